@@ -1,0 +1,25 @@
+# Builds its own virtual environment; a Linux machine with Python 3.11+ and make is enough.
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: train test test-all install clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+train: $(INSTALLED)       ## the embedded default: draw birds, train a small model, edit, measure
+	$(VENV)/bin/tmgan train
+
+test: $(INSTALLED)        ## under 15 minutes on 2 cores
+	$(VENV)/bin/python -m pytest
+
+test-all: $(INSTALLED)    ## the slow tests too
+	$(VENV)/bin/python -m pytest -m 'slow or not slow'
+
+clean:
+	rm -rf $(VENV) build *.egg-info

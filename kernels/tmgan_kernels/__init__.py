@@ -1,0 +1,7 @@
+"""Fused tensor operations for image editing networks. One file an operation; importable without tmgan."""
+
+from tmgan_kernels.gather_crop import gather_crop
+from tmgan_kernels.instance_norm_glu import instance_norm_glu
+from tmgan_kernels.masked_mae import masked_mae
+
+__all__ = ["gather_crop", "instance_norm_glu", "masked_mae"]

@@ -1,0 +1,89 @@
+"""Checkpoints: one file of plain types each, never half-written, loadable with weights_only=True.
+
+A file is written under a temporary name, fsynced and renamed, so a crash at any moment leaves the ones before intact.
+No random or loader state is in it: both follow from (seed, step), see plan.py.
+"""
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+FORMAT = 1
+_NAME = re.compile(r"images-(\d+)\.pt")
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Call `write(file)` so that `path` is either the old file or the whole new one, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Checkpoints:
+    """The checkpoints of a run: `images-000040000.pt` and so on, the newest `keep` of them, and the best."""
+
+    def __init__(self, folder: Path, keep: int, log: Callable[[str], None]):
+        self.folder, self.keep, self.log = folder, keep, log
+        folder.mkdir(parents=True, exist_ok=True)
+        for orphan in folder.glob(".*.tmp-*"):
+            orphan.unlink()
+
+    def paths(self) -> list[Path]:
+        """Newest first."""
+        return sorted((p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+    def save(self, images: int, state: dict, score: float | None = None) -> Path:
+        """Write the state reached after `images` images; `score` (higher is better) decides which one is the best."""
+        path = self.folder / f"images-{images:012d}.pt"
+        write_atomically(path, lambda file: torch.save(
+            {"format": FORMAT, "images": images, "score": score, **state}, file))
+        best = self.folder / "best.pt"
+        if score is not None and (not best.exists() or score >= _load(best)["score"]):
+            link = self.folder / f".best.tmp-{os.getpid()}"
+            os.link(path, link)
+            os.replace(link, best)
+        for old in self.paths()[self.keep:]:
+            old.unlink()
+        return path
+
+    def load_latest(self) -> dict | None:
+        """The newest readable checkpoint, on the CPU; None when there is none. A damaged one is passed over, loudly."""
+        for path in self.paths():
+            try:
+                state = _load(path)
+            except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+                self.log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
+                continue
+            if state.get("format") != FORMAT:
+                raise ValueError(f"{path} has checkpoint format {state.get('format')}, this tmgan reads {FORMAT}. "
+                                 "Use the version of tmgan that wrote it, or start another run.")
+            return state
+        if self.paths():
+            raise ValueError(f"None of the checkpoints in {self.folder} can be read. Move the folder away to start "
+                             "from nothing.")
+        return None
+
+
+def _load(path: Path) -> dict:
+    with zipfile.ZipFile(path) as archive:          # torch does not verify every checksum itself
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"checksum of {broken} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)

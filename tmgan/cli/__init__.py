@@ -1,0 +1,63 @@
+"""The command line: `tmgan COMMAND ...`. One module a command; each parses, calls and prints, and does nothing else.
+
+Modules are imported only when their command is called, so help stays quick.
+"""
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+
+# command -> (module, one-line help)
+COMMANDS = {
+    "data synth": ("data_synth", "draw birds with captions and true masks, as a CUB folder"),
+    "data prepare": ("data_prepare", "turn a CUB or captioned image folder into a pack"),
+    "data doctor": ("data_doctor", "say what a folder holds and what is missing"),
+    "damsm": ("damsm", "train the text and photo encoders"),
+    "train": ("train", "train the editor; with no arguments on drawn birds"),
+    "edit": ("edit", "edit photos with a trained editor"),
+    "evaluate": ("evaluate", "measure a trained editor"),
+    "doctor": ("doctor", "print device, versions, what is installed and which weights are found"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit status 2 for a mistake the user can mend, 3 for a run that diverged."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if arguments[0] == "--version":
+        import tmgan
+        print(f"tmgan {tmgan.__version__}")
+        return
+    name = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
+    if name not in COMMANDS:
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean `tmgan {nearest[0]}`?" if nearest else ""
+        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}" if arguments[1:2] not in (["-h"], ["--help"])
+              else _help(), 2)
+    module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
+    try:
+        module.main(arguments[len(name.split()):])
+    except (ValueError, FloatingPointError) as error:
+        if os.environ.get("TMGAN_TRACEBACK"):
+            raise
+        _fail(f"tmgan {name}: {error}", 3 if isinstance(error, FloatingPointError) else 2)
+    except KeyboardInterrupt:
+        _fail(f"tmgan {name}: stopped.", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  tmgan {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return (f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
+            "Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.")
+
+
+def _fail(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,48 @@
+"""tmgan doctor"""
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass, field
+
+from tmgan.cli.parse import parse
+from tmgan.config import RuntimeConfig
+
+# distribution -> what it is for
+_PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "", "pillow": "", "safetensors": "",
+             "pytorch-fid": "FID's network", "tensorboard": "curves (extra tb)", "textblob": "word labels (extra pos)"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Print device, versions, what is installed and which weights are found."""
+
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def main(arguments: list[str]) -> None:
+    given = parse(Arguments, arguments, "doctor")
+    import torch
+
+    import tmgan
+    from tmgan import weights
+    from tmgan.runtime import decide
+
+    runtime = decide(given.runtime)
+    print(f"tmgan {tmgan.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(f"device: {runtime.describe()}")
+    for reason in runtime.reasons:
+        print(f"  {reason}")
+    print(f"  torch was built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU'}")
+    print("packages:")
+    for name, purpose in _PACKAGES.items():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "not installed"
+        print(f"  {name:<12} {version:<16} {purpose}".rstrip())
+    print("weights:")
+    for key, file in weights.KNOWN.items():
+        path = weights.find(key, given.runtime.weights_dir)
+        print(f"  {file.name}: {path or 'not found; ' + file.url}\n    {file.purpose}")
+    print("  looked in: " + ", ".join(map(str, weights.folders(given.runtime.weights_dir))))

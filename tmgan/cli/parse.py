@@ -1,0 +1,35 @@
+"""Command line to dataclass: preset < configuration file < flag."""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tyro
+
+from tmgan import config as configuration
+
+T = TypeVar("T")
+
+
+def parse(kind: Callable[..., T], arguments: list[str], command: str, default: T | None = None) -> T:
+    """Parse the flags of `tmgan COMMAND` into the dataclass `kind`."""
+    options = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}", config=(tyro.conf.FlagConversionOff,), **options)
+
+
+def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
+    """Like parse, with --preset (when `preset`) and --config FILE (may be repeated) laid under the flags."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", action="append", default=[])
+    if preset:
+        early.add_argument("--preset", default="quickstart")
+    known, rest = early.parse_known_args(arguments)
+    if preset and known.preset == "help":
+        print("Presets: " + ", ".join(configuration.presets()))
+        sys.exit(0)
+    base: Any = configuration.from_preset(known.preset) if preset else kind()
+    for path in known.config:
+        base = configuration.read_yaml(path, base)
+    return parse(kind, rest, command, base)

@@ -1,0 +1,12 @@
+"""tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN] [--images N] [--batch B] [--section.field value]"""
+from __future__ import annotations
+
+from tmgan.cli.parse import parse_run
+from tmgan.config import TrainConfig
+
+
+def main(arguments: list[str]) -> None:
+    config = parse_run(TrainConfig, arguments, "train", preset=True)
+    from tmgan.jobs import train_editor     # imports torch: after --help and mistakes in the flags
+
+    train_editor(config)

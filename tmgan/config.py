@@ -1,0 +1,352 @@
+"""Every setting of a run: frozen dataclasses, checked when they are made, read from presets, YAML files and flags.
+
+Precedence: preset < file < flag. The resolved configuration is saved as config.yaml in the run folder.
+The field comments below are what `--help` shows.
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+IMAGE_SIZES = (64, 128, 256)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Generator and discriminator."""
+
+    image_size: int = 256
+    """Edge of the square images in pixels: 64, 128 or 256."""
+    g_width: int = 32
+    """Generator channels at full resolution (published: 32)."""
+    d_width: int = 64
+    """Discriminator channels after its first layer (published: 64)."""
+    affine_dim: int = 128
+    """Hidden channels of the affine combinations, most of the generator's arithmetic (published: 128)."""
+    residual_blocks: int = 2
+    """Residual blocks in each of the generator's two attention stages."""
+    condition_dim: int = 100
+    """Length of the augmented sentence code."""
+    noise_dim: int = 100
+    """Length of the noise vector."""
+    attention: Literal["own", "published"] = "own"
+    """own: each caption's own padding is masked. published: the misaligned mask of the published code."""
+    keep_input: bool = False
+    """Let the generator blend its picture with the input through a mask it learns (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        _require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
+        for name in ("g_width", "d_width", "affine_dim", "residual_blocks", "condition_dim", "noise_dim"):
+            _require(getattr(self, name) >= 1, f"model.{name} is {getattr(self, name)}; use 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The text and photo encoders that `tmgan damsm` trains and that stay frozen while the GAN trains."""
+
+    kind: Literal["inception", "small"] = "inception"
+    """inception: Inception-v3 and VGG16, as published. small: one small network trained from scratch."""
+    dim: int = 256
+    """Length of word, sentence, region and image codes."""
+    word_dim: int = 300
+    """Length of a word's embedding before the LSTM."""
+    width: int = 32
+    """Channels of the small photo encoder's first layer."""
+
+    def __post_init__(self) -> None:
+        _require(self.dim >= 2 and self.dim % 2 == 0,
+                 f"encoder.dim is {self.dim}; it must be even, half for each direction of the LSTM.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """How captions become fixed-size inputs."""
+
+    words: int = 18
+    """Words the networks see. A longer caption is cut to a subset of this many words, in their order."""
+    subsets: int = 8
+    """How many fixed subsets each longer caption has; the plan draws one."""
+
+    def __post_init__(self) -> None:
+        _require(self.words >= 1, f"text.words is {self.words}; use 1 or more.")
+        _require(self.subsets >= 1, f"text.subsets is {self.subsets}; use 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """What is asked of the generator beyond the published losses."""
+
+    mismatched_text_p: float = 0.0
+    """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
+    keep_mask: Literal["none", "dataset"] = "none"
+    """Where the text-irrelevant region comes from: the pack's true masks, or nowhere."""
+    mae_alpha: float = 25.0
+    """Weight of the masked mean absolute error inside the keep-mask."""
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.mismatched_text_p <= 1.0,
+                 f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the generator's losses and the temperatures of the matching losses."""
+
+    matching: float = 5.0
+    """Weight of the word and sentence matching losses (DAMSM)."""
+    perceptual: float = 1.0
+    """Weight of the feature distance between photo and edit."""
+    kl: float = 1.0
+    """Weight of the conditioning augmentation's KL term."""
+    gamma1: float = 4.0
+    """Sharpness of the regions' attention to words."""
+    gamma2: float = 5.0
+    """Sharpness of the pooling over words."""
+    gamma3: float = 10.0
+    """Sharpness of the softmax over the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam for both networks, and the averaged generator (EMA)."""
+
+    lr_g: float = 2e-4
+    """Learning rate of the generator."""
+    lr_d: float = 2e-4
+    """Learning rate of the discriminator."""
+    beta1: float = 0.5
+    """Adam's first decay."""
+    beta2: float = 0.999
+    """Adam's second decay."""
+    ema_half_life: float = 28_000
+    """Half-life of the averaged generator in images (0.999 a step at batch 40)."""
+    ema_rampup: float = 0.05
+    """The half-life is at most this share of the images seen; 0 switches the ramp off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """DAMSM: how text and photo encoders learn to match."""
+
+    images: int = 1_771_000
+    """Images to train on (published: 200 epochs of CUB)."""
+    batch: int = 44
+    """Images a step."""
+    lr: float = 2e-3
+    """First learning rate; each epoch multiplies it by lr_decay down to a tenth."""
+    lr_decay: float = 0.98
+    """Factor of the learning rate after each epoch."""
+    clip: float = 0.25
+    """Largest gradient norm of the text encoder."""
+    batch_statistics: bool = False
+    """As published: the frozen Inception's batch norms use and update batch statistics."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more a step.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """When a run reports, draws and saves; all intervals count images."""
+
+    tick_images: int = 4_000
+    """A status line and a row of stats.jsonl after this many images."""
+    sample_images: int = 40_000
+    """A picture grid after this many images."""
+    checkpoint_images: int = 40_000
+    """A checkpoint after this many images."""
+    keep: int = 3
+    """Checkpoints kept: the newest ones."""
+
+    def __post_init__(self) -> None:
+        _require(self.keep >= 2, f"output.keep is {self.keep}; keep at least 2, the newest may be damaged by a crash.")
+        for name in ("tick_images", "sample_images", "checkpoint_images"):
+            _require(getattr(self, name) >= 1, f"output.{name} is {getattr(self, name)}; use 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how a run computes. `tmgan doctor` shows what auto means here."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU when there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU that has it, else fp32. Parameters and losses are fp32 in both."""
+    threads: int = 0
+    """CPU threads; 0: all cores."""
+    deterministic: bool = False
+    """Only deterministic kernels, no TF32. A CPU run is always deterministic."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """random: seeded random numbers in place of ImageNet weights, for trying things out; recorded in the run."""
+    weights_dir: str = ""
+    """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train the editor. With no arguments: draw birds, train a small model on them, measure it."""
+
+    preset: str = "quickstart"
+    """Named starting point; `tmgan train --preset help` lists them."""
+    data: str = ""
+    """Pack made by `tmgan data prepare`; empty: draw birds."""
+    run: str = ""
+    """Run folder; the same command resumes it. Empty: runs/PRESET."""
+    encoders: str = ""
+    """Run folder of `tmgan damsm`; empty: train small encoders first, in the same run."""
+    images: int = 885_500
+    """Images to train on, repeats included."""
+    batch: int = 40
+    """Images a step."""
+    seed: int = 0
+    """Every random choice follows from it."""
+    drawn_images: int = 600
+    """How many birds to draw when data is empty."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
+        _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
+        _require(self.seed >= 0, f"seed is {self.seed}; use 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamsmConfig:
+    """Train the text and photo encoders to match captions and photos (DAMSM)."""
+
+    data: str = ""
+    """Pack made by `tmgan data prepare`."""
+    run: str = ""
+    """Run folder; the same command resumes it."""
+    seed: int = 0
+    """Every random choice follows from it."""
+    image_size: int = 256
+    """Edge of the training crops in pixels; the pack must be of this size."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.image_size in IMAGE_SIZES, f"image_size is {self.image_size}; use 64, 128 or 256.")
+        _require(self.seed >= 0, f"seed is {self.seed}; use 0 or more.")
+
+
+# ------------------------------------------------------------------------------------------------ reading and writing
+
+def presets() -> list[str]:
+    """Names of the built-in presets."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("tmgan.presets").iterdir()
+                  if p.name.endswith(".yaml"))
+
+
+def from_preset(name: str) -> TrainConfig:
+    """The training configuration a preset names. ValueError lists the presets when there is no such one."""
+    if name not in presets():
+        raise ValueError(f"There is no preset {name!r}. {_nearest(name, presets())}"
+                         f"The presets are: {', '.join(presets())}.")
+    text = resources.files("tmgan.presets").joinpath(f"{name}.yaml").read_text()
+    return merge(TrainConfig(preset=name), yaml.safe_load(text) or {}, where=f"preset {name}")
+
+
+def read_yaml(path: str | Path, base: Any) -> Any:
+    """`base` with the settings of a YAML file laid over it."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"There is no configuration file {path}.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    return merge(base, values or {}, where=str(path))
+
+
+def merge(base: Any, values: dict, where: str) -> Any:
+    """A copy of the dataclass `base` with nested `values` laid over it; unknown keys name the nearest known one."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected settings as `name: value`, found {values!r}.")
+    hints = typing.get_type_hints(type(base))
+    known = [f.name for f in fields(base)]
+    changes = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{where}: unknown setting {key!r}. {_nearest(str(key), known)}"
+                             f"Known here: {', '.join(known)}.")
+        current = getattr(base, key)
+        if is_dataclass(current):
+            changes[key] = merge(current, value or {}, where=f"{where}, {key}")
+        else:
+            changes[key] = _typed(value, hints[key], f"{where}, {key}")
+    try:
+        return dataclasses.replace(base, **changes)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def to_dict(config: Any) -> dict:
+    """Plain nested dict of a configuration."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: Any) -> str:
+    """YAML text that read_yaml reads back to an equal configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the settings in which two plain configurations differ."""
+    found = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {match[0]!r}? " if match else ""
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """A YAML scalar as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")
+        return value
+    assert not isinstance(hint, types.UnionType), "configuration fields have one type"
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{where}: {value!r} is not true or false.")
+        return value
+    try:
+        number = hint(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}.") from None
+    if hint is int and float(value) != number:
+        raise ValueError(f"{where}: {value!r} is not a whole number.")
+    return number

@@ -1,0 +1,229 @@
+"""Look at a source folder or a pack and say what is there, what is missing and what to do: `tmgan data doctor`.
+
+Quick by design: lists and captions are read in full, files are looked for, but only a sample of the pictures is
+decoded.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tmgan.data import imagefolder
+from tmgan.data.captions import label_backend
+from tmgan.data.cub import CAPTION_PICKLES, Layout, read_source
+from tmgan.data.pack import CHANNELS, HEADER, Pack, partial_path
+from tmgan.data.source import Item, Source, first_lines
+from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
+from tmgan.data.vocabulary import Vocabulary
+
+SAMPLE = 50
+
+EXPECTED = """\
+CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
+  DIR/CUB_200_2011/images/001.Black_footed_Albatross/*.jpg    from CUB_200_2011.tgz, as are the next three
+  DIR/CUB_200_2011/images.txt, bounding_boxes.txt             boxes by which images are cropped
+  DIR/CUB_200_2011/image_class_labels.txt, train_test_split.txt   used only without the lists below
+  DIR/CUB_200_2011/segmentations/<class>/*.png                optional: true masks
+  DIR/text/<class>/<image>.txt                                captions, one a line (text.zip inside of birds.zip)
+  DIR/{train,test}/filenames.pickle, class_info.pickle        the published split (birds.zip)
+  DIR/captions.pickle                                         optional: word ids of published text encoders
+An image folder:
+  DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, with a line an image:
+  {"file_name": "0001.jpg", "text": "a small red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "0001.png"}
+  (`texts`: [...] for several captions; class, bbox, mask and split are optional)"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found. A "problem" keeps `prepare` from working; a "warning" is worth knowing. `remedy` may be empty."""
+
+    level: Literal["ok", "warning", "problem"]
+    text: str
+    remedy: str = ""
+
+
+def examine(path: Path) -> list[Finding]:
+    """Examine a source folder, a pack or an unfinished pack. Never raises for what is wrong with them."""
+    path = Path(path)
+    if not path.is_dir():
+        return [Finding("problem", f"{path} is not a folder", f"Expected is a pack, or one of these.\n{EXPECTED}")]
+    if (path / HEADER).exists() and (path / "tiles.u8").exists():
+        return list(_examine_pack(path))
+    if path.name.endswith(partial_path(Path("")).name) and (path / "tiles.u8").exists():
+        return [
+            Finding(
+                "warning", f"{path} is an unfinished pack", "Run its `tmgan data prepare` command again: it continues"
+            )
+        ]
+    return list(_examine_source(path))
+
+
+def _examine_pack(path: Path) -> Iterator[Finding]:
+    try:
+        pack = Pack.open(path)
+    except ValueError as error:
+        yield Finding("problem", str(error))
+        return
+    header = pack.header
+    yield Finding(
+        "ok",
+        f"a pack of {len(pack)} images for {header['image_size']} pixels, placement {header['placement']}, made from "
+        f"{header['source']}",
+    )
+    yield Finding(
+        "ok",
+        f"{len(pack.train)} training and {len(pack.test)} test images, {len(pack.class_ids.unique())} classes, "
+        f"{len(pack.tokens)} captions, {len(pack.vocabulary)} words, labels by {header['labels']}",
+    )
+    yield _optional(
+        pack.masks is not None,
+        "true masks",
+        "the method that keeps what the masks leave out cannot use the data set's own",
+    )
+    if not len(pack.test):
+        yield Finding(
+            "warning",
+            "no image is in the test split",
+            "Metrics on held-out images need one: see `split` in the source",
+        )
+    if header["skipped"]:
+        lines = first_lines([f"{name}: {problem}" for name, problem in header["skipped"].items()])
+        yield Finding("warning", f"{len(header['skipped'])} images of the source were left out:\n{lines}")
+
+
+def _examine_source(path: Path) -> Iterator[Finding]:
+    is_folder = bool(imagefolder.metadata_files(path))
+    if is_folder:
+        yield Finding("ok", f"an image folder: {', '.join(str(file) for file in imagefolder.metadata_files(path))}")
+    else:
+        try:
+            layout = Layout.find(path)
+        except ValueError as error:
+            archives = sorted(file.name for pattern in ("*.zip", "*.tgz", "*.tar.gz") for file in path.glob(pattern))
+            unpack = f"Unpack {', '.join(archives)} here first. " if archives else ""
+            yield Finding("problem", str(error).split(": `tmgan")[0], f"{unpack}Expected is one of these.\n{EXPECTED}")
+            return
+        yield from _examine_layout(layout)
+    try:
+        source = read_source(path)
+    except (ValueError, OSError) as error:
+        yield Finding("problem", str(error))
+        return
+    yield from _examine_listing(source)
+    yield from _examine_files(source)
+    yield from _examine_sample(source)
+
+
+def _examine_layout(layout: Layout) -> Iterator[Finding]:
+    yield Finding("ok", f"a CUB folder: images in {layout.cub / 'images'}")
+    for name, loss in (
+        ("bounding_boxes.txt", "images are not cropped to the bird, as they are in the published results"),
+    ):
+        yield _optional((layout.cub / name).exists(), name, loss, "It is part of CUB_200_2011.tgz")
+    yield _optional(
+        (layout.lists / "train/filenames.pickle").exists(),
+        "the published split (train/filenames.pickle)",
+        "CUB's own split is used, in which both splits have all classes",
+        "It is in AttnGAN's birds.zip",
+    )
+    for archive in sorted(
+        {file for folder in (layout.path, layout.cub, layout.cub.parent) for file in folder.glob("*.zip")}
+    ):
+        if archive.stem == "text" and layout.text is None:
+            yield Finding(
+                "problem" if layout.captions is None else "warning",
+                f"{archive} is not unpacked",
+                f"unzip {archive} -d {archive.parent}",
+            )
+    yield _optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
+    yield _optional(
+        layout.captions is not None,
+        CAPTION_PICKLES[0],
+        "the vocabulary is made from the texts, so published text encoders do not fit",
+        "It is in AttnGAN's birds.zip",
+    )
+    yield _optional(
+        layout.segmentations is not None,
+        "true masks (segmentations)",
+        "methods cannot use the data set's own masks",
+        "segmentations.tgz is a separate download of CUB-200-2011",
+    )
+
+
+def _optional(there: bool, what: str, loss: str, remedy: str = "") -> Finding:
+    return Finding("ok", f"{what}: found") if there else Finding("warning", f"{what}: not found; {loss}", remedy)
+
+
+def _examine_listing(source: Source) -> Iterator[Finding]:
+    items = source.items
+    train = sum(item.split == "train" for item in items)
+    classes = len({item.class_id for item in items})
+    level = "ok" if 0 < train < len(items) else "warning" if train else "problem"
+    yield Finding(level, f"{train} training and {len(items) - train} test images, {classes} classes")
+    counts = [len(item.captions) for item in items]
+    words = source.vocabulary or Vocabulary.from_captions(caption for item in items for caption in item.captions).words
+    yield Finding(
+        "ok",
+        f"{sum(counts)} captions ({min(counts)} to {max(counts)} an image, mean {statistics.fmean(counts):.1f}), "
+        f"{len(words)} words, noun and adjective labels by {label_backend()}",
+    )
+    if source.dropped:
+        yield Finding("warning", f"{source.dropped} caption lines have no word in them; they are left out")
+    for note in source.notes:
+        yield Finding("warning", note)
+    problems = [f"{item.name}: {item.problem}" for item in items if item.problem]
+    if problems:
+        yield Finding("problem", f"{len(problems)} images cannot be used:\n{first_lines(problems)}", _MEND)
+
+
+_MEND = "Mend them, or leave them out with --skip-bad"
+
+
+def _examine_files(source: Source) -> Iterator[Finding]:
+    missing = [
+        str(file)
+        for item in source.items
+        for file in (item.image, item.mask, item.parts)
+        if file is not None and not file.exists()
+    ]
+    if missing:
+        yield Finding("problem", f"{len(missing)} files are missing:\n{first_lines(missing)}", _MEND)
+    if source.kind == "cub":
+        listed = {item.image for item in source.items}
+        folder = source.items[0].image.parents[source.items[0].name.count("/")]
+        others = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.jpg") if file not in listed)
+        if others:
+            yield Finding(
+                "warning", f"{len(others)} pictures in {folder} are in no list, so they are not used: {others[0]}, ..."
+            )
+    sizes = {size: len(source.items) * tile_edge(size) ** 2 * _planes(source) / 1e9 for size in (64, 128, 256)}
+    yield Finding(
+        "ok", "its pack will take " + ", ".join(f"{giga:.2f} GB at {size} pixels" for size, giga in sizes.items())
+    )
+
+
+def _planes(source: Source) -> int:
+    item = source.items[0]
+    return CHANNELS["tiles.u8"] + (item.mask is not None) + (item.parts is not None)
+
+
+def _examine_sample(source: Source) -> Iterator[Finding]:
+    """Cut the tiles of some images spread over the set, as `prepare` would."""
+    there = [item for item in source.items if item.image.exists() and not item.problem]
+    sample: list[Item] = there[:: max(1, len(there) // SAMPLE)][:SAMPLE]
+    bad = []
+    for item in sample:
+        try:
+            cut_tiles(Job(0, item.image, item.box, item.mask, item.parts), tile_edge(256), "centre", source.exif)
+        except BadImage as error:
+            bad.append(f"{item.name}: {error}")
+    if bad:
+        yield Finding(
+            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", _MEND
+        )
+    elif sample:
+        yield Finding("ok", f"{len(sample)} sampled pictures can be read")

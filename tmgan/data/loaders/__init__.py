@@ -1,0 +1,1 @@
+"""Loaders: each turns a Plan into the same Batch."""

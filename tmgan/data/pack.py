@@ -1,0 +1,256 @@
+"""The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then only read,
+memory-mapped.
+
+tiles.u8 (N,T,T,3)  masks.u8 (N,T,T,1) 255 = object  parts.u8 (N,T,T,1) labels  text.safetensors  vocabulary.json  names.json
+pack.json holds the sizes of all others, so that a cut-off copy is noticed. Rows of all files are the same images in
+order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
+
+from tmgan import __version__
+from tmgan.data.birds import PALETTE, PARTS
+from tmgan.data.captions import label_backend, tokenize, word_labels
+from tmgan.data.progress import Progress
+from tmgan.data.source import Source
+from tmgan.data.tiles import PLACEMENTS, tile_edge
+from tmgan.data.vocabulary import Vocabulary
+
+FORMAT = 1
+HEADER = "pack.json"
+CHANNELS = {"tiles.u8": 3, "masks.u8": 1, "parts.u8": 1}
+
+
+def prepare_command(source: str | Path, pack: str | Path, image_size: int, placement: str) -> str:
+    """The command that makes a pack, as messages show it."""
+    return f"tmgan data prepare {source} {pack} --image-size {image_size} --placement {placement}"
+
+
+def partial_path(pack: Path) -> Path:
+    """Where a pack grows until it is complete."""
+    return pack.with_name(pack.name + ".partial")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack of N images with M captions. Image tensors are uint8 NHWC, mapped from disk and private to the
+    process.
+
+    tiles (N,T,T,3)   masks (N,T,T,1) or None   parts (N,T,T,1) or None
+    tokens (M,L) int32, 0 = padding   lengths (M,) int32   word_labels (M,L) uint8, 1 = noun or adjective
+    first (N+1,) int64: captions of image i are rows first[i]:first[i+1]
+    class_ids (N,) int64   colours (N,parts) int8, index into list(PALETTE) or -1, or None
+    train, test: int64 indices of images   names (N)   class_names: name of a class id   vocabulary
+    """
+
+    path: Path
+    header: dict[str, Any]
+    tiles: torch.Tensor
+    masks: torch.Tensor | None
+    parts: torch.Tensor | None
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+    word_labels: torch.Tensor
+    first: torch.Tensor
+    class_ids: torch.Tensor
+    colours: torch.Tensor | None
+    train: torch.Tensor
+    test: torch.Tensor
+    names: tuple[str, ...]
+    class_names: dict[int, str]
+    vocabulary: Vocabulary
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def image_size(self) -> int:
+        return self.header["image_size"]
+
+    @property
+    def placement(self) -> str:
+        return self.header["placement"]
+
+    @classmethod
+    def open(cls, path: Path, image_size: int | None = None, placement: str | None = None) -> Pack:
+        """Open the pack at `path` and check it: format, every file's size, the vocabulary's hash, that texts and
+        images fit.
+
+        image_size, placement: what the run needs; None accepts any. Raises ValueError when the pack is missing,
+        unfinished, damaged or another one than is needed, with the command that makes the right one.
+        """
+        path = Path(path)
+        header = read_header(path)
+        again = f"delete {path} and prepare it again: {prepare_command(header['source'], path, header['image_size'], header['placement'])}"
+        wanted = (image_size or header["image_size"], placement or header["placement"])
+        if wanted != (header["image_size"], header["placement"]):
+            other = path.with_name(f"{path.name}-{wanted[0]}-{wanted[1]}")
+            raise ValueError(
+                f"{path} holds images of {header['image_size']} pixels, placement {header['placement']}; this run needs {wanted[0]} "
+                f"pixels, placement {wanted[1]}. Make that pack with\n  {prepare_command(header['source'], other, *wanted)}"
+            )
+        for name, size in header["bytes"].items():
+            if not (path / name).is_file():
+                raise ValueError(f"{path / name} is missing; {again}")
+            if (path / name).stat().st_size != size:
+                raise ValueError(
+                    f"{path / name} is damaged: it has {(path / name).stat().st_size} bytes, not {size}; {again}"
+                )
+        try:
+            text = load_file(path / "text.safetensors")
+            vocabulary = Vocabulary.from_json((path / "vocabulary.json").read_text("utf-8"))
+            names = json.loads((path / "names.json").read_text("utf-8"))
+        except Exception as error:  # each of the three formats has its own errors
+            raise ValueError(f"{path} is damaged ({error}); {again}") from error
+        if vocabulary.hash != header["vocabulary_hash"]:
+            raise ValueError(f"{path / 'vocabulary.json'} is damaged: its words are not those of the pack; {again}")
+        count, rows = header["count"], len(text["tokens"])
+        first = text["first"]
+        if not (
+            len(names["names"]) == len(text["class_ids"]) == len(text["split"]) == len(first) - 1 == count
+            and first[0] == 0
+            and first[-1] == rows == len(text["lengths"])
+            and bool((first.diff() > 0).all())
+            and int(text["tokens"].max()) < len(vocabulary)
+            and int(text["lengths"].max()) <= text["tokens"].shape[1]
+            and int(text["lengths"].min()) > 0
+        ):
+            raise ValueError(f"{path / 'text.safetensors'} is damaged: it does not fit the other files; {again}")
+        tile = header["tile"]
+        images = {
+            name: torch.from_file(
+                str(path / name), shared=False, size=count * tile * tile * channels, dtype=torch.uint8
+            ).view(count, tile, tile, channels)
+            for name, channels in CHANNELS.items()
+            if name in header["bytes"]
+        }
+        return cls(
+            path=path,
+            header=header,
+            tiles=images["tiles.u8"],
+            masks=images.get("masks.u8"),
+            parts=images.get("parts.u8"),
+            tokens=text["tokens"],
+            lengths=text["lengths"],
+            word_labels=text["word_labels"],
+            first=first,
+            class_ids=text["class_ids"],
+            colours=text.get("colours"),
+            train=(text["split"] == 0).nonzero().flatten(),
+            test=(text["split"] == 1).nonzero().flatten(),
+            names=tuple(names["names"]),
+            class_names={int(key): name for key, name in names["class_names"].items()},
+            vocabulary=vocabulary,
+        )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The checked header of the pack at `path`. Raises ValueError when there is none, or of another format."""
+    file = path / HEADER
+    if not file.is_file():
+        if partial_path(path).is_dir():
+            raise ValueError(f"{path} is not finished: run its `tmgan data prepare` command again, it continues")
+        raise ValueError(
+            f"{path} is not a pack ({HEADER} is missing): make one with\n  tmgan data prepare SOURCE PACK"
+        )
+    again = f"delete {path} and prepare it again with `tmgan data prepare`"
+    try:
+        header = json.loads(file.read_text("utf-8"))
+        version = header["format"]
+        pixels = {name: channels * header["count"] * header["tile"] ** 2 for name, channels in CHANNELS.items()}
+        fits = header["tile"] == tile_edge(header["image_size"]) and header["placement"] in PLACEMENTS
+        fits = fits and all(header["bytes"].get(name, size) == size for name, size in pixels.items())
+        fits = fits and {"tiles.u8", "text.safetensors", "vocabulary.json", "names.json"} <= header["bytes"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{file} is damaged; {again}") from None
+    if version != FORMAT:
+        raise ValueError(f"{path} has format {version}, but this tmgan reads format {FORMAT}; {again}")
+    if not fits:
+        raise ValueError(f"{file} is damaged: its numbers do not fit each other; {again}")
+    return header
+
+
+def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -> dict[str, Any]:
+    """Write text.safetensors, vocabulary.json and names.json for the items `rows` of `source`. Returns the header's
+    share.
+
+    Without a given vocabulary it is made from the captions of all items, those that are left out too, so that mending
+    a bad picture later renumbers nothing.
+    """
+    if source.vocabulary is not None:
+        vocabulary = Vocabulary(source.vocabulary)
+        encoded = [source.token_ids[row] for row in rows]
+    else:
+        vocabulary = Vocabulary.from_captions(caption for item in source.items for caption in item.captions)
+        encoded = [[vocabulary.encode(caption)[0] for caption in source.items[row].captions] for row in rows]
+    captions = [ids for image in encoded for ids in image]
+    tokens = np.zeros((len(captions), max(map(len, captions))), np.int32)
+    labels = np.zeros(tokens.shape, np.uint8)
+    with show.bar("captions", len(captions)):
+        for line, ids in enumerate(captions):
+            tokens[line, : len(ids)] = ids
+            labels[line, : len(ids)] = word_labels([vocabulary.words[token] for token in ids])
+            show.advance()
+    arrays = {
+        "tokens": tokens,
+        "word_labels": labels,
+        "lengths": np.array([len(ids) for ids in captions], np.int32),
+        "first": np.cumsum([0] + [len(image) for image in encoded], dtype=np.int64),
+        "class_ids": np.array([source.items[row].class_id for row in rows], np.int64),
+        "split": np.array([source.items[row].split == "test" for row in rows], np.uint8),
+    }
+    if any(item.colours is not None for item in source.items):
+        arrays["colours"] = _colours(source, rows)
+    save_file(arrays, folder / "text.safetensors")
+    (folder / "vocabulary.json").write_text(vocabulary.to_json(), "utf-8")
+    names = {"names": [source.items[row].name for row in rows], "class_names": source.class_names}
+    (folder / "names.json").write_text(json.dumps(names, indent=0), "utf-8")
+    return {
+        "labels": label_backend(),
+        "vocabulary_hash": vocabulary.hash,
+        "vocabulary_given": source.vocabulary is not None,
+    }
+
+
+def _colours(source: Source, rows: list[int]) -> np.ndarray:
+    """(N, parts) int8: place of each part's colour in PALETTE, -1 where the part has none."""
+    places = {name: place for place, name in enumerate(PALETTE)}
+    table = np.full((len(rows), len(PARTS)), -1, np.int8)
+    for line, row in enumerate(rows):
+        for part, colour in (source.items[row].colours or {}).items():
+            if part not in PARTS or colour not in places:
+                raise ValueError(
+                    f"{source.path}: colours.json, {source.items[row].name}: no part {part!r} of colour {colour!r} is known"
+                )
+            table[line, PARTS.index(part)] = places[colour]
+    return table
+
+
+def write_header(folder: Path, header: dict[str, Any]) -> None:
+    """Write pack.json with the sizes of all other files, last, when everything is on the disk."""
+    names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json"]
+    sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).exists()}
+    header = {**header, "tmgan": __version__, "bytes": sizes}
+    (folder / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
+    for file in (*(folder / name for name in sizes), folder / HEADER, folder):
+        sync_to_disk(file)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Return when a file, or the list of names of a folder, has reached the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,339 @@
+"""Make a pack from a source folder: `tmgan data prepare`.
+
+The pack grows in PACK.partial and is renamed when it is complete, so a pack is whole or not there. A run that was
+killed continues: `done.i64` holds, for each image, the size of the file whose tile is on disk. It is written only
+after the tiles have been flushed, so a power cut costs seconds of work and never leaves a black tile behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from tmgan.data.captions import tokenize
+from tmgan.data.cub import read_source
+from tmgan.data.pack import CHANNELS, FORMAT, Pack, partial_path, read_header, sync_to_disk, write_header, write_texts
+from tmgan.data.progress import Progress
+from tmgan.data.source import Item, Source, first_lines
+from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
+
+STATE = "state.json"
+DONE = "done.i64"
+SYNC_SECONDS = 5.0  # how much work a kill may cost
+CHUNK = 16  # images a task
+IMAGES_A_WORKER = 100  # below this, starting another process costs more than it saves
+MAX_WORDS = 512  # in a caption: the table of tokens is as wide as the longest one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What `prepare` did: counts of the pack, and `cut`, the tiles made in this run, in `seconds`.
+
+    skipped  why each image that was left out was   notes  remarks, also shown while running
+    """
+
+    pack: Path
+    images: int
+    train: int
+    test: int
+    captions: int
+    words: int
+    skipped: dict[str, str]
+    already_prepared: bool
+    cut: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def prepare(
+    source: Path,
+    pack: Path,
+    image_size: int = 256,
+    placement: str = "centre",
+    workers: int | None = None,
+    progress: bool = True,
+    skip_bad: bool = False,
+) -> Summary:
+    """Make the pack `pack` from the folder `source`; continue where a run that was killed has stopped.
+
+    image_size  of the crops a model sees; tiles have the edge round(304 / 256 * image_size)
+    placement   "centre", or "topleft" (as published): where the square lies in a resized image that is not square
+    workers     processes; None: one a core this process may use. They are spawned, so a script that calls this with more
+                than one worker needs the `if __name__ == "__main__":` guard
+    progress    show progress and remarks on standard error
+    skip_bad    leave out images that cannot be used, and record them in the header, instead of refusing
+
+    Raises ValueError when the source's lists are unusable, when images are bad (all of them are looked at first, and
+    the good ones are kept for the next run), when `pack` is already something else, or when the disk is full.
+    """
+    start = time.monotonic()
+    source, pack = Path(source), Path(pack)
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement is one of {', '.join(PLACEMENTS)}, not {placement!r}")
+    if image_size < 16 or image_size % 16:
+        raise ValueError(f"image_size is a multiple of 16 (64, 128, 256, ...), not {image_size}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is at least 1, not {workers}")
+    listing = read_source(source)
+    settings = {
+        "format": FORMAT,
+        "image_size": image_size,
+        "placement": placement,
+        "source_hash": listing.listing_hash(),
+    }
+    show = Progress(progress)
+    for note in listing.notes:
+        show.say(note)
+    if pack.is_file() or pack.is_dir() and any(pack.iterdir()):
+        return _already_prepared(pack, settings, listing, start, show)
+
+    items = listing.items
+    files = (
+        ("tiles.u8",)
+        + ("masks.u8",) * any(item.mask for item in items)
+        + ("parts.u8",) * any(item.parts for item in items)
+    )
+    cutter = Cutter(partial_path(pack), tile_edge(image_size), placement, listing.exif, files)
+    done = _open_partial(cutter, {**settings, "pillow": PIL.__version__}, items, show)
+    bad = {row: problem for row, item in enumerate(items) if (problem := _problem(item))}
+    jobs = [
+        Job(row, item.image, item.box, item.mask, item.parts)
+        for row, item in enumerate(items)
+        if row not in bad and not done[row]
+    ]
+    with show.bar("images", len(items), start=len(items) - len(jobs)):
+        bad |= _cut_all(cutter, jobs, done, workers, show)
+    skipped = {items[row].name: bad[row] for row in sorted(bad)}
+    listed = first_lines([f"{name}: {problem}" for name, problem in skipped.items()])
+    if bad and not skip_bad:
+        raise ValueError(
+            f"{len(bad)} of {len(items)} images cannot be used:\n{listed}\nMend them and run the command again "
+            f"(the finished ones are kept in {cutter.folder}), or leave them out with --skip-bad"
+        )
+
+    rows = [row for row in range(len(items)) if row not in bad]
+    if not any(items[row].split == "train" for row in rows):
+        raise ValueError(f"{source}: no usable image is in the training split")
+    if not any(items[row].split == "test" for row in rows):
+        show.say("no image is in the test split, so nothing can be measured on held-out images")
+    if bad:
+        show.say(f"left out {len(bad)} of {len(items)} images:\n{listed}")
+        _close_gaps(cutter, rows)
+    if listing.dropped:
+        show.say(f"dropped {listing.dropped} caption lines without a word in them")
+    header = {
+        **settings,
+        "source": str(source.resolve()),
+        "kind": listing.kind,
+        "tile": cutter.tile,
+        "count": len(rows),
+        "has_masks": "masks.u8" in files,
+        "has_parts": "parts.u8" in files,
+        "pillow": PIL.__version__,
+        "files_hash": _files_hash(items),
+        "skipped": skipped,
+        "dropped_captions": listing.dropped,
+        **write_texts(cutter.folder, listing, rows, show),
+    }
+    write_header(cutter.folder, header)
+    cutter.folder.rename(pack)
+    sync_to_disk(pack.parent)
+    for name in (STATE, DONE):
+        (pack / name).unlink(missing_ok=True)
+    return _summary(pack, start, show, cut=sum(job.row not in bad for job in jobs), already=False)
+
+
+def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) -> Summary:
+    opened = Pack.open(pack)
+    return Summary(
+        pack=pack,
+        images=len(opened),
+        train=len(opened.train),
+        test=len(opened.test),
+        captions=len(opened.tokens),
+        words=len(opened.vocabulary),
+        skipped=opened.header["skipped"],
+        already_prepared=already,
+        cut=cut,
+        seconds=time.monotonic() - start,
+        notes=tuple(show.notes),
+    )
+
+
+def _already_prepared(pack: Path, settings: dict[str, Any], listing: Source, start: float, show: Progress) -> Summary:
+    """`pack` exists: fine if it is whole and of the same source and settings, otherwise refused. It is never
+    overwritten.
+    """
+    header = read_header(pack)
+    for key, value in settings.items():
+        if header.get(key) != value:
+            what = (
+                "made from other lists or captions"
+                if key == "source_hash"
+                else f"made with {key} {header.get(key)}, not {value}"
+            )
+            raise ValueError(f"{pack} exists and was {what}: choose another name, or delete it first")
+    if _files_hash(listing.items) != header["files_hash"]:
+        raise ValueError(
+            f"{pack} exists, but pictures of {listing.path} have changed since: choose another name, or delete it first"
+        )
+    show.say(f"{pack} is already prepared")
+    return _summary(pack, start, show, cut=0, already=True)
+
+
+def _problem(item: Item) -> str:
+    """What is wrong with an item before its picture is opened; "" if nothing is."""
+    longest = max((len(tokenize(caption)) for caption in item.captions), default=0)
+    too_long = f"a caption of {longest} words (at most {MAX_WORDS})" if longest > MAX_WORDS else ""
+    return item.problem or too_long
+
+
+def _open_partial(cutter: Cutter, state: dict[str, Any], items: tuple[Item, ...], show: Progress) -> np.memmap:
+    """Continue PACK.partial, or begin it. Returns the (N,) int64 array of done.i64 mapped from disk."""
+    folder, count = cutter.folder, len(items)
+    sizes = {name: count * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: 8 * count}
+    if folder.exists():
+        different = _different(folder, state, sizes)
+        if different:
+            show.say(f"starting over: {folder} {different}")
+            shutil.rmtree(folder)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        free, needed = shutil.disk_usage(folder).free, sum(sizes.values())
+        if free < needed:
+            folder.rmdir()
+            raise ValueError(
+                f"{folder.parent}: the pack needs {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free"
+            )
+        for name in cutter.files:
+            with open(folder / name, "wb") as file:
+                file.truncate(sizes[name])
+        np.zeros(count, np.int64).tofile(folder / DONE)
+        (folder / STATE).write_text(json.dumps(state), "utf-8")
+    done = np.memmap(folder / DONE, np.int64, "r+", shape=(count,))
+    for row in done.nonzero()[0]:
+        if _file_size(items[row].image) != done[row]:
+            done[row] = 0  # the file was replaced since: cut it again
+    if done.any():
+        show.say(f"continuing: {np.count_nonzero(done)} of {count} images were finished before")
+    return done
+
+
+def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
+    """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
+    names = {file.name for file in folder.iterdir()}
+    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", "pack.json"}
+    if foreign:
+        raise ValueError(
+            f"{folder} holds {sorted(foreign)[0]}, which is not of a pack: move that folder away, or choose another name"
+        )
+    try:
+        found = json.loads((folder / STATE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return "has no record of its state"
+    for key, value in state.items():
+        if found.get(key) != value:
+            return "was begun with other " + (
+                "lists or captions" if key == "source_hash" else f"settings ({key} {found.get(key)})"
+            )
+    for name, size in sizes.items():
+        if name not in names or (folder / name).stat().st_size != size:
+            return f"holds a damaged {name}"
+    return ""
+
+
+def _cut_all(cutter: Cutter, jobs: list[Job], done: np.memmap, workers: int | None, show: Progress) -> dict[int, str]:
+    """Cut all tiles and mark them in `done`. Returns what is wrong with the rows that could not be cut."""
+    bad: dict[int, str] = {}
+    finished: list[tuple[int, int]] = []
+    synced = time.monotonic()
+
+    def sync() -> None:
+        for name in cutter.files:
+            sync_to_disk(cutter.folder / name)
+        for row, size in finished:
+            done[row] = size
+        done.flush()
+        finished.clear()
+
+    try:
+        for row, size, problem in _results(cutter, jobs, workers):
+            if problem:
+                bad[row] = problem
+            else:
+                finished.append((row, size))
+            show.advance()
+            if time.monotonic() - synced > SYNC_SECONDS:
+                sync()
+                synced = time.monotonic()
+    except OSError as error:
+        raise ValueError(
+            f"{cutter.folder} cannot be written ({error.strerror or error}): mend that and run again, it continues"
+        ) from error
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a worker process ended from outside: out of memory (use fewer --workers), or a script without the "
+            '`if __name__ == "__main__":` guard. Run again, it continues'
+        ) from error
+    finally:
+        sync()
+    return bad
+
+
+def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[tuple[int, int, str]]:
+    """Results of `cut` in any order, from as many processes as pay off (one: this process)."""
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(cores, -(-len(jobs) // IMAGES_A_WORKER))
+    chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
+    if workers <= 1:
+        for chunk in chunks:
+            yield from cut(cutter, chunk)
+        return
+    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads and locks
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
+        running = {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
+        while running:
+            ready, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
+            for future in ready:
+                yield from future.result()
+
+
+def _close_gaps(cutter: Cutter, rows: list[int]) -> None:
+    """Move the rows that are kept together, in order. The record goes first: cut off here, the next run starts over."""
+    (cutter.folder / STATE).unlink()
+    for name in cutter.files:
+        size = cutter.tile**2 * CHANNELS[name]
+        with open(cutter.folder / name, "r+b") as file:
+            for target, row in enumerate(rows):
+                if target != row:
+                    file.seek(row * size)
+                    data = file.read(size)
+                    file.seek(target * size)
+                    file.write(data)
+            file.truncate(len(rows) * size)
+
+
+def _file_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _files_hash(items: tuple[Item, ...]) -> str:
+    """sha256 (hex) of the sizes of all pictures and masks in order: shows in a moment that one was exchanged."""
+    sizes = [[_file_size(file) for file in (item.image, item.mask, item.parts) if file is not None] for item in items]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""What a folder of photographs and captions looks like once its lists have been read, whatever its layout was.
+
+Reading a source looks at lists and captions only; pictures are opened by `prepare`. What is wrong with one picture
+goes to that item's `problem`, so that all of them can be reported together; what makes the lists themselves unusable
+is a ValueError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One photograph. `box` is (x, y, width, height) in pixels of the upright image; `mask` is white on the object;
+    `parts` is a label map and `colours` maps a part to its colour's name (drawn birds only)."""
+
+    name: str
+    image: Path
+    captions: tuple[str, ...]
+    class_id: int
+    split: Literal["train", "test"]
+    box: Box | None = None
+    mask: Path | None = None
+    parts: Path | None = None
+    colours: dict[str, str] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """All photographs of a folder, the training split first, and the words in which they are described.
+
+    vocabulary  words in order of their ids, "<end>" first: given by captions.pickle, or None
+    token_ids   for each item, for each caption its word ids: given by captions.pickle, or None
+    class_names name of each class id; empty where every image is its own class
+    dropped     number of caption lines without any word
+    """
+
+    path: Path
+    kind: Literal["cub", "imagefolder"]
+    items: tuple[Item, ...]
+    class_names: dict[int, str]
+    vocabulary: tuple[str, ...] | None = None
+    token_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = None
+    dropped: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def exif(self) -> bool:
+        """Whether an EXIF orientation is obeyed. As published: not for CUB (which has none)."""
+        return self.kind == "imagefolder"
+
+    def listing_hash(self) -> str:
+        """sha256 (hex) of everything the lists say, in order. It does not look into the pictures."""
+        digest = hashlib.sha256(json.dumps([self.kind, self.vocabulary, sorted(self.class_names.items())]).encode())
+        for number, item in enumerate(self.items):
+            files = [
+                None
+                if file is None
+                else file.relative_to(self.path).as_posix()
+                if file.is_relative_to(self.path)
+                else file.name
+                for file in (item.image, item.mask, item.parts)
+            ]
+            ids = None if self.token_ids is None else self.token_ids[number]
+            row = [item.name, files, item.captions, ids, item.class_id, item.split, item.box, item.colours]
+            digest.update(json.dumps(row, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def first_lines(problems: list[str], limit: int = 20) -> str:
+    """At most `limit` of the problems, one an indented line, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"  ... and {len(problems) - limit} more")
+    return "\n".join(lines)

@@ -1,0 +1,182 @@
+"""Cut the square tile of an image: the geometry, and the worker that reads files and writes tiles.
+
+Bit-exact to Pillow's crop and bilinear resize of the whole decoded picture, as published: no JPEG draft mode, no
+reducing, no `box=` argument of `resize` (it lets pixels from outside of the crop bleed in). Imports no torch: workers
+start with this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageOps
+
+from tmgan.data.source import Box
+
+PLACEMENTS = ("centre", "topleft")
+MIN_SIDE = 32  # an image smaller than this was almost surely put in the set by mistake
+MIN_REGION = 8  # less is left of a crop whose box lies at the rim or is a few pixels large
+MAX_RATIO = 20  # of the sides of what is resized; a longer strip only costs memory
+
+
+class BadImage(ValueError):
+    """A picture that cannot become a tile; the message says why and what to do."""
+
+
+def tile_edge(image_size: int) -> int:
+    """Edge of the tile from which crops of `image_size` are taken: 76, 152, 304 for 64, 128, 256 (as published: 304)."""
+    return round(304 / 256 * image_size)
+
+
+def region(size: tuple[int, int], box: Box | None) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of what is kept of an image of `size` (width, height).
+
+    With a box: the square of half-size int(0.75 * longer side) around the box's centre, clipped to the image, so it
+    need not stay square (AttnGAN's `get_imgs`). Without: everything. Raises BadImage when the box does not lie on the
+    image.
+    """
+    width, height = size
+    if box is None:
+        left, top, right, bottom = 0, 0, width, height
+    else:
+        x, y, box_width, box_height = (int(side) for side in box)
+        half = int(0.75 * max(box_width, box_height))
+        centre_x, centre_y = int((2 * x + box_width) / 2), int((2 * y + box_height) / 2)
+        if box_width <= 0 or box_height <= 0 or not (0 <= centre_x <= width and 0 <= centre_y <= height):
+            raise BadImage(
+                f"its box (x {x}, y {y}, width {box_width}, height {box_height}) does not lie on the image "
+                f"({width}x{height} pixels): correct the box"
+            )
+        left, top = max(0, centre_x - half), max(0, centre_y - half)
+        right, bottom = min(width, centre_x + half), min(height, centre_y + half)
+    short, long = sorted((right - left, bottom - top))
+    if short < MIN_REGION or long > MAX_RATIO * short:
+        raise BadImage(
+            f"only {right - left}x{bottom - top} pixels of it would be used: correct its box, or leave it out"
+        )
+    return left, top, right, bottom
+
+
+def to_tile(
+    image: Image.Image, box: Box | None, tile: int, placement: str, resample: int = Image.Resampling.BILINEAR
+) -> Image.Image:
+    """The `tile` x `tile` square of an image: crop to `region`, resize the shorter side to `tile`, cut the square.
+
+    placement "centre" takes the middle. As published: "topleft" takes the top left (its 256-of-304 crop offsets never
+    reach further), so the right or lower part of a region that is not square is lost.
+    """
+    image = image.crop(region(image.size, box))
+    width, height = image.size
+    if width < height:
+        size = (tile, int(tile * height / width))
+    else:
+        size = (int(tile * width / height), tile)
+    if size != image.size:
+        image = image.resize(size, resample)
+    left, top = ((size[0] - tile) // 2, (size[1] - tile) // 2) if placement == "centre" else (0, 0)
+    return image.crop((left, top, left + tile, top + tile)) if size != (tile, tile) else image
+
+
+def open_photo(path: Path, exif: bool) -> Image.Image:
+    """The decoded picture in RGB; with `exif`, turned upright. Greyscale, CMYK and palettes are converted.
+
+    As published, transparency is dropped (what colour lies below it is up to the file). Raises BadImage.
+    """
+    image = _decode(path, exif)
+    if min(image.size) < MIN_SIDE:
+        raise BadImage(f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE} a side): leave it out")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def open_map(path: Path, size: tuple[int, int], exif: bool, labels: bool) -> Image.Image:
+    """A mask (0..255, white on the object) or a label map of a photo of `size`. A mask of 0 and 1 is scaled. Raises
+    BadImage.
+    """
+    image = _decode(path, exif)
+    if image.size != size:
+        raise BadImage(
+            f"{path} has {image.width}x{image.height} pixels, its image {size[0]}x{size[1]}: they must be equal"
+        )
+    if labels:
+        return image if image.mode in ("L", "P") else image.convert("L")
+    image = image.convert("L")
+    return image.point(lambda value: 255 * value) if image.getextrema()[1] == 1 else image
+
+
+def _decode(path: Path, exif: bool) -> Image.Image:
+    try:
+        image = Image.open(path)
+        image.load()
+        if exif:
+            image = ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise BadImage(f"{path} is missing") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise BadImage(f"{path} cannot be decoded ({error}): get it again") from None
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raise BadImage(f"{path} has more than 8 bits a channel: save it with 8 bits")
+    return image
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Everything the workers share: the geometry and the files they write into."""
+
+    folder: Path
+    tile: int
+    placement: str
+    exif: bool
+    files: tuple[str, ...]  # tiles.u8, then masks.u8 and parts.u8 where the source has them
+
+
+class Job(NamedTuple):
+    row: int
+    image: Path
+    box: Box | None
+    mask: Path | None
+    parts: Path | None
+
+
+def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, int, str]]:
+    """Write the tiles of `jobs` into their rows. Returns (row, size of the image file in bytes, "" or what is wrong)."""
+    results = []
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(cutter.folder / name, "r+b")) for name in cutter.files]
+        for job in jobs:
+            try:
+                tiles = cut_tiles(job, cutter.tile, cutter.placement, cutter.exif)
+            except BadImage as error:
+                results.append((job.row, 0, str(error)))
+                continue
+            for file, tile in zip(files, tiles):
+                data = tile.tobytes()
+                file.seek(job.row * len(data))
+                file.write(data)
+            results.append((job.row, job.image.stat().st_size, ""))
+    return results
+
+
+def cut_tiles(job: Job, tile: int, placement: str, exif: bool) -> list[Image.Image]:
+    """The tiles of one image: photo (RGB), then mask and label map where it has them. Raises BadImage."""
+    photo = open_photo(job.image, exif)
+    tiles = [to_tile(photo, job.box, tile, placement)]
+    if job.mask is not None:
+        tiles.append(to_tile(open_map(job.mask, photo.size, exif, labels=False), job.box, tile, placement))
+    if job.parts is not None:
+        labels = open_map(job.parts, photo.size, exif, labels=True)
+        tiles.append(to_tile(labels, job.box, tile, placement, Image.Resampling.NEAREST))
+    return tiles
+
+
+def start_worker() -> None:
+    """Ctrl-C is for the parent alone; and a worker ends with its parent (after kill -9 it would wait forever)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,140 @@
+"""Read a pickle of data set metadata without running anything in it.
+
+A pickle is a program. This one may build lists, dictionaries, numbers, strings and numeric numpy arrays; whatever else
+it asks for is refused. Arrays are rebuilt here from their bytes, so numpy's own (C) reconstructors are never reached.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_BYTES = 64 * 1024**2  # a captions.pickle of birds has a few MB, one of COCO some tens
+
+
+def load_metadata_pickle(path: Path) -> Any:
+    """What the pickle at `path` holds: lists, tuples, dicts, str, bytes, int, float, bool, None and numeric numpy
+    arrays.
+
+    Pickles of Python 2 are read with `encoding="latin1"`. Raises ValueError naming the file when it is over 64 MB, is
+    not a pickle, or asks for anything else (and then says for what).
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: {size / 1e6:.0f} MB is too much for metadata (at most {MAX_BYTES / 1e6:.0f} MB)")
+    try:
+        return _plain(_Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load(), {})
+    except _Refused as error:
+        raise ValueError(
+            f"{path}: refused, it is not plain data: it asks for {error}. Do not open it with pickle.load either; "
+            "get the metadata again from where it was published"
+        ) from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(f"{path}: not a readable pickle of metadata ({type(error).__name__}: {error})") from error
+
+
+class _Refused(Exception):
+    pass
+
+
+class _DType:
+    """Stands in for numpy.dtype: numbers only, and of its state nothing but the byte order is used."""
+
+    def __init__(self, code: Any) -> None:
+        if not isinstance(code, str) or code[:1] not in tuple("biuf") or not code[1:].isdigit():
+            raise _Refused(f"numpy.dtype({code!r}), and only numbers are allowed in arrays")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+    def array(self, data: Any, shape: tuple, order: str) -> np.ndarray:
+        if isinstance(data, str):  # the bytes of Python 2
+            data = data.encode("latin1")
+        return np.frombuffer(bytes(data), self.dtype).astype(self.dtype.newbyteorder("=")).reshape(shape, order=order)
+
+
+class _Array:
+    """Stands in for numpy.ndarray until its bytes are known."""
+
+    value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        self.value = _checked(dtype).array(data, shape, "F" if fortran else "C")
+
+
+def _checked(dtype: Any) -> _DType:
+    if not isinstance(dtype, _DType):
+        raise _Refused(f"an array of {type(dtype).__name__}")
+    return dtype
+
+
+class _Unpickler(pickle.Unpickler):
+    """Hands out immutable builtins and bound methods only: a pickle can set attributes on whatever it is given."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("builtins", "__builtin__") and name in _BUILTINS:
+            return _BUILTINS[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
+        if (module, name) == ("numpy", "ndarray"):
+            return "numpy.ndarray"  # only ever an argument of _reconstruct
+        if (module, name) == ("numpy", "dtype"):
+            return self._dtype
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in ("_reconstruct", "scalar"):
+            return self._reconstruct if name == "_reconstruct" else self._scalar
+        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
+            return self._frombuffer
+        raise _Refused(f"{module}.{name}")
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        if encoding not in ("latin1", "latin-1"):
+            raise _Refused(f"_codecs.encode to {encoding!r}")
+        return text.encode("latin1")
+
+    def _dtype(self, code: Any, *_: Any) -> _DType:
+        return _DType(code)
+
+    def _reconstruct(self, *_: Any) -> _Array:
+        return _Array()
+
+    def _scalar(self, dtype: Any, data: Any) -> int | float | bool:
+        return _checked(dtype).array(data, (), "C").item()
+
+    def _frombuffer(self, data: Any, dtype: Any, shape: tuple, order: str) -> np.ndarray:
+        return _checked(dtype).array(data, shape, order)
+
+
+_BUILTINS: dict[str, type] = {kind.__name__: kind for kind in (list, dict, tuple, int, float, str, bytes, bool)}
+_BUILTINS |= {"long": int, "unicode": str}
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """`value` with arrays in place of their stand-ins. `done` keeps shared parts shared, so nesting cannot explode."""
+    if value is None or isinstance(value, (str, bytes, int, float, bool, np.ndarray)):
+        return value
+    if isinstance(value, _Array) and value.value is not None:
+        return value.value
+    if not isinstance(value, (list, tuple, dict)):
+        raise _Refused(f"a bare {type(value).__name__.strip('_').lower()}")
+    if id(value) in done:
+        return done[id(value)]
+    done[id(value)] = value
+    if isinstance(value, list):
+        value[:] = [_plain(item, done) for item in value]
+    elif isinstance(value, tuple):
+        done[id(value)] = value = tuple([_plain(item, done) for item in value])
+    else:
+        for key in value:
+            value[key] = _plain(value[key], done)
+    return value

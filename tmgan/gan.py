@@ -1,0 +1,110 @@
+"""The editor as a task for the training loop: planner, loader, networks, pictures, metrics, export."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
+from tmgan.config import TrainConfig
+from tmgan.data.loaders.resident import ResidentLoader
+from tmgan.data.pack import Pack
+from tmgan.edit import Editor
+from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.layers import init_weights
+from tmgan.plan import CaptionTable, Planner
+from tmgan.runtime import Runtime
+from tmgan.snapshot import grid, save_picture
+from tmgan.step import TrainStep
+from tmgan_kernels import gather_crop
+
+_ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
+_MEASURED = 64               # held-out birds for the cheap metric of every checkpoint
+
+
+class GanTask:
+    """The generator and discriminator as a task for the training loop."""
+
+    def __init__(self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
+        self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
+        self.batch = config.batch
+        model, device = config.model, runtime.device
+        _check(config, pack, encoders)
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
+        self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
+                               model.noise_dim, model.condition_dim, config.method.mismatched_text_p)
+        self.loader = ResidentLoader(pack, self.table, model.image_size, device)
+        weights = torch.Generator().manual_seed(config.seed)
+        generator = build_generator(model, encoders)
+        discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)
+        for network in (generator, discriminator):
+            init_weights(network, weights)
+            network.to(device=device, memory_format=torch.channels_last)
+        self.train_step = TrainStep(generator, discriminator, encoders.text.to(device), encoders.photo.to(device),
+                                    config.method, config.loss, config.optim, runtime)
+        self.editor = Editor(self.train_step.ema, encoders, config, runtime)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of both networks."""
+        return self.train_step(self.loader(self.planner(step)), step * self.batch)
+
+    def measure(self) -> dict[str, float]:
+        """Colour accuracy on a few held-out drawn birds; nothing for other data."""
+        if self.pack.parts is None:
+            return {}
+        result = colour_accuracy(make_test(self.pack, self.config.model.image_size, _MEASURED), self._edit)
+        return {**result, "score": result["colour_accuracy"]}
+
+    def draw(self, path: Path) -> None:
+        """Held-out photos (rows): as they are, with their own caption, and with captions common to all rows."""
+        items = self.pack.test if len(self.pack.test) >= _ROWS else self.pack.train
+        rows = items[:_ROWS]
+        first = self.pack.first[rows]
+        others = items[torch.linspace(0, len(items) - 1, _COLUMNS).long()]
+        texts = [self._caption(int(c)) for c in first]
+        centre = torch.full_like(rows, (self.pack.tiles.shape[1] - self.config.model.image_size) // 2)
+        images = gather_crop(self.pack.tiles, rows, centre, centre, torch.zeros_like(rows, dtype=torch.bool),
+                             self.config.model.image_size)
+        columns, titles = [images, self._edit(images, texts)], ["photo", "its own caption"]
+        for caption in self.pack.first[others].tolist():
+            text = self._caption(caption)
+            columns.append(self._edit(images, [text] * len(images)))
+            titles.append(text)
+        save_picture(grid(columns, titles), path)
+
+    def _edit(self, images: Tensor, texts: list[str]) -> Tensor:
+        return self.editor.edit_tensors(images, texts).image
+
+    def _caption(self, caption: int) -> str:
+        ids = self.pack.tokens[caption, :int(self.pack.lengths[caption])].tolist()
+        return " ".join(self.pack.vocabulary.words[i] for i in ids)
+
+    def state_dict(self) -> dict:
+        return self.train_step.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.train_step.load_state_dict(state)
+
+    def export(self, folder: Path, images: int) -> None:
+        """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
+        save_encoders(self.encoders, folder, images)
+        save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
+
+
+def _check(config: TrainConfig, pack: Pack, encoders: Encoders) -> None:
+    """Refuse encoders and packs that do not fit the run."""
+    if encoders.vocabulary.hash != pack.vocabulary.hash:
+        raise ValueError(f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
+                         f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
+                         f"tmgan damsm --data {pack.path} --run RUN")
+    if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
+        raise ValueError(f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
+                         f"{config.model.image_size}: use --model.image-size {encoders.image_size}, or train encoders "
+                         f"with --image-size {config.model.image_size}.")
+    if config.method.keep_mask == "dataset" and pack.masks is None:
+        raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
+                         "segmentations, or use --method.keep-mask none.")
+    if len(pack.train) == 0:
+        raise ValueError(f"{pack.path} has no training images.")

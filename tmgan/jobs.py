@@ -1,0 +1,148 @@
+"""The two training jobs from configuration to finished run: what `tmgan damsm` and `tmgan train` do."""
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tmgan import bundle
+from tmgan.checkpoint import write_atomically
+from tmgan.config import DamsmConfig, TrainConfig
+from tmgan.damsm import DamsmTask
+from tmgan.data.pack import Pack
+from tmgan.data.prepare import prepare
+from tmgan.data.progress import Progress
+from tmgan.data.synthetic import write_birds
+from tmgan.edit import Editor
+from tmgan.evaluate import as_json, evaluate, table
+from tmgan.gan import GanTask
+from tmgan.runfolder import RunFolder, StopRequest
+from tmgan.runtime import Runtime, decide
+from tmgan.stats import duration
+from tmgan.train import train
+
+_DRAWN_SCALE = 2             # drawn pictures are this many times larger than the networks' images
+_EVALUATED = 200             # held-out birds of the final evaluation, if there are as many
+
+
+def train_encoders(config: DamsmConfig) -> str:
+    """`tmgan damsm`: train text and photo encoders on a pack. Returns "done" or "stopped"."""
+    pack = Pack.open(config.data, config.image_size)
+    with _run(config.run, config) as (run, stop):
+        runtime = decide(config.runtime)
+        result = _train_encoders(config, pack, run, stop, runtime)
+        if result == "done":
+            run.log(f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
+                    f"Next: {_command('train', preset='lightweight', data=config.data, encoders=config.run, run='RUN')}")
+    return result
+
+
+def train_editor(config: TrainConfig) -> str:
+    """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped"."""
+    started = time.perf_counter()
+    path = Path(config.run or f"runs/{config.preset}")
+    if config.data:
+        Pack.open(config.data, config.model.image_size)        # refuse before anything is written
+    if config.encoders:
+        bundle.load_encoders(Path(config.encoders))
+    elif config.encoder.kind != "small":
+        raise ValueError("This preset wants encoders trained with Inception features. Train them once with\n"
+                         f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
+                         "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
+                         "--encoder.kind small --encoder.dim 64.")
+    with _run(path, config) as (run, stop):
+        runtime = decide(config.runtime)
+        run.log(f"tmgan train, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
+        for reason in runtime.reasons:
+            run.log(f"  {reason}")
+        pack = Pack.open(config.data, config.model.image_size) if config.data else _drawn_pack(config, run)
+        encoders = _encoders(config, pack, run, stop, runtime)
+        if encoders is None:
+            run.status("stopped", 0, reason=stop.signal)
+            return "stopped"
+        if encoders.weights == "random":
+            run.log("NOTE: the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little.")
+        task = GanTask(config, pack, encoders, runtime)
+        result = train(task, run, config.images, config.output, stop)
+        if result == "done":
+            _finish(task.editor, pack, run, time.perf_counter() - started)
+    return result
+
+
+@contextmanager
+def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest]]:
+    """The run folder with its lock and the signal handlers; an error is recorded in run.json."""
+    run, stop = RunFolder(path, config, config.output.keep), StopRequest()
+    try:
+        yield run, stop
+    except Exception as error:
+        run.log(f"FAILED: {error}")
+        run.status("failed", 0, reason=str(error))
+        raise
+    finally:
+        stop.restore()
+        run.close()
+
+
+def _drawn_pack(config: TrainConfig, run: RunFolder) -> Pack:
+    """Birds drawn and packed inside the run folder, once."""
+    source, packed = run.path / "drawn" / "birds", run.path / "drawn" / "pack"
+    if not packed.exists():
+        run.log(f"Drawing {config.drawn_images} birds in {source}.")
+        show, edge = Progress(visible=True), _DRAWN_SCALE * config.model.image_size
+        with show.bar(total=config.drawn_images, start=0, unit="birds"):
+            write_birds(source, config.drawn_images, config.seed, edge, lambda done, count: show.advance())
+        prepare(source, packed, config.model.image_size, workers=1, progress=False)
+    return Pack.open(packed, config.model.image_size)
+
+
+def _encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,
+              runtime: Runtime) -> bundle.Encoders | None:
+    """The encoders given, or small ones trained inside the run folder; None when stopped on the way."""
+    folder = run.path / "encoders"
+    if config.encoders:
+        return bundle.load_encoders(Path(config.encoders))
+    given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed, image_size=config.model.image_size,
+                        encoder=config.encoder, text=config.text, loss=config.loss, pretrain=config.pretrain,
+                        output=config.output, runtime=config.runtime)
+    inner = RunFolder(folder, given, config.output.keep)
+    try:
+        if _train_encoders(given, pack, inner, stop, runtime) == "stopped":
+            return None
+    finally:
+        inner.close()
+    return bundle.load_encoders(folder)
+
+
+def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
+    run.log(f"Training {config.encoder.kind} encoders on {len(pack.train):,} photos.")
+    encoders = bundle.build_encoders(config.encoder, config.image_size, pack.vocabulary, config.runtime, config.seed,
+                                     config.pretrain.batch_statistics)
+    return train(DamsmTask(config, pack, encoders, runtime), run, config.pretrain.images, config.output, stop)
+
+
+def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
+    """Measure what can be measured, and say where everything is and what to do next."""
+    photo = "PHOTO.jpg"
+    if pack.parts is not None:
+        rows = evaluate(editor, pack, _EVALUATED)
+        write_atomically(run.path / "evaluation.json", lambda f: f.write(json.dumps(as_json(rows), indent=1).encode()))
+        run.log("Text obeyed? One part's colour swapped in the caption of held-out birds:\n" + table(rows))
+        drawn = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
+        if drawn.exists():
+            photo = str(drawn / f"{pack.names[int(pack.test[0])]}.jpg")
+    pictures = sorted(run.samples.glob("*.png"))
+    run.log(f"Done in {duration(seconds)}.\n"
+            f"  pictures    {pictures[-1] if pictures else run.samples}\n"
+            f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
+            f"  checkpoint  {run.checkpoints.paths()[0]}\n"
+            f"Try next:\n"
+            f"  tmgan edit {run.path} {shlex.quote(photo)} --text \"a bird with a red head and white wings\" --out edited.png")
+
+
+def _command(name: str, **flags: str) -> str:
+    return f"tmgan {name} " + " ".join(f"--{key} {shlex.quote(value)}" for key, value in flags.items())

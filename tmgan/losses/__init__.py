@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, computed in fp32 or better."""

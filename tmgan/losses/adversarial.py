@@ -1,0 +1,95 @@
+"""Adversarial losses: binary cross entropy on logits in fp32 or better, and the KL term of the conditioning.
+
+The order in which the discriminator is called is part of the definition: each call in train mode updates its batch
+normalisation buffers.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.layers import at_least_float32
+
+
+class DiscriminatorLoss(NamedTuple):
+    """Means of the five binary cross entropies, and total = (real_u + real_c)/2 + (fake_u + fake_c + wrong_c)/3."""
+
+    real_unconditional: Tensor
+    real_conditional: Tensor
+    fake_unconditional: Tensor
+    fake_conditional: Tensor
+    wrong_conditional: Tensor
+    total: Tensor
+
+
+class AdversarialLoss(NamedTuple):
+    """The generator's two binary cross entropies, and their sum."""
+
+    unconditional: Tensor
+    conditional: Tensor
+    total: Tensor
+
+
+def discriminator_loss(
+    discriminator: Discriminator,
+    real: Tensor,
+    fake: Tensor,
+    sentence: Tensor,
+    fake_sentence: Tensor,
+    class_ids: Tensor | None = None,
+) -> DiscriminatorLoss:
+    """Real photos with their own text are real; generated ones, and real ones with another photo's text, are not.
+
+    Args:
+        real, fake: (B, 3, S, S) in [-1, 1], B >= 2. No gradient flows into `fake`.
+        sentence: (B, D), the text of each real photo; fake_sentence: (B, D), the text each generated image was asked for.
+        class_ids: int (B,). Photo i is shown with the text of photo i + 1 as a wrong pair, unless both are of the same
+            class: that text may be true. As published with None: every such pair counts as wrong.
+    """
+    if len(real) < 2:
+        raise ValueError("discriminator_loss: the batch has 1 sample, but wrong pairs need 2; use a larger batch")
+    real_features = discriminator(real)
+    fake_features = discriminator(fake.detach())
+    real_c = discriminator.conditional(real_features, sentence)
+    fake_c = discriminator.conditional(fake_features, fake_sentence)
+    wrong_c = discriminator.conditional(real_features[:-1], sentence[1:])
+    real_u = discriminator.unconditional(real_features)
+    fake_u = discriminator.unconditional(fake_features)
+
+    wrong_losses = _cross_entropies(wrong_c, 0.0)
+    if class_ids is None:
+        wrong = wrong_losses.mean()
+    else:
+        differs = (class_ids[:-1] != class_ids[1:]).to(wrong_losses.dtype)
+        wrong = (wrong_losses * differs).sum() / differs.sum().clamp(min=1)
+    parts = (
+        _cross_entropies(real_u, 1.0).mean(),
+        _cross_entropies(real_c, 1.0).mean(),
+        _cross_entropies(fake_u, 0.0).mean(),
+        _cross_entropies(fake_c, 0.0).mean(),
+        wrong,
+    )
+    return DiscriminatorLoss(*parts, total=(parts[0] + parts[1]) / 2 + (parts[2] + parts[3] + parts[4]) / 3)
+
+
+def generator_adversarial(discriminator: Discriminator, fake: Tensor, sentence: Tensor) -> AdversarialLoss:
+    """How far the generated images (B, 3, S, S) are from passing as real, alone and with their text (B, D)."""
+    features = discriminator(fake)
+    conditional = _cross_entropies(discriminator.conditional(features, sentence), 1.0).mean()
+    unconditional = _cross_entropies(discriminator.unconditional(features), 1.0).mean()
+    return AdversarialLoss(unconditional, conditional, unconditional + conditional)
+
+
+def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence of N(mu, exp(logvar)) from N(0, 1), averaged over batch and dimensions; mu, logvar (B, K)."""
+    mu, logvar = at_least_float32(mu), at_least_float32(logvar)
+    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).mean()
+
+
+def _cross_entropies(logits: Tensor, label: float) -> Tensor:
+    """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for label 0, one a sample."""
+    logits = at_least_float32(logits)
+    return F.softplus(-logits) if label == 1.0 else F.softplus(logits)

@@ -1,0 +1,99 @@
+"""Image-text matching losses (DAMSM): does a photo's content select its own caption from the batch, and vice versa?
+
+All B x B pairs of images and captions are compared at once. The order of the two softmaxes of the word attention
+matters: over the words first, then over the regions.
+Source: AttnGAN (Xu et al., CVPR 2018), section 3.2.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tmgan.models.layers import at_least_float32
+
+
+class MatchingLoss(NamedTuple):
+    """Cross entropies of finding the caption of each photo and the photo of each caption, and their sum."""
+
+    photo_to_text: Tensor
+    text_to_photo: Tensor
+    total: Tensor
+
+
+class WordAttention(NamedTuple):
+    """context (B, D, L): the regions each word attends to; attention (B, L, g, g): sums to 1 over the regions."""
+
+    context: Tensor
+    attention: Tensor
+
+
+def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: float = 4.0) -> WordAttention:
+    """Where in its own photo each word of a caption is. Entries of padding are meaningless.
+
+    Args:
+        regions: (B, D, g, g); words: (B, D, L); padding: (B, L) bool, True where there is no word.
+        gamma1: sharpness of the attention over regions.
+    """
+    with torch.autocast(regions.device.type, enabled=False):
+        flat, words = at_least_float32(regions).flatten(2), at_least_float32(words)
+        attention = _attend(torch.einsum("bdr,bdl->brl", flat, words), padding, gamma1)
+        context = torch.einsum("bdr,brl->bdl", flat, attention)
+        return WordAttention(context, attention.transpose(1, 2).unflatten(2, regions.shape[2:]))
+
+
+def words_loss(
+    regions: Tensor,
+    words: Tensor,
+    padding: Tensor,
+    class_ids: Tensor | None = None,
+    gammas: tuple[float, float, float] = (4.0, 5.0, 10.0),
+) -> MatchingLoss:
+    """Word-level matching loss.
+
+    Args:
+        regions: (B, D, g, g) of the photos; words: (B, D, L); padding: (B, L) bool, True where there is no word.
+        class_ids: int (B,); another sample of the same class is no wrong answer. None compares with all samples.
+        gammas: sharpness of the attention over regions, of the sum over words, and of the choice in the batch.
+    """
+    gamma1, gamma2, gamma3 = gammas
+    with torch.autocast(regions.device.type, enabled=False):
+        flat, words = at_least_float32(regions).flatten(2), at_least_float32(words)
+        # b: photo, i: caption, r: region, l: word
+        attention = _attend(torch.einsum("bdr,idl->birl", flat, words), padding, gamma1)
+        context = torch.einsum("bdr,birl->bidl", flat, attention)
+        cosine = _cosine(context, words, dim=2)
+        cosine = (gamma2 * cosine).masked_fill(padding, float("-inf"))
+        return _both_ways(gamma3 * torch.logsumexp(cosine, dim=2), class_ids)
+
+
+def sentence_loss(
+    code: Tensor, sentence: Tensor, class_ids: Tensor | None = None, gamma3: float = 10.0
+) -> MatchingLoss:
+    """Sentence-level matching loss of code (B, D) and sentence (B, D); class_ids as in `words_loss`."""
+    with torch.autocast(code.device.type, enabled=False):
+        scores = gamma3 * _cosine(at_least_float32(code)[:, None], at_least_float32(sentence)[None], dim=2)
+        return _both_ways(scores, class_ids)
+
+
+def _attend(similarity: Tensor, padding: Tensor, gamma1: float) -> Tensor:
+    """(..., R, L) similarities, (B, L) padding -> attention over regions."""
+    over_words = torch.softmax(similarity.masked_fill(padding[:, None, :], float("-inf")), dim=-1)
+    return torch.softmax(gamma1 * over_words, dim=-2)
+
+
+def _cosine(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Cosine similarity whose denominator is clamped at 1e-8 as a product (F.cosine_similarity clamps each norm)."""
+    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim - (a.dim() - b.dim()))
+    return (a * b).sum(dim) / norms.clamp(min=1e-8)
+
+
+def _both_ways(scores: Tensor, class_ids: Tensor | None) -> MatchingLoss:
+    """Cross entropies of the diagonal of scores (photos, captions), over rows and over columns."""
+    own = torch.arange(len(scores), device=scores.device)
+    if class_ids is not None:
+        same = (class_ids[:, None] == class_ids[None]) & (own[:, None] != own[None])
+        scores = scores.masked_fill(same, float("-inf"))
+    photo_to_text, text_to_photo = F.cross_entropy(scores, own), F.cross_entropy(scores.t(), own)
+    return MatchingLoss(photo_to_text, text_to_photo, photo_to_text + text_to_photo)

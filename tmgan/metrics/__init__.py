@@ -1,0 +1,1 @@
+"""What a trained editor is measured by."""

@@ -1,0 +1,57 @@
+"""The discriminator: one trunk, and two heads that judge the image alone and the image with its sentence.
+
+It returns logits; the losses apply the sigmoid. In training its batch normalisation uses the statistics of each call,
+so real and generated images go through the trunk in separate calls.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tmgan.models.layers import DownBlock, conv3
+
+
+class NormedConv(nn.Module):
+    """conv3, batch normalisation, leaky ReLU: (B, C_in, H, W) -> (B, C_out, H, W)."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.conv = conv3(channels_in, channels_out)
+        self.norm = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+
+
+class Discriminator(nn.Module):
+    """D_NET64, D_NET128 or D_NET256 of ManiGAN and Lightweight GAN, by image size.
+
+    The trunk halves the image down to 4x4, doubling the channels, then returns to 8 * width channels:
+    64 px: 4 halvings; 128 px: 5 halvings and one 3x3 convolution; 256 px: 6 halvings and two.
+    """
+
+    def __init__(self, image_size: int, width: int = 64, sentence_dim: int = 256):
+        super().__init__()
+        if image_size not in (64, 128, 256):
+            raise ValueError(f"Discriminator: image_size {image_size} is not supported; use 64, 128 or 256")
+        halvings = image_size.bit_length() - 3  # down to 4 x 4
+        self.first = nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False)
+        self.down = nn.Sequential(*(DownBlock(width << i, width << (i + 1)) for i in range(halvings - 1)))
+        self.narrow = nn.Sequential(*(NormedConv(width << i, width << (i - 1)) for i in range(halvings - 1, 3, -1)))
+        channels = 8 * width
+        self.joint = NormedConv(channels + sentence_dim, channels)
+        self.conditional_logit = nn.Conv2d(channels, 1, 4)
+        self.unconditional_logit = nn.Conv2d(channels, 1, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, 3, S, S) in [-1, 1] -> features (B, 8 * width, 4, 4) for the two heads."""
+        return self.narrow(self.down(F.leaky_relu(self.first(image), 0.2)))
+
+    def conditional(self, features: Tensor, sentence: Tensor) -> Tensor:
+        """features (B, 8 * width, 4, 4), sentence (B, S) -> logits (B,): is this a real image of this sentence?"""
+        plane = sentence.to(features.dtype)[:, :, None, None].expand(-1, -1, *features.shape[2:])
+        return self.conditional_logit(self.joint(torch.cat([features, plane], dim=1))).flatten()
+
+    def unconditional(self, features: Tensor) -> Tensor:
+        """features (B, 8 * width, 4, 4) -> logits (B,): is this a real image?"""
+        return self.unconditional_logit(features).flatten()

@@ -1,0 +1,14 @@
+"""What the generator is told about a photo."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ImageFeatures(NamedTuple):
+    """regions (B, R, g, g): what is where, in the space of the words; code (B, C): the whole photo, in the space of
+    the sentences; perceptual (B, P, S/2, S/2): low-level features, for texture and for the perceptual loss."""
+
+    regions: Tensor
+    code: Tensor
+    perceptual: Tensor

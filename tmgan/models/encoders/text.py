@@ -1,0 +1,69 @@
+"""The caption encoder: word embeddings and a bidirectional LSTM, as in AttnGAN, without packed sequences.
+
+The backward direction reads each caption reversed within its own length by a gather, so captions need not be sorted,
+lengths stay on the device, and the result equals PyTorch's packed bidirectional LSTM.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from tmgan.models.layers import init_weights
+
+
+class TextEncoder(nn.Module):
+    """RNN_ENCODER of AttnGAN (Xu et al., CVPR 2018).
+
+    Args:
+        vocabulary_size: number of word ids; id 0 is padding and never a word.
+        dim: of words and sentences; half of it comes from each direction.
+        word_dim: of the embedding table.
+    """
+
+    DROPOUT = 0.5
+
+    def __init__(self, vocabulary_size: int, dim: int = 256, word_dim: int = 300):
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"TextEncoder: dim {dim} must be even; half of it comes from each direction")
+        self.dim = dim
+        self.word_dim = word_dim
+        self.embedding = nn.Embedding(vocabulary_size, word_dim)
+        self.forwards = nn.LSTM(word_dim, dim // 2, batch_first=True)
+        self.backwards = nn.LSTM(word_dim, dim // 2, batch_first=True)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Embeddings uniform within 0.1, as published; LSTMs as in PyTorch."""
+        init_weights(self, generator)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, dropout: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode a batch of captions.
+
+        Args:
+            tokens: int (B, L) word ids, 0 after each caption's end. lengths: int64 (B,), 1 <= length <= L.
+            dropout: bool (B, L, word_dim), True where an embedding entry is kept (drawn with probability 0.5 by the
+                caller, for training); kept entries are doubled. None for no dropout.
+
+        Returns:
+            words (B, dim, L), exactly 0 from each caption's length on; sentence (B, dim), the final state of both
+            directions (forward half first).
+        """
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        inside = steps < lengths[:, None]  # (B, L)
+        mirrored = torch.where(inside, lengths[:, None] - 1 - steps, steps)
+
+        embedded = self.embedding(tokens)
+        if dropout is not None:
+            embedded = embedded * dropout * (1.0 / (1.0 - self.DROPOUT))
+        # In full precision also under autocast: cheap here, and a cell state adds up rounding errors.
+        with torch.autocast(tokens.device.type, enabled=False):
+            ahead, _ = self.forwards(embedded)
+            back, _ = self.backwards(_reorder(embedded, mirrored))
+        last = (lengths - 1)[:, None]
+        sentence = torch.cat([_reorder(ahead, last), _reorder(back, last)], dim=2).squeeze(1)
+        words = torch.cat([ahead, _reorder(back, mirrored)], dim=2)
+        return words.masked_fill(~inside[:, :, None], 0).transpose(1, 2), sentence
+
+
+def _reorder(sequence: Tensor, steps: Tensor) -> Tensor:
+    """sequence (B, L, C), steps (B, K) -> (B, K, C): the given steps of each sequence."""
+    return sequence.gather(1, steps[:, :, None].expand(-1, -1, sequence.shape[2]))

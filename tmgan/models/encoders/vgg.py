@@ -1,0 +1,36 @@
+"""relu2_2 of VGG16: the features of the perceptual loss, and the generator's view of fine texture.
+
+Takes images in [-1, 1] directly, as published: no ImageNet normalisation.
+"""
+
+from torch import Tensor, nn
+
+
+class VGGFeatures(nn.Module):
+    """The first nine layers of torchvision's vgg16().features, frozen. Indices, and so weight names, are the same."""
+
+    perceptual_dim = 128
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 128, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(128, 128, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.requires_grad_(False)
+
+    def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
+        """Load torchvision's ImageNet weights of vgg16; entries of later layers are left out."""
+        wanted = self.layers.state_dict().keys()
+        self.layers.load_state_dict({k: state_dict[f"features.{k}"] for k in wanted})
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, 3, S, S) in [-1, 1] -> (B, 128, S/2, S/2)."""
+        return self.layers(image)

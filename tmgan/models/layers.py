@@ -1,0 +1,142 @@
+"""The layers the networks are made of, and how their weights start.
+
+Convolutions carry no bias where a normalisation follows. Normalisation is always computed in fp32 or better.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from tmgan_kernels import instance_norm_glu
+from torch import Tensor, nn
+
+
+def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """3x3 convolution that keeps the size, without bias."""
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in fp32 if it is in half precision, else x itself."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class GatedConv(nn.Module):
+    """conv3 to twice the channels, instance normalisation, gated linear unit: (B, C_in, H, W) -> (B, C_out, H, W)."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.conv = conv3(channels_in, 2 * channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return instance_norm_glu(self.conv(x))
+
+
+class UpBlock(GatedConv):
+    """Nearest neighbour doubling, then `GatedConv`: (B, C_in, H, W) -> (B, C_out, 2H, 2W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class DownBlock(nn.Module):
+    """4x4 convolution of stride 2, batch normalisation, leaky ReLU: (B, C_in, H, W) -> (B, C_out, H/2, W/2)."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+
+
+class ResidualBlock(nn.Module):
+    """x + IN(conv3(GLU(IN(conv3(x))))), with no activation after the sum. (B, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gated = GatedConv(channels, channels)
+        self.conv = conv3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(self.gated(x))
+        return x + F.instance_norm(at_least_float32(y)).to(y.dtype)
+
+
+class AffineCombination(nn.Module):
+    """Text-image affine combination (ACM): x * W(v) + b(v), where v are image features of the same height and width.
+
+    As published: no activation between the two convolutions, so scale and shift are each linear in v.
+    Source: ManiGAN (Li et al., CVPR 2020).
+    """
+
+    def __init__(self, channels: int, condition_channels: int, hidden: int = 128):
+        super().__init__()
+        self.hidden = conv3(condition_channels, hidden)
+        self.scale = conv3(hidden, channels)
+        self.shift = conv3(hidden, channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, C, H, W), condition (B, V, H, W) -> (B, C, H, W)."""
+        hidden = self.hidden(condition)
+        return x * self.scale(hidden) + self.shift(hidden)
+
+
+class ConditioningAugmentation(nn.Module):
+    """A Gaussian around the sentence embedding (StackGAN, Zhang et al., 2017), sampled with the caller's noise."""
+
+    def __init__(self, sentence_dim: int, condition_dim: int):
+        super().__init__()
+        self.linear = nn.Linear(sentence_dim, 4 * condition_dim)
+
+    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """sentence (B, S), eps (B, K) standard normal -> condition, mu, logvar, each (B, K)."""
+        mu, logvar = at_least_float32(F.glu(self.linear(sentence), dim=1)).chunk(2, dim=1)
+        return mu + torch.exp(0.5 * logvar) * eps, mu, logvar
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module, generator: torch.Generator) -> None:
+    """Start the weights of a network that is trained from scratch (G, D, text encoder, small encoder), in place.
+
+    As published: convolutions and linear layers orthogonal with gain 1 (flattened to outputs x rest), linear biases 0,
+    convolution biases as in PyTorch (uniform within 1/sqrt(fan in)), batch normalisation weights normal(1, 0.02) with
+    bias 0, embeddings uniform within 0.1, LSTMs uniform within 1/sqrt(hidden). Every draw comes from `generator`.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, generator=generator)
+            if isinstance(layer, nn.Linear) and layer.bias is not None:
+                layer.bias.zero_()
+            elif layer.bias is not None:
+                bound = 1.0 / math.sqrt(layer.weight[0].numel())
+                layer.bias.uniform_(-bound, bound, generator=generator)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.weight.normal_(1.0, 0.02, generator=generator)
+            layer.bias.zero_()
+            layer.reset_running_stats()
+        elif isinstance(layer, nn.Embedding):
+            layer.weight.uniform_(-0.1, 0.1, generator=generator)
+        elif isinstance(layer, nn.LSTM):
+            bound = 1.0 / math.sqrt(layer.hidden_size)
+            for parameter in layer.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def init_frozen(module: nn.Module, generator: torch.Generator) -> None:
+    """Random weights for a frozen network used without its trained ones (`--weights random`), in place.
+
+    He-normal convolutions and linear layers, zero biases, neutral batch normalisation: activations keep their scale
+    through the depth, also where normalisation uses running statistics that were never collected.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.weight.fill_(1.0)
+            layer.bias.zero_()
+            layer.reset_running_stats()

@@ -1,0 +1,142 @@
+"""plan(step): every random choice of a training step, as a pure function of (seed, step, row in the batch).
+
+Counter-based (Philox), so nothing about randomness is ever saved: the same command resumes, every loader and engine
+sees the same stream, and any step can be replayed. Row r of a batch does not depend on the batch's size.
+No other module of the training path draws random numbers.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tmgan.data.pack import Pack
+
+# One Philox key per purpose, so a new purpose never shifts the numbers of another.
+_ORDER, _CROP, _FLIP, _CAPTION, _SUBSET, _NOISE, _CONDITION, _MISMATCH, _DROPOUT, _LONG = range(10)
+_SUBSET_SEED = 0x5AB5E7          # the subsets of long captions belong to the pack, not to the run
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """Captions as fixed-size rows. A caption longer than `words` has `subsets` rows, each a fixed random subset of
+    its words in their order (published: a new subset each time, which cannot be precomputed)."""
+
+    tokens: Tensor       # (R, words) int64, zero padded
+    lengths: Tensor      # (R,) int64
+    first: Tensor        # (M,) int64: first row of caption m
+    variants: Tensor     # (M,) int64: rows of caption m
+    of_image: Tensor     # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
+
+    @staticmethod
+    def from_pack(pack: Pack, words: int, subsets: int) -> CaptionTable:
+        lengths = pack.lengths.to(torch.int64)
+        variants = torch.where(lengths > words, subsets, 1)
+        first = torch.cumsum(variants, 0) - variants
+        tokens = torch.zeros(int(variants.sum()), words, dtype=torch.int64)
+        columns = min(words, pack.tokens.shape[1])
+        short = torch.nonzero(lengths <= words).flatten()
+        tokens[first[short], :columns] = pack.tokens[short, :columns].to(torch.int64)
+        for caption in torch.nonzero(lengths > words).flatten().tolist():
+            length = int(lengths[caption])
+            for k in range(subsets):
+                scores = _uniform(_SUBSET_SEED, _LONG, caption, (subsets, length))[k]
+                chosen = np.sort(np.argsort(scores, kind="stable")[:words])
+                tokens[first[caption] + k] = pack.tokens[caption, torch.from_numpy(chosen)].to(torch.int64)
+        rows = torch.repeat_interleave(lengths.clamp(max=words), variants)
+        return CaptionTable(tokens, rows, first, variants, pack.first.to(torch.int64))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The random choices of one step, on the CPU. B rows."""
+
+    index: Tensor          # (B,) image in the pack
+    top: Tensor            # (B,) first row of the crop in the tile
+    left: Tensor           # (B,) first column of the crop
+    flip: Tensor           # (B,) bool, mirror left-right
+    caption: Tensor        # (B,) row of the caption table: the photo's own caption
+    target_index: Tensor   # (B,) image the target text belongs to
+    target_caption: Tensor  # (B,) row of the caption table: the text the generator is asked to obey
+    noise: Tensor          # (B, noise_dim) standard normal
+    eps: Tensor            # (B, condition_dim) standard normal, for the conditioning augmentation
+
+
+class Planner:
+    """Makes the Plan of any step.
+
+    items: (n,) image numbers to train on, visited once an epoch in a fresh order.
+    """
+
+    def __init__(self, seed: int, table: CaptionTable, items: Tensor, tile: int, size: int, batch: int,
+                 noise_dim: int = 1, condition_dim: int = 1, mismatched_text_p: float = 0.0):
+        self.seed, self.table, self.items, self.batch = seed, table, items.numpy(), batch
+        self.offsets = tile - size            # the published crop draws from 0 .. tile - size - 1
+        self.noise_dim, self.condition_dim, self.mismatched_text_p = noise_dim, condition_dim, mismatched_text_p
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __call__(self, step: int) -> Plan:
+        index = self._order(step)
+        corner = _uniform(self.seed, _CROP, step, (self.batch, 2))
+        corner = torch.from_numpy(np.floor(corner * max(1, self.offsets)).astype(np.int64))
+        flip = torch.from_numpy(_uniform(self.seed, _FLIP, step, (self.batch, 1))[:, 0] < 0.5)
+        draws = torch.from_numpy(_uniform(self.seed, _CAPTION, step, (self.batch, 2)))
+        subset = torch.from_numpy(_uniform(self.seed, _SUBSET, step, (self.batch, 2)))
+        mismatch = _uniform(self.seed, _MISMATCH, step, (self.batch, 2))
+        other = self.items[np.floor(mismatch[:, 1] * len(self.items)).astype(np.int64)]
+        target = torch.from_numpy(np.where(mismatch[:, 0] < self.mismatched_text_p, other, index))
+        index = torch.from_numpy(index)
+        caption = self._caption(index, draws[:, 0], subset[:, 0])
+        own = target == index
+        target_caption = torch.where(own, caption, self._caption(target, draws[:, 1], subset[:, 1]))
+        return Plan(index, corner[:, 0].contiguous(), corner[:, 1].contiguous(), flip, caption, target, target_caption,
+                    _normal(self.seed, _NOISE, step, (self.batch, self.noise_dim)),
+                    _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)))
+
+    def dropout(self, step: int, positions: int, channels: int) -> Tensor:
+        """(B, positions, channels) bool, True = keep, each with probability one half: the text encoder's dropout."""
+        bits = _raw(self.seed, _DROPOUT, step, (self.batch, -(-positions * channels // 64)))
+        bits = np.unpackbits(bits.view(np.uint8), axis=1)[:, :positions * channels]
+        return torch.from_numpy(bits.astype(bool)).view(self.batch, positions, channels)
+
+    def _order(self, step: int) -> np.ndarray:
+        """Images of the step: the endless stream of shuffled epochs, cut into batches."""
+        place = np.arange(step * self.batch, (step + 1) * self.batch)
+        epoch, place = place // len(self.items), place % len(self.items)
+        for e in range(epoch[0], epoch[-1] + 1):
+            if e not in self._orders:
+                self._orders = {k: v for k, v in self._orders.items() if k == e - 1}
+                self._orders[e] = np.argsort(_raw(self.seed, _ORDER, e, (len(self.items), 1))[:, 0], kind="stable")
+        return np.array([self.items[self._orders[e][p]] for e, p in zip(epoch, place)], dtype=np.int64)
+
+    def _caption(self, image: Tensor, draw: Tensor, subset: Tensor) -> Tensor:
+        table = self.table
+        count = table.of_image[image + 1] - table.of_image[image]
+        caption = table.of_image[image] + (draw * count).to(torch.int64)
+        return table.first[caption] + (subset * table.variants[caption]).to(torch.int64)
+
+
+def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
+    """(count, dim) standard normal numbers for pictures that stay comparable over time, and for edits."""
+    return _normal(seed, _NOISE, 2**62, (count, dim))
+
+
+def _raw(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> np.ndarray:
+    """uint64 random bits. Row r lies at a fixed place of the stream, whatever the number of rows."""
+    generator = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64),
+                                 counter=np.array([0, 0, 0, counter], dtype=np.uint64))
+    return generator.random_raw(shape[0] * shape[1]).reshape(shape)
+
+
+def _uniform(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> np.ndarray:
+    """float64 in [0, 1)."""
+    return (_raw(seed, purpose, counter, shape) >> np.uint64(11)) * 2.0**-53
+
+
+def _normal(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> Tensor:
+    """float32 standard normal by Box-Muller: a fixed number of draws a value, unlike the ziggurat."""
+    u = _uniform(seed, purpose, counter, (shape[0], 2 * shape[1])).reshape(shape[0], shape[1], 2)
+    values = np.sqrt(-2.0 * np.log(1.0 - u[..., 0])) * np.cos(2.0 * np.pi * u[..., 1])
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,103 @@
+"""A run's folder: configuration, status, log, and the rule that the same command resumes it.
+
+config.yaml  run.json (status)  log.txt  stats.jsonl  metrics.jsonl  tensorboard/  checkpoints/  samples/
+"""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import tmgan
+from tmgan import config as configuration
+from tmgan.checkpoint import Checkpoints, write_atomically
+
+# Settings that may change when a run is resumed: they do not change what an image teaches.
+_MAY_CHANGE = ("images", "run", "output.", "runtime.threads", "runtime.weights_dir")
+
+
+class RunFolder:
+    """Opens or creates the folder, takes its lock, and refuses a command that would mix two different runs."""
+
+    def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
+        self.path, self.config, self.quiet = Path(path), config, quiet
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / ".lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another process is training in {self.path}. Wait for it, or choose another --run.") from None
+        self._check_config()
+        write_atomically(self.path / "config.yaml", lambda f: f.write(configuration.to_yaml(config).encode()))
+        self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
+        self.samples = self.path / "samples"
+        self.samples.mkdir(exist_ok=True)
+
+    def _check_config(self) -> None:
+        saved_path = self.path / "config.yaml"
+        if not saved_path.exists():
+            strangers = [p.name for p in self.path.iterdir() if p.name not in (".lock", "encoders", "drawn")]
+            if strangers:
+                raise ValueError(f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). "
+                                 "Choose another --run.")
+            return
+        saved = yaml.safe_load(saved_path.read_text())
+        changed = [name for name in configuration.differences(saved, configuration.to_dict(self.config))
+                   if not name.startswith(_MAY_CHANGE)]
+        if changed:
+            now = configuration.to_dict(self.config)
+            lines = "\n".join(f"  {n}: {_value(saved, n)} in the run, {_value(now, n)} now" for n in changed)
+            raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
+                             "resume it, or choose another --run.")
+
+    def log(self, line: str) -> None:
+        """Print a line and append it to log.txt."""
+        if not self.quiet:
+            print(line, flush=True)
+        with open(self.path / "log.txt", "a") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+
+    def status(self, status: str, images: int, **more: Any) -> None:
+        """Record in run.json where the run stands: running, done, stopped or failed."""
+        row = {"status": status, "images": images, "pid": os.getpid(), "tmgan": tmgan.__version__,
+               "torch": torch.__version__, "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more}
+        write_atomically(self.path / "run.json", lambda f: f.write(json.dumps(row, indent=1).encode()))
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+
+def _value(nested: dict, dotted: str) -> Any:
+    for key in dotted.split("."):
+        nested = nested.get(key, "(not set)") if isinstance(nested, dict) else "(not set)"
+    return nested
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM: the first asks the loop to finish its step, save and leave; the second leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            os.write(2, b"\nStopping at once; the last checkpoint is intact.\n")
+            os._exit(130)
+        self.signal = signal.Signals(number).name
+        os.write(2, f"\n{self.signal}: finishing this step, then saving. Again to stop at once.\n".encode())
+
+    def restore(self) -> None:
+        """Give the signals back to whoever handled them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

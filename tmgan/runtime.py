@@ -1,0 +1,62 @@
+"""The one place that decides device, precision and threads, and says what it decided and why."""
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from tmgan.config import RuntimeConfig
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The decision. `reasons` has a line for each choice that was left to us."""
+
+    device: torch.device
+    precision: str                 # "fp32" or "bf16"
+    threads: int
+    deterministic: bool
+    reasons: tuple[str, ...]
+
+    def autocast(self) -> AbstractContextManager:
+        """bf16 autocast, or nothing."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def describe(self) -> str:
+        """One line for the log."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
+        return f"{self.device.type} ({name}), {self.precision}" + (", deterministic" if self.deterministic else "")
+
+
+def decide(config: RuntimeConfig) -> Runtime:
+    """Settle what is left to `auto`, and set the process-wide switches of torch accordingly.
+
+    ValueError when something was asked for that is not there.
+    """
+    reasons = []
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ValueError("runtime.device is cuda, but torch sees no GPU here. Use --runtime.device cpu, or check the "
+                         "driver with nvidia-smi and that torch is a CUDA build (tmgan doctor shows both).")
+    device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+    if config.device == "auto":
+        reasons.append(f"device {device.type}: " + ("a GPU is there" if has_gpu else "torch sees no GPU"))
+    precision = config.precision
+    if precision == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported() and not config.deterministic
+        precision = "bf16" if bf16 else "fp32"
+        reasons.append(f"precision {precision}: " + ("the GPU has fast bf16" if bf16 else
+                       "deterministic run" if config.deterministic else "bf16 pays on a recent GPU only"))
+    threads = config.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not config.deterministic
+        torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return Runtime(device, precision, threads, config.deterministic, tuple(reasons))

@@ -1,0 +1,54 @@
+"""Picture grids: fixed photos (rows) by fixed captions (columns), comparable over a run."""
+from __future__ import annotations
+
+import io
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from tmgan.checkpoint import write_atomically
+
+_CELL, _GAP, _LINE = 128, 4, 14      # pixels
+
+
+def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
+    """Columns of images (R, 3, S, S) in [-1, 1] under their titles. Small images are enlarged without smoothing."""
+    assert len(columns) == len(titles)
+    rows, edge = len(columns[0]), columns[0].shape[-1]
+    cell = max(_CELL, edge)
+    wrapped = [textwrap.wrap(title, width=cell // 7) or [""] for title in titles]
+    header = max(map(len, wrapped)) * _LINE + _GAP
+    canvas = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, header + rows * (cell + _GAP) + _GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
+    for c, (images, lines) in enumerate(zip(columns, wrapped)):
+        left = _GAP + c * (cell + _GAP)
+        draw.multiline_text((left, _GAP), "\n".join(lines), fill="black", font=font, spacing=2)
+        pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).byte()
+        for r, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+            shown = Image.fromarray(np.ascontiguousarray(picture)).resize((cell, cell), Image.Resampling.NEAREST)
+            canvas.paste(shown, (left, header + r * (cell + _GAP)))
+    return canvas
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all; the format follows the file's ending."""
+    formats = Image.registered_extensions()
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"{path}: give the picture an ending such as .png or .jpg.")
+    buffer = io.BytesIO()
+    picture.save(buffer, format=formats[path.suffix.lower()], **({"quality": 95} if path.suffix.lower() != ".png" else {}))
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def words_strip(maps: list[tuple[str, Image.Image]]) -> Image.Image:
+    """Attention maps side by side under their words."""
+    canvas = Image.new("RGB", (len(maps) * (_CELL + _GAP) + _GAP, _LINE + _CELL + 3 * _GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
+    for k, (word, picture) in enumerate(maps):
+        left = _GAP + k * (_CELL + _GAP)
+        draw.text((left, _GAP), word, fill="black", font=font)
+        canvas.paste(picture.resize((_CELL, _CELL)).convert("RGB"), (left, _LINE + 2 * _GAP))
+    return canvas

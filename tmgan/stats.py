@@ -1,0 +1,107 @@
+"""Losses gathered on the device and read once a tick: status line, stats.jsonl, TensorBoard."""
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tmgan.checkpoint import write_atomically
+
+
+class Stats:
+    """Running means of a step's losses. `add` never waits for the device; `read` does."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """losses: scalars on the device, the same names in every step."""
+        values = torch.stack([v.detach().float() for v in losses.values()])
+        if self._sum is None:
+            self._names, self._sum = list(losses), torch.zeros_like(values)
+        self._sum += values
+        self._count += 1
+
+    def read(self) -> dict[str, float]:
+        """Means since the last call. The only place of the loop that waits for the device."""
+        if self._sum is None or self._count == 0:
+            return {}
+        means = (self._sum / self._count).tolist()
+        self._sum.zero_()
+        self._count = 0
+        return dict(zip(self._names, means))
+
+
+class Speed:
+    """Images a second since the last tick, and the time left; pauses for pictures and checkpoints count as nothing."""
+
+    def __init__(self, images: int):
+        self._images, self._start = images, time.perf_counter()
+        self._rate: float | None = None
+
+    def tick(self, images: int, total: int) -> tuple[float, str]:
+        """(images a second, time left as text)."""
+        now = time.perf_counter()
+        rate = (images - self._images) / max(now - self._start, 1e-9)
+        self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
+        self._images, self._start = images, now
+        return rate, duration((total - images) / max(self._rate, 1e-9))
+
+    def resume(self, images: int) -> None:
+        """Start counting anew after a pause."""
+        self._images, self._start = images, time.perf_counter()
+
+
+def duration(seconds: float) -> str:
+    """1h42m, 3m05s or 12s."""
+    seconds = int(seconds + 0.5)
+    if seconds >= 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+class JsonLines:
+    """An append-only .jsonl file. Opening it for a resumed run drops the rows after `images`, which will come again."""
+
+    def __init__(self, path: Path, images: int):
+        self.path = path
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:          # a crash cut the last line
+                    continue
+                if row["images"] <= images:
+                    kept.append(line)
+            write_atomically(path, lambda file: file.write("".join(line + "\n" for line in kept).encode()))
+
+    def write(self, row: dict[str, Any]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class TensorBoard:
+    """Scalars for TensorBoard when it is installed (extra `tb`), else nothing."""
+
+    def __init__(self, folder: Path, images: int):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._writer = None
+        else:
+            self._writer = SummaryWriter(str(folder), purge_step=images)
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self._writer is None:
+            return
+        for name, value in row.items():
+            if name != "images" and isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, row["images"])
+        self._writer.flush()

@@ -1,0 +1,116 @@
+"""One training step of the editor: discriminator update, generator update, averaged generator.
+
+Every random number the step uses is in the batch, so the step itself is deterministic. Losses stay on the device.
+Order and signs are those of the published trainer; the real photo's frozen features are computed once, not twice.
+"""
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from tmgan.config import LossConfig, MethodConfig, OptimConfig
+from tmgan.data.loaders.batch import Batch
+from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
+from tmgan.losses.matching import sentence_loss, words_loss
+from tmgan.losses.perceptual import perceptual_loss
+from tmgan.models.encoders import PhotoEncoder
+from tmgan.models.encoders.text import TextEncoder
+from tmgan.runtime import Runtime
+from tmgan_kernels import masked_mae
+
+
+class TrainStep:
+    """step(batch, images_seen) -> losses. Owns the optimisers and the averaged generator `ema`."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, text: TextEncoder, photo: PhotoEncoder,
+                 method: MethodConfig, loss: LossConfig, optim: OptimConfig, runtime: Runtime):
+        self.generator, self.discriminator, self.text, self.photo = generator, discriminator, text, photo
+        self.method, self.loss, self.optim, self.runtime = method, loss, optim, runtime
+        self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        betas = (optim.beta1, optim.beta2)
+        self.adam_g = torch.optim.Adam(generator.parameters(), lr=optim.lr_g, betas=betas, fused=True)
+        self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=optim.lr_d, betas=betas, fused=True)
+
+    def __call__(self, batch: Batch, images_seen: int) -> dict[str, Tensor]:
+        method = self.method
+        with self.runtime.autocast():
+            # Frozen features, once a step.
+            with torch.no_grad():
+                features = self.photo.features(batch.images)
+                words, sentence = self.text(batch.tokens, batch.lengths)
+                if method.mismatched_text_p > 0:
+                    words, target_sentence = self.text(batch.target_tokens, batch.target_lengths)
+                else:
+                    target_sentence = sentence
+            padding = batch.target_tokens == 0
+            fake = self.generator(batch.noise, target_sentence, words, padding, batch.eps, features, batch.images)
+
+            # Discriminator: real photos with their own captions, edits with the text they were asked to obey.
+            self.discriminator.requires_grad_(True)
+            d = discriminator_loss(self.discriminator, batch.images, fake.image.detach(), sentence, target_sentence,
+                                   batch.class_ids)
+        self._update(self.adam_d, d.total)
+
+        # Generator, judged by the updated discriminator.
+        self.discriminator.requires_grad_(False)
+        with self.runtime.autocast():
+            g = generator_adversarial(self.discriminator, fake.image, target_sentence)
+            fake_features = self.photo.features(fake.image)
+            gammas = (self.loss.gamma1, self.loss.gamma2, self.loss.gamma3)
+            matched_words = words_loss(fake_features.regions, words, padding, batch.target_class_ids, gammas)
+            matched_sentences = sentence_loss(fake_features.code, target_sentence, batch.target_class_ids, gammas[2])
+            perceptual = perceptual_loss(features.perceptual, fake_features.perceptual, self._resembles(batch))
+            kl = kl_loss(fake.mu, fake.logvar)
+        matching = matched_words.total + matched_sentences.total
+        total = (g.unconditional + g.conditional + self.loss.matching * matching
+                 + self.loss.perceptual * perceptual + self.loss.kl * kl)
+        losses = {"d": d.total, "g_adv": g.unconditional + g.conditional, "words": matched_words.total,
+                  "sentence": matched_sentences.total, "perceptual": perceptual, "kl": kl}
+        if method.keep_mask != "none":
+            background = masked_mae(batch.images, fake.image, batch.keep, method.mae_alpha)
+            total = total + background
+            losses["masked_mae"] = background
+        self._update(self.adam_g, total)
+        self._average(len(batch.images), images_seen)
+        return losses
+
+    def _resembles(self, batch: Batch) -> Tensor | None:
+        """(B,1,S,S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
+
+        An edit that was asked for another photo's text must not be pulled back to its own photo: there only the
+        text-irrelevant region counts, or nothing when no mask is known.
+        """
+        if self.method.mismatched_text_p == 0:
+            return None
+        own = (~batch.mismatched).to(batch.images.dtype).view(-1, 1, 1, 1)
+        if batch.keep is None:
+            return own.expand(-1, 1, *batch.images.shape[2:])
+        return torch.maximum(own, batch.keep)
+
+    @staticmethod
+    def _update(adam: torch.optim.Adam, total: Tensor) -> None:
+        adam.zero_grad(set_to_none=True)
+        total.backward()
+        adam.step()
+
+    @torch.no_grad()
+    def _average(self, batch: int, images_seen: int) -> None:
+        half_life = self.optim.ema_half_life
+        if self.optim.ema_rampup > 0:
+            half_life = min(half_life, images_seen * self.optim.ema_rampup)
+        keep = 0.5 ** (batch / max(half_life, 1e-8))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1.0 - keep)
+        for mine, theirs in zip(self.ema.buffers(), self.generator.buffers()):
+            mine.copy_(theirs)
+
+    def state_dict(self) -> dict:
+        """Plain tensors and numbers."""
+        return {name: getattr(self, name).state_dict()
+                for name in ("generator", "discriminator", "ema", "adam_g", "adam_d")}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore state_dict()."""
+        for name, part in state.items():
+            getattr(self, name).load_state_dict(part)

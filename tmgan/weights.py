@@ -1,0 +1,57 @@
+"""Third-party weights: where they are looked for, how they are checked, and what to do when one is missing.
+
+Nothing is downloaded. The file names carry the first eight digits of their sha256, and that is what is checked.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    name: str            # file name, ending in -<first 8 hex digits of sha256>.pth
+    url: str
+    purpose: str
+
+
+KNOWN = {
+    "inception": WeightFile("inception_v3_google-0cc3c7bd.pth",
+                            "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+                            "photo encoder of DAMSM (ImageNet Inception-v3)"),
+    "vgg16": WeightFile("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth",
+                        "perceptual features (ImageNet VGG16)"),
+}
+
+
+def folders(weights_dir: str = "") -> list[Path]:
+    """Where weights are looked for, in this order."""
+    found = [weights_dir, os.environ.get("TMGAN_WEIGHTS", ""), os.path.join(torch.hub.get_dir(), "checkpoints")]
+    return [Path(f).expanduser() for f in found if f]
+
+
+def find(key: str, weights_dir: str = "") -> Path | None:
+    """Path of a known weight file, or None."""
+    for folder in folders(weights_dir):
+        if (folder / KNOWN[key].name).is_file():
+            return folder / KNOWN[key].name
+    return None
+
+
+def load(key: str, weights_dir: str = "") -> dict[str, torch.Tensor]:
+    """State dict of a known weight file, checked. ValueError names URL and place when it is missing or altered."""
+    file, path = KNOWN[key], find(key, weights_dir)
+    if path is None:
+        looked = "\n".join(f"  {folder}" for folder in folders(weights_dir))
+        raise ValueError(f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand put the file into "
+                         f"one of these folders:\n{looked}\nTo try things out without them: --runtime.weights random.")
+    expected = path.stem.rsplit("-", 1)[1]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(expected):
+        raise ValueError(f"{path} is not the published file: its sha256 begins with {digest[:8]}, expected {expected}. "
+                         f"Download it again from {file.url}.")
+    return torch.load(path, map_location="cpu", weights_only=True)

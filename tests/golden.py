@@ -104,8 +104,8 @@ def assert_golden(value: Tensor, file: str, name: str, tolerance: float = TOLERA
         # The sum, and so the mean, may cancel to almost nothing: they are judged on the scale of the l1 norm.
         total, _, deviation, largest, l2 = stored[f"{key}|stats"]
         assert abs(flat.sum() - total) <= tolerance * np.abs(flat).sum(), f"{file} {name}: sum"
-        _assert_close(np.array([flat.std(), np.abs(flat).max(), np.linalg.norm(flat)]), np.array([deviation, largest, l2]),
-                      f"{file} {name} statistics", tolerance)  # fmt: skip
+        statistics = np.array([flat.std(), np.abs(flat).max(), np.linalg.norm(flat)])
+        _assert_close(statistics, np.array([deviation, largest, l2]), f"{file} {name} statistics", tolerance)
     else:
         stride = max(1, -(-flat.size // 64))
         _assert_close(flat[:: stride + 1 - stride % 2], stored[f"{key}|gsub"], f"{file} {name}", tolerance)

@@ -152,7 +152,7 @@ def test_generator(mode):
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_discriminator(mode):
     discriminator = fill(Discriminator(256, width=8), DISCRIMINATOR).train(mode == "train")
-    photo, sentence = image("d/fake", 4).requires_grad_(), tensor("g/sent_emb", (4, 256))
+    photo, sentence = image("d/fake", 4).requires_grad_(), tensor("loss/sent_emb", (4, 256))
     features = discriminator(photo)
     conditional = torch.sigmoid(discriminator.conditional(features, sentence))
     unconditional = torch.sigmoid(discriminator.unconditional(features))
@@ -165,7 +165,8 @@ def test_discriminator(mode):
     assert_golden(photo.grad, "lw_discriminator", f"{mode}/grad_input")
     assert_golden_gradients(discriminator, DISCRIMINATOR, "lw_discriminator", f"{mode}/grad/")
     if mode == "train":
-        for published, norm in (("img_code_s16.3", discriminator.down[0].norm), ("COND_DNET.jointConv.1", discriminator.joint.norm)):
+        first, joint = discriminator.down[0].norm, discriminator.joint.norm
+        for published, norm in (("img_code_s16.3", first), ("COND_DNET.jointConv.1", joint)):
             assert_golden(norm.running_mean, "lw_discriminator", f"train/buf/{published}.running_mean")
             assert_golden(norm.running_var, "lw_discriminator", f"train/buf/{published}.running_var")
 
@@ -224,7 +225,8 @@ def test_generator_loss(mode, image_encoder):
     fake = image("d/fake", 4).requires_grad_()
     adversarial = generator_adversarial(discriminator, fake, sentence)
     regions, code = image_encoder(fake)
-    matching = words_loss(regions, word, padding(LENGTHS), class_ids).total + sentence_loss(code, sentence, class_ids).total
+    matching = words_loss(regions, word, padding(LENGTHS), class_ids).total
+    matching = matching + sentence_loss(code, sentence, class_ids).total
     with torch.no_grad():
         real_features = vgg(image("d/real", 4))
     total = adversarial.total + 5.0 * matching + perceptual_loss(real_features, vgg(fake))

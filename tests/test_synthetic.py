@@ -87,11 +87,11 @@ def test_all_colours_species_and_both_directions_occur(drawn):
     assert 0.3 < np.mean(looks_right) < 0.7
 
 
-def test_parts_have_independent_colours():
-    drawings = [bird(seed=2, index=index, image_size=32).colours for index in range(200)]
+def test_parts_have_independent_colours(drawn):
+    drawings = json.loads((drawn / "colours.json").read_text()).values()
     for part, other in (("head", "body"), ("head", "wings"), ("body", "wings")):
         equal = np.mean([colours[part] == colours[other] for colours in drawings])
-        assert abs(equal - 1 / len(NAMES)) < 4 * np.sqrt(1 / 8 * 7 / 8 / 200)
+        assert abs(equal - 1 / len(NAMES)) < 4 * np.sqrt(1 / 8 * 7 / 8 / COUNT)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -105,11 +105,12 @@ class Planner:
         """Images of the step: the endless stream of shuffled epochs, cut into batches."""
         place = np.arange(step * self.batch, (step + 1) * self.batch)
         epoch, place = place // len(self.items), place % len(self.items)
-        for e in range(epoch[0], epoch[-1] + 1):
-            if e not in self._orders:
-                self._orders = {k: v for k, v in self._orders.items() if k == e - 1}
-                self._orders[e] = np.argsort(_raw(self.seed, _ORDER, e, (len(self.items), 1))[:, 0], kind="stable")
-        return np.array([self.items[self._orders[e][p]] for e, p in zip(epoch, place)], dtype=np.int64)
+        epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
+        self._orders = {e: self._orders[e] if e in self._orders else self._shuffle(e) for e in epochs}
+        return np.array([self._orders[e][p] for e, p in zip(epoch.tolist(), place.tolist())], dtype=np.int64)
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return self.items[np.argsort(_raw(self.seed, _ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")]
 
     def _caption(self, image: Tensor, draw: Tensor, subset: Tensor) -> Tensor:
         table = self.table

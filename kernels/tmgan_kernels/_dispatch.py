@@ -14,7 +14,8 @@ def choose(operation: str, impl: str, available: tuple[str, ...]) -> str:
     if impl in available:
         return impl
     if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {', '.join(IMPLEMENTATIONS)}")
+        known = ", ".join(IMPLEMENTATIONS)
+        raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {known}")
     raise RuntimeError(
         f"{operation}: the {impl} implementation does not exist yet in this version; "
         f"use impl='auto' or one of {', '.join(available)}"

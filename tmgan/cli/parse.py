@@ -16,7 +16,7 @@ T = TypeVar("T")
 def parse(kind: Callable[..., T], arguments: list[str], command: str, default: T | None = None) -> T:
     """Parse the flags of `tmgan COMMAND` into the dataclass `kind`."""
     options = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}", config=(tyro.conf.FlagConversionOff,), **options)
+    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}", **options)
 
 
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:

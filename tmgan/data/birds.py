@@ -43,6 +43,7 @@ class Species:
     tail: tuple[float, float, float]  # length, width of a feather, fork: > 0 makes the outer feathers the longer ones
     legs: float  # length
     crest: float = 0.0  # how often it has one
+    wing: float = 1.0  # length of the raised wing, 1 = usual
 
 
 SPECIES = (
@@ -59,7 +60,7 @@ SPECIES = (
     Species("Swallow", ("fly", "fly", "perch"), (4, 26), 0.80, (0.06, 0.14), 1.4, 0.44,
             ("cone", 0.22, 0.16), (1.00, 0.26, 0.7), 0.20),
     Species("Hummingbird", ("fly",), (32, 58), 0.82, (0.10, 0.20), 1.4, 0.46,
-            ("needle", 0.90, 0.10), (0.62, 0.30, 0.1), 0.0),
+            ("needle", 0.90, 0.10), (0.62, 0.30, 0.1), 0.0, wing=0.85),
 )  # fmt: skip
 
 # Outlines in the body's own axes: x from tail to breast, y from back to belly.
@@ -271,7 +272,7 @@ class Sketch:
 
     def _raised_wing(self, shoulder, lean: float, far: bool) -> None:
         rng = self.rng
-        size = 0.85 if self.species.name == "Hummingbird" else 1.0
+        size = self.species.wing
         up = -lean - np.deg2rad(rng.uniform(55, 80) if far else rng.uniform(88, 112))
         wrist = shoulder + 0.62 * size * _toward(up + 0.35)
         elbow = shoulder - 0.5 * _toward(-lean)

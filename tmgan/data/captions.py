@@ -29,8 +29,7 @@ def tokenize(text: str) -> list[str]:
 def read_lines(path: Path) -> tuple[list[str], int]:
     """Captions of a text file (one a line) that hold at least one word, and how many other lines were dropped.
 
-    The empty piece after the last line feed is not counted. Bytes that are not UTF-8 become U+FFFD, so they part
-    words.
+    The empty piece after the last line feed is not counted. Bytes that are not UTF-8 become U+FFFD: they part words.
     """
     lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
     if not lines[-1].strip():
@@ -42,8 +41,7 @@ def read_lines(path: Path) -> tuple[list[str], int]:
 def word_labels(tokens: Sequence[str]) -> list[bool]:
     """True for each noun or adjective among `tokens` (the label of the published word-level discriminator).
 
-    Tagged by TextBlob when the extra `pos` is installed, otherwise by a small built-in lexicon; `label_backend` says
-    which.
+    TextBlob tags them when the extra `pos` is installed, otherwise a small lexicon does: `label_backend` says which.
     """
     return _labeller()[1](tokens)
 
@@ -69,30 +67,33 @@ def _labeller() -> tuple[str, Callable[[Sequence[str]], list[bool]]]:
 
 # Words of bird captions that general taggers take for verbs or adverbs.
 _NOUNS_TAGGERS_MISS = frozenset(
-    "back bellied billed breasted coloured colored crested eyebrow eyering feathered headed hooked nape pointed rounded "
-    "speckled spotted spread streaked striped superciliary tailed throated tinted tipped webbed wingbar wingbars winged".split()
+    """
+    back bellied billed breasted colored coloured crested eyebrow eyering feathered headed hooked nape pointed
+    rounded speckled spotted spread streaked striped superciliary tailed throated tinted tipped webbed wingbar
+    wingbars winged
+    """.split()
 )
 
 # Closed-class words and the verbs and adverbs that captions use. Everything else is taken for a noun or an adjective:
 # in captions that is the better guess, since the open classes there are mostly nouns, colours and sizes.
 _OTHER_WORDS = frozenset(
-    "a about above across after again against all along also although an and any are around as at be because been before "
-    "behind being below beneath beside between both but by can could cover covering covers did do does down during each "
-    "either eat eating else even every everything find fly flying for from get going had has have having he hence her here "
-    "him his how however i if in inside into is it its itself just like look looking looks made make makes may me "
-    "mostly more most much my near nearly neither no nor not of off on once one only onto or other our out outside over "
-    "perch perched perches perching rather really run running s seem seems see seen shall she should show showing shows sit "
-    "sits sitting slightly so some somewhat stand standing stands such swim swimming t than that the their them then there "
-    "these they this those though three through to too toward towards two under underneath until up upon very walk walking "
-    "was we were what when where which while who whose why will with within without would you your".split()
+    """
+    a about above across after again against all along also although an and any are around as at be because
+    been before behind being below beneath beside between both but by can could cover covering covers did do
+    does down during each eat eating either else even every everything find fly flying for from get going had
+    has have having he hence her here him his how however i if in inside into is it its itself just like look
+    looking looks made make makes may me more most mostly much my near nearly neither no nor not of off on
+    once one only onto or other our out outside over perch perched perches perching rather really run running
+    s see seem seems seen shall she should show showing shows sit sits sitting slightly so some somewhat stand
+    standing stands such swim swimming t than that the their them then there these they this those though
+    three through to too toward towards two under underneath until up upon very walk walking was we were what
+    when where which while who whose why will with within without would you your
+    """.split()
 )
 
 
 def _lexicon_labels(tokens: Sequence[str]) -> list[bool]:
-    return [
-        word in _NOUNS_TAGGERS_MISS
-        or not (
-            word in _OTHER_WORDS or word.isdigit() or (word.endswith("ly") and word not in ("belly", "underbelly"))
-        )
-        for word in tokens
-    ]
+    def is_other(word: str) -> bool:
+        return word in _OTHER_WORDS or word.isdigit() or (word.endswith("ly") and not word.endswith("belly"))
+
+    return [word in _NOUNS_TAGGERS_MISS or not is_other(word) for word in tokens]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tmgan.data import imagefolder
 from tmgan.data.captions import read_lines, tokenize
 from tmgan.data.source import Box, Item, Source
 from tmgan.data.unpickle import load_metadata_pickle
+from tmgan.data.vocabulary import Vocabulary
 
 CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is DF-GAN's name for the same file
 
@@ -44,6 +46,9 @@ class Layout:
     segmentations: Path | None
     parts: Path | None
     colours: Path | None
+    archive: (
+        Path | None
+    )  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, which people overlook
 
     @classmethod
     def find(cls, path: Path) -> Layout:
@@ -51,8 +56,8 @@ class Layout:
         cub = path / "CUB_200_2011" if (path / "CUB_200_2011").is_dir() else path
         if not (cub / "images").is_dir():
             raise ValueError(
-                f"{path}: neither a CUB folder (CUB_200_2011/images is missing) nor an image folder (metadata.jsonl is "
-                "missing): `tmgan data doctor` shows what is expected where"
+                f"{path} has neither CUB_200_2011/images nor metadata.jsonl: `tmgan data doctor {path}` shows what is "
+                "expected where"
             )
         around = [path, cub] if cub != path else [path, path.parent]
 
@@ -69,6 +74,7 @@ class Layout:
             segmentations=first("segmentations"),
             parts=first("parts_map"),
             colours=first("colours.json"),
+            archive=first("text.zip", "birds.zip"),
         )
 
 
@@ -90,33 +96,24 @@ def _read_cub(layout: Layout) -> Source:
         )
     _check_unique(entries, layout)
     if layout.captions is None and layout.text is None:
-        raise ValueError(_no_captions(layout))
+        unpack = f"unpack {layout.archive} there" if layout.archive else "put a text (or text_c10) folder there"
+        raise ValueError(
+            f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle"
+        )
 
-    dropped, texts, missing = 0, [], {}
-    for entry in entries:
-        captions: list[str] = []
-        if layout.text is not None:
-            file = layout.text / f"{entry.name}.txt"
-            try:
-                captions, empty = read_lines(file)
-                dropped += empty
-                if not captions:
-                    missing[entry.name] = f"no captions in {file}"
-            except FileNotFoundError:
-                missing[entry.name] = f"no captions: {file} is missing"
-        texts.append(captions)
-
+    texts, missing, dropped = _read_texts(layout.text, entries)
     vocabulary = token_ids = None
     if layout.captions is not None:
         vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
         _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
-        texts = [[" ".join(vocabulary[token] for token in caption) for caption in image] for image in token_ids]
+        texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
         missing = {
-            entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, token_ids) if not image
+            entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, texts) if not image
         }
+        dropped = 0
 
     boxes = _read_boxes(layout.cub)
-    colours = json.loads(layout.colours.read_text("utf-8")) if layout.colours else {}
+    colours = _read_colours(layout.colours) if layout.colours else {}
     items = []
     for entry, captions in zip(entries, texts):
         problem = missing.get(entry.name, "")
@@ -150,6 +147,33 @@ def _read_cub(layout: Layout) -> Source:
     )
 
 
+def _read_texts(folder: Path | None, entries: list[_Entry]) -> tuple[list[list[str]], dict[str, str], int]:
+    """Captions of each entry, what is wrong with the captions of a name, and the number of lines without a word."""
+    texts: list[list[str]] = [[] for _ in entries]
+    missing: dict[str, str] = {}
+    dropped = 0
+    for entry, captions in zip(entries, texts):
+        if folder is None:
+            continue
+        file = folder / f"{entry.name}.txt"
+        if not file.is_file():
+            missing[entry.name] = f"no captions: {file} is missing"
+            continue
+        lines, empty = read_lines(file)
+        captions += lines
+        dropped += empty
+        if not lines:
+            missing[entry.name] = f"no captions: {file} holds none"
+    return texts, missing, dropped
+
+
+def _read_colours(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+
+
 def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[str]]:
     """AttnGAN's split (by class): {train,test}/filenames.pickle, and class_info.pickle where it is there."""
     entries: list[_Entry] = []
@@ -162,10 +186,10 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
                 f"{file} is missing, though that of the other split is there: both belong to AttnGAN's metadata"
             )
         names = load_metadata_pickle(file)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) and ".." not in name for name in names):
             raise ValueError(f"{file}: expected a list of names such as 001.Blackbird/Blackbird_0000_000001")
         if info.exists():
-            classes = [int(number) for number in load_metadata_pickle(info)]
+            classes = _integers(load_metadata_pickle(info), info)
             if len(classes) != len(names):
                 raise ValueError(
                     f"{info} has {len(classes)} classes, {file} {len(names)} names: they are not of one set"
@@ -207,8 +231,9 @@ def _split_of_cub(cub: Path) -> tuple[list[_Entry], dict[int, str]]:
         if table.keys() != names.keys():
             number = min(table.keys() ^ names.keys())
             raise ValueError(f"{cub / file} does not fit images.txt: image id {number} is in only one of them")
-    class_names = _name_classes(cub / "image_class_labels.txt", list(names.values()), [int(classes[n]) for n in names])
-    entries = [_Entry(names[n], int(classes[n]), "train" if train[n] == "1" else "test") for n in names]
+    numbers = _integers([classes[n] for n in names], cub / "image_class_labels.txt")
+    class_names = _name_classes(cub / "image_class_labels.txt", list(names.values()), numbers)
+    entries = [_Entry(names[n], number, "train" if train[n] == "1" else "test") for n, number in zip(names, numbers)]
     return sorted(entries, key=lambda entry: entry.split == "test"), class_names
 
 
@@ -237,7 +262,7 @@ def _table(file: Path) -> dict[int, str]:
     if not file.exists():
         raise ValueError(f"{file} is missing: it belongs to the CUB_200_2011 archive")
     rows: dict[int, str] = {}
-    for line_number, line in enumerate(file.read_text("utf-8").split("\n"), 1):
+    for line_number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         number, _, rest = line.strip().partition(" ")
@@ -253,27 +278,23 @@ def _check_unique(entries: list[_Entry], layout: Layout) -> None:
     seen: dict[str, str] = {}
     for entry in entries:
         if entry.name in seen:
-            raise ValueError(
-                f"{entry.name} is listed twice (splits: {seen[entry.name]}, {entry.split}): an image belongs to one split, once"
-            )
+            splits = f"{seen[entry.name]} and {entry.split}"
+            raise ValueError(f"{entry.name} is listed twice ({splits}): an image belongs to one split, once")
         seen[entry.name] = entry.split
 
 
 def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, ...], tuple]:
-    """[train captions, test captions, word of id, id of word]; caption k of image i is number i * (captions an image)
-    + k.
-    """
+    """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions an image) + k."""
     value = load_metadata_pickle(file)
-    if (
-        not isinstance(value, (list, tuple))
-        or len(value) != 4
-        or not all(isinstance(table, dict) for table in value[2:])
-    ):
+    if not (isinstance(value, (list, tuple)) and list(map(type, value[2:])) == [dict, dict]):
         raise ValueError(f"{file}: expected [train captions, test captions, word of id, id of word]")
-    by_id, by_word = value[2], value[3]
-    if sorted(by_id) != list(range(len(by_id))) or any(by_word.get(word) != index for index, word in by_id.items()):
+    by_id, by_word = value[2:]
+    if set(by_id) != set(range(len(by_id))) or any(by_word.get(word) != index for index, word in by_id.items()):
         raise ValueError(f"{file}: its two word tables are not inverse to each other, or ids are missing")
-    vocabulary = tuple(by_id[index] for index in range(len(by_id)))
+    try:
+        vocabulary = Vocabulary(tuple(str(by_id[index]) for index in range(len(by_id)))).words
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
     token_ids: list[tuple[tuple[int, ...], ...]] = []
     for split, captions in zip(("train", "test"), value):
@@ -282,11 +303,11 @@ def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, 
             continue
         if count == 0 or len(captions) % count:
             raise ValueError(
-                f"{file} has {len(captions)} {split} captions for {count} {split} images, which is not a whole number an "
-                f"image: it does not belong to these lists. Remove it to read the captions from text/ instead"
+                f"{file} has {len(captions)} {split} captions for {count} {split} images, not as many for each: it "
+                "does not belong to these lists. Without it, captions are read from the text folder"
             )
         each = len(captions) // count
-        rows = [tuple(int(token) for token in caption) for caption in captions]
+        rows = [tuple(_integers(caption, file)) for caption in captions]
         if any(not 0 < token < len(vocabulary) for row in rows for token in row):
             raise ValueError(f"{file}: a {split} caption holds a word id outside of 1..{len(vocabulary) - 1}")
         token_ids += [tuple(row for row in rows[start : start + each] if row) for start in range(0, len(rows), each)]
@@ -304,19 +325,15 @@ def _check_same_captions(
         pairs = list(zip(image, captions))
         same = sum([vocabulary[token] for token in ids] == tokenize(text) for ids, text in pairs)
         if 2 * same < len(pairs):
+            sentence = " ".join(vocabulary[token] for token in image[0])
             raise ValueError(
-                f"{file} does not fit the text folder: at {entry.name} it says {' '.join(vocabulary[token] for token in image[0])!r}, "
-                f"the text {captions[0]!r}. It was made for another order of images: remove the one that is wrong"
+                f"{file} does not fit the text folder: at {entry.name} it says {sentence!r}, the text says "
+                f"{captions[0]!r}. It was made for another list of images: remove the one that is wrong"
             )
 
 
-def _no_captions(layout: Layout) -> str:
-    zips = [
-        file
-        for folder in {layout.path, layout.cub, layout.cub.parent}
-        for file in (folder / "text.zip", folder / "birds.zip")
-    ]
-    found = next((file for file in zips if file.exists()), None)
-    if found is not None:
-        return f"{layout.path}: no captions, but {found} is there: unzip it beside itself (the archive of AttnGAN holds a second one, text.zip)"
-    return f"{layout.path}: no captions: neither a text (or text_c10) folder nor captions.pickle is there"
+def _integers(values: Any, file: Path) -> list[int]:
+    try:
+        return [int(value) for value in values]
+    except (TypeError, ValueError):
+        raise ValueError(f"{file}: expected whole numbers, found {values!r:.60}") from None

@@ -15,12 +15,13 @@ from typing import Literal
 from tmgan.data import imagefolder
 from tmgan.data.captions import label_backend
 from tmgan.data.cub import CAPTION_PICKLES, Layout, read_source
-from tmgan.data.pack import CHANNELS, HEADER, Pack, partial_path
+from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
 from tmgan.data.source import Item, Source, first_lines
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
 SAMPLE = 50
+MEND = "Mend them, or leave them out with --skip-bad"
 
 EXPECTED = """\
 CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
@@ -33,13 +34,13 @@ CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
   DIR/captions.pickle                                         optional: word ids of published text encoders
 An image folder:
   DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, with a line an image:
-  {"file_name": "0001.jpg", "text": "a small red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "0001.png"}
+  {"file_name": "0001.jpg", "text": "a red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "m/1.png"}
   (`texts`: [...] for several captions; class, bbox, mask and split are optional)"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. A "problem" keeps `prepare` from working; a "warning" is worth knowing. `remedy` may be empty."""
+    """One thing found. A "problem" stops `prepare`, a "warning" is worth knowing; `remedy` is what to do, or empty."""
 
     level: Literal["ok", "warning", "problem"]
     text: str
@@ -53,7 +54,7 @@ def examine(path: Path) -> list[Finding]:
         return [Finding("problem", f"{path} is not a folder", f"Expected is a pack, or one of these.\n{EXPECTED}")]
     if (path / HEADER).exists() and (path / "tiles.u8").exists():
         return list(_examine_pack(path))
-    if path.name.endswith(partial_path(Path("")).name) and (path / "tiles.u8").exists():
+    if path.suffix == PARTIAL and (path / "tiles.u8").exists():
         return [
             Finding(
                 "warning", f"{path} is an unfinished pack", "Run its `tmgan data prepare` command again: it continues"
@@ -96,16 +97,20 @@ def _examine_pack(path: Path) -> Iterator[Finding]:
 
 
 def _examine_source(path: Path) -> Iterator[Finding]:
-    is_folder = bool(imagefolder.metadata_files(path))
-    if is_folder:
-        yield Finding("ok", f"an image folder: {', '.join(str(file) for file in imagefolder.metadata_files(path))}")
+    metadata = imagefolder.metadata_files(path)
+    if metadata:
+        yield Finding("ok", f"an image folder: {', '.join(str(file) for file in metadata)}")
     else:
         try:
             layout = Layout.find(path)
-        except ValueError as error:
+        except ValueError:
             archives = sorted(file.name for pattern in ("*.zip", "*.tgz", "*.tar.gz") for file in path.glob(pattern))
             unpack = f"Unpack {', '.join(archives)} here first. " if archives else ""
-            yield Finding("problem", str(error).split(": `tmgan")[0], f"{unpack}Expected is one of these.\n{EXPECTED}")
+            yield Finding(
+                "problem",
+                f"{path} has neither CUB_200_2011/images nor metadata.jsonl",
+                f"{unpack}Expected is one of these.\n{EXPECTED}",
+            )
             return
         yield from _examine_layout(layout)
     try:
@@ -120,25 +125,21 @@ def _examine_source(path: Path) -> Iterator[Finding]:
 
 def _examine_layout(layout: Layout) -> Iterator[Finding]:
     yield Finding("ok", f"a CUB folder: images in {layout.cub / 'images'}")
-    for name, loss in (
-        ("bounding_boxes.txt", "images are not cropped to the bird, as they are in the published results"),
-    ):
-        yield _optional((layout.cub / name).exists(), name, loss, "It is part of CUB_200_2011.tgz")
+    yield _optional(
+        (layout.cub / "bounding_boxes.txt").exists(),
+        "bounding_boxes.txt",
+        "images are not cropped to the bird, as they are in published results",
+        "It is part of CUB_200_2011.tgz",
+    )
     yield _optional(
         (layout.lists / "train/filenames.pickle").exists(),
         "the published split (train/filenames.pickle)",
         "CUB's own split is used, in which both splits have all classes",
         "It is in AttnGAN's birds.zip",
     )
-    for archive in sorted(
-        {file for folder in (layout.path, layout.cub, layout.cub.parent) for file in folder.glob("*.zip")}
-    ):
-        if archive.stem == "text" and layout.text is None:
-            yield Finding(
-                "problem" if layout.captions is None else "warning",
-                f"{archive} is not unpacked",
-                f"unzip {archive} -d {archive.parent}",
-            )
+    if layout.text is None and layout.archive is not None:
+        level = "problem" if layout.captions is None else "warning"
+        yield Finding(level, f"{layout.archive} is not unpacked", f"unzip {layout.archive} -d {layout.archive.parent}")
     yield _optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
     yield _optional(
         layout.captions is not None,
@@ -177,10 +178,7 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
         yield Finding("warning", note)
     problems = [f"{item.name}: {item.problem}" for item in items if item.problem]
     if problems:
-        yield Finding("problem", f"{len(problems)} images cannot be used:\n{first_lines(problems)}", _MEND)
-
-
-_MEND = "Mend them, or leave them out with --skip-bad"
+        yield Finding("problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", MEND)
 
 
 def _examine_files(source: Source) -> Iterator[Finding]:
@@ -191,18 +189,18 @@ def _examine_files(source: Source) -> Iterator[Finding]:
         if file is not None and not file.exists()
     ]
     if missing:
-        yield Finding("problem", f"{len(missing)} files are missing:\n{first_lines(missing)}", _MEND)
+        yield Finding("problem", f"files that are missing: {len(missing)}\n{first_lines(missing)}", MEND)
     if source.kind == "cub":
         listed = {item.image for item in source.items}
         folder = source.items[0].image.parents[source.items[0].name.count("/")]
         others = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.jpg") if file not in listed)
         if others:
             yield Finding(
-                "warning", f"{len(others)} pictures in {folder} are in no list, so they are not used: {others[0]}, ..."
+                "warning", f"pictures in {folder} that are in no list, so not used: {len(others)}, such as {others[0]}"
             )
-    sizes = {size: len(source.items) * tile_edge(size) ** 2 * _planes(source) / 1e9 for size in (64, 128, 256)}
+    sizes = {size: len(source.items) * tile_edge(size) ** 2 * _planes(source) / 1e6 for size in (64, 128, 256)}
     yield Finding(
-        "ok", "its pack will take " + ", ".join(f"{giga:.2f} GB at {size} pixels" for size, giga in sizes.items())
+        "ok", "its pack will take " + ", ".join(f"{mega:.0f} MB at {size} pixels" for size, mega in sizes.items())
     )
 
 
@@ -223,7 +221,7 @@ def _examine_sample(source: Source) -> Iterator[Finding]:
             bad.append(f"{item.name}: {error}")
     if bad:
         yield Finding(
-            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", _MEND
+            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", MEND
         )
     elif sample:
         yield Finding("ok", f"{len(sample)} sampled pictures can be read")

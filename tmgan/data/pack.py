@@ -1,9 +1,8 @@
-"""The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then only read,
-memory-mapped.
+"""The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then mapped and only read.
 
-tiles.u8 (N,T,T,3)  masks.u8 (N,T,T,1) 255 = object  parts.u8 (N,T,T,1) labels  text.safetensors  vocabulary.json  names.json
-pack.json holds the sizes of all others, so that a cut-off copy is noticed. Rows of all files are the same images in
-order.
+tiles.u8 (N,T,T,3), masks.u8 (N,T,T,1) with 255 = object, parts.u8 (N,T,T,1) labels, text.safetensors, vocabulary.json
+and names.json: rows are the same images in the same order in all. pack.json holds the sizes of the others, so that a
+copy that was cut off is noticed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from safetensors.torch import load_file
 
 from tmgan import __version__
 from tmgan.data.birds import PALETTE, PARTS
-from tmgan.data.captions import label_backend, tokenize, word_labels
+from tmgan.data.captions import label_backend, word_labels
 from tmgan.data.progress import Progress
 from tmgan.data.source import Source
 from tmgan.data.tiles import PLACEMENTS, tile_edge
@@ -29,6 +28,7 @@ from tmgan.data.vocabulary import Vocabulary
 
 FORMAT = 1
 HEADER = "pack.json"
+PARTIAL = ".partial"
 CHANNELS = {"tiles.u8": 3, "masks.u8": 1, "parts.u8": 1}
 
 
@@ -39,13 +39,13 @@ def prepare_command(source: str | Path, pack: str | Path, image_size: int, place
 
 def partial_path(pack: Path) -> Path:
     """Where a pack grows until it is complete."""
-    return pack.with_name(pack.name + ".partial")
+    return pack.with_name(pack.name + PARTIAL)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack of N images with M captions. Image tensors are uint8 NHWC, mapped from disk and private to the
-    process.
+    """An opened pack of N images with M captions. Image tensors are uint8 and mapped from disk: writing into them
+    changes this process's copy only.
 
     tiles (N,T,T,3)   masks (N,T,T,1) or None   parts (N,T,T,1) or None
     tokens (M,L) int32, 0 = padding   lengths (M,) int32   word_labels (M,L) uint8, 1 = noun or adjective
@@ -84,21 +84,21 @@ class Pack:
 
     @classmethod
     def open(cls, path: Path, image_size: int | None = None, placement: str | None = None) -> Pack:
-        """Open the pack at `path` and check it: format, every file's size, the vocabulary's hash, that texts and
-        images fit.
+        """Open the pack at `path` and check its format, its files' sizes and that images, texts and words fit.
 
         image_size, placement: what the run needs; None accepts any. Raises ValueError when the pack is missing,
         unfinished, damaged or another one than is needed, with the command that makes the right one.
         """
         path = Path(path)
         header = read_header(path)
-        again = f"delete {path} and prepare it again: {prepare_command(header['source'], path, header['image_size'], header['placement'])}"
-        wanted = (image_size or header["image_size"], placement or header["placement"])
-        if wanted != (header["image_size"], header["placement"]):
+        has = (header["image_size"], header["placement"])
+        wanted = (image_size or has[0], placement or has[1])
+        again = f"delete {path} and prepare it again:\n  {prepare_command(header['source'], path, *has)}"
+        if wanted != has:
             other = path.with_name(f"{path.name}-{wanted[0]}-{wanted[1]}")
             raise ValueError(
-                f"{path} holds images of {header['image_size']} pixels, placement {header['placement']}; this run needs {wanted[0]} "
-                f"pixels, placement {wanted[1]}. Make that pack with\n  {prepare_command(header['source'], other, *wanted)}"
+                f"{path} holds images of {has[0]} pixels, placement {has[1]}; this run needs {wanted[0]} pixels, "
+                f"placement {wanted[1]}. Make that pack with\n  {prepare_command(header['source'], other, *wanted)}"
             )
         for name, size in header["bytes"].items():
             if not (path / name).is_file():
@@ -182,8 +182,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -> dict[str, Any]:
-    """Write text.safetensors, vocabulary.json and names.json for the items `rows` of `source`. Returns the header's
-    share.
+    """Write text.safetensors, vocabulary.json and names.json for items `rows` of `source`. Returns header entries.
 
     Without a given vocabulary it is made from the captions of all items, those that are left out too, so that mending
     a bad picture later renumbers nothing.
@@ -230,9 +229,8 @@ def _colours(source: Source, rows: list[int]) -> np.ndarray:
     for line, row in enumerate(rows):
         for part, colour in (source.items[row].colours or {}).items():
             if part not in PARTS or colour not in places:
-                raise ValueError(
-                    f"{source.path}: colours.json, {source.items[row].name}: no part {part!r} of colour {colour!r} is known"
-                )
+                name = source.items[row].name
+                raise ValueError(f"{source.path}/colours.json, {name}: {part!r} of colour {colour!r} is unknown")
             table[line, PARTS.index(part)] = places[colour]
     return table
 

@@ -1,8 +1,8 @@
 """Make a pack from a source folder: `tmgan data prepare`.
 
 The pack grows in PACK.partial and is renamed when it is complete, so a pack is whole or not there. A run that was
-killed continues: `done.i64` holds, for each image, the size of the file whose tile is on disk. It is written only
-after the tiles have been flushed, so a power cut costs seconds of work and never leaves a black tile behind.
+killed continues: `done.i64` holds, for each image, the key of what its tile on the disk was cut from. It is written
+only after the tiles have been flushed, so a power cut costs seconds of work and never leaves a black tile behind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tmgan.data.captions import tokenize
 from tmgan.data.cub import read_source
 from tmgan.data.pack import CHANNELS, FORMAT, Pack, partial_path, read_header, sync_to_disk, write_header, write_texts
 from tmgan.data.progress import Progress
-from tmgan.data.source import Item, Source, first_lines
+from tmgan.data.source import Item, first_lines
 from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
 
 STATE = "state.json"
@@ -72,8 +72,8 @@ def prepare(
 
     image_size  of the crops a model sees; tiles have the edge round(304 / 256 * image_size)
     placement   "centre", or "topleft" (as published): where the square lies in a resized image that is not square
-    workers     processes; None: one a core this process may use. They are spawned, so a script that calls this with more
-                than one worker needs the `if __name__ == "__main__":` guard
+    workers     processes; None: one a core this process may use. They are spawned, so a script that calls this with
+                more than one worker needs the `if __name__ == "__main__":` guard
     progress    show progress and remarks on standard error
     skip_bad    leave out images that cannot be used, and record them in the header, instead of refusing
 
@@ -89,34 +89,32 @@ def prepare(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is at least 1, not {workers}")
     listing = read_source(source)
-    settings = {
-        "format": FORMAT,
-        "image_size": image_size,
-        "placement": placement,
-        "source_hash": listing.listing_hash(),
-    }
+    items = listing.items
+    keys = np.array([_key(item) for item in items], np.int64)  # stats every file
+    geometry = {"format": FORMAT, "image_size": image_size, "placement": placement}
+    made_from = {"source_hash": listing.listing_hash(), "pictures_hash": hashlib.sha256(keys.tobytes()).hexdigest()}
     show = Progress(progress)
     for note in listing.notes:
         show.say(note)
     if pack.is_file() or pack.is_dir() and any(pack.iterdir()):
-        return _already_prepared(pack, settings, listing, start, show)
+        _check_same(pack, geometry | made_from)
+        show.say(f"{pack} is already prepared")
+        return _summary(pack, start, show, cut=0, already=True)
 
-    items = listing.items
-    files = (
-        ("tiles.u8",)
-        + ("masks.u8",) * any(item.mask for item in items)
-        + ("parts.u8",) * any(item.parts for item in items)
-    )
-    cutter = Cutter(partial_path(pack), tile_edge(image_size), placement, listing.exif, files)
-    done = _open_partial(cutter, {**settings, "pillow": PIL.__version__}, items, show)
+    files = ["tiles.u8"]
+    files += ["masks.u8"] * any(item.mask for item in items)
+    files += ["parts.u8"] * any(item.parts for item in items)
+    cutter = Cutter(partial_path(pack), tile_edge(image_size), placement, listing.exif, tuple(files))
+    state = {**geometry, "kind": listing.kind, "files": files, "count": len(items), "pillow": PIL.__version__}
+    done = _open_partial(cutter, state, keys, show)
     bad = {row: problem for row, item in enumerate(items) if (problem := _problem(item))}
     jobs = [
         Job(row, item.image, item.box, item.mask, item.parts)
         for row, item in enumerate(items)
-        if row not in bad and not done[row]
+        if row not in bad and done[row] != keys[row]
     ]
     with show.bar("images", len(items), start=len(items) - len(jobs)):
-        bad |= _cut_all(cutter, jobs, done, workers, show)
+        bad |= _cut_all(cutter, jobs, keys, done, workers, show)
     skipped = {items[row].name: bad[row] for row in sorted(bad)}
     listed = first_lines([f"{name}: {problem}" for name, problem in skipped.items()])
     if bad and not skip_bad:
@@ -136,7 +134,8 @@ def prepare(
     if listing.dropped:
         show.say(f"dropped {listing.dropped} caption lines without a word in them")
     header = {
-        **settings,
+        **geometry,
+        **made_from,
         "source": str(source.resolve()),
         "kind": listing.kind,
         "tile": cutter.tile,
@@ -144,7 +143,6 @@ def prepare(
         "has_masks": "masks.u8" in files,
         "has_parts": "parts.u8" in files,
         "pillow": PIL.__version__,
-        "files_hash": _files_hash(items),
         "skipped": skipped,
         "dropped_captions": listing.dropped,
         **write_texts(cutter.folder, listing, rows, show),
@@ -174,25 +172,23 @@ def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) 
     )
 
 
-def _already_prepared(pack: Path, settings: dict[str, Any], listing: Source, start: float, show: Progress) -> Summary:
-    """`pack` exists: fine if it is whole and of the same source and settings, otherwise refused. It is never
-    overwritten.
-    """
+def _check_same(pack: Path, wanted: dict[str, Any]) -> None:
+    """Raise ValueError unless the pack that exists is the one that is wanted: a pack is never overwritten."""
     header = read_header(pack)
-    for key, value in settings.items():
-        if header.get(key) != value:
-            what = (
-                "made from other lists or captions"
-                if key == "source_hash"
-                else f"made with {key} {header.get(key)}, not {value}"
-            )
-            raise ValueError(f"{pack} exists and was {what}: choose another name, or delete it first")
-    if _files_hash(listing.items) != header["files_hash"]:
-        raise ValueError(
-            f"{pack} exists, but pictures of {listing.path} have changed since: choose another name, or delete it first"
-        )
-    show.say(f"{pack} is already prepared")
-    return _summary(pack, start, show, cut=0, already=True)
+    differs = next((key for key, value in wanted.items() if header.get(key) != value), None)
+    if differs is not None:
+        how = {
+            "source_hash": "its source had other lists or captions",
+            "pictures_hash": "pictures of its source were exchanged since",
+        }.get(differs, f"{differs} is {header.get(differs)}")
+        raise ValueError(f"{pack} exists and is another pack ({how}): choose another name, or delete it first")
+
+
+def _key(item: Item) -> int:
+    """What the tiles of an item are cut from, as a number that is not 0: its name, its files' sizes and its box."""
+    sizes = [None if file is None else _file_size(file) for file in (item.image, item.mask, item.parts)]
+    digest = hashlib.sha256(json.dumps([item.name, sizes, item.box]).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True) or 1
 
 
 def _problem(item: Item) -> str:
@@ -202,10 +198,10 @@ def _problem(item: Item) -> str:
     return item.problem or too_long
 
 
-def _open_partial(cutter: Cutter, state: dict[str, Any], items: tuple[Item, ...], show: Progress) -> np.memmap:
-    """Continue PACK.partial, or begin it. Returns the (N,) int64 array of done.i64 mapped from disk."""
-    folder, count = cutter.folder, len(items)
-    sizes = {name: count * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: 8 * count}
+def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show: Progress) -> np.memmap:
+    """Continue PACK.partial, or begin it. Returns done.i64 (N,) mapped from disk: the key of each row that is cut."""
+    folder = cutter.folder
+    sizes = {name: len(keys) * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: keys.nbytes}
     if folder.exists():
         different = _different(folder, state, sizes)
         if different:
@@ -216,20 +212,15 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], items: tuple[Item, ...]
         free, needed = shutil.disk_usage(folder).free, sum(sizes.values())
         if free < needed:
             folder.rmdir()
-            raise ValueError(
-                f"{folder.parent}: the pack needs {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free"
-            )
+            raise ValueError(f"{folder.parent}: the pack takes {needed / 1e9:.1f} GB, only {free / 1e9:.1f} are free")
         for name in cutter.files:
             with open(folder / name, "wb") as file:
                 file.truncate(sizes[name])
-        np.zeros(count, np.int64).tofile(folder / DONE)
+        np.zeros(len(keys), np.int64).tofile(folder / DONE)
         (folder / STATE).write_text(json.dumps(state), "utf-8")
-    done = np.memmap(folder / DONE, np.int64, "r+", shape=(count,))
-    for row in done.nonzero()[0]:
-        if _file_size(items[row].image) != done[row]:
-            done[row] = 0  # the file was replaced since: cut it again
+    done = np.memmap(folder / DONE, np.int64, "r+", shape=keys.shape)
     if done.any():
-        show.say(f"continuing: {np.count_nonzero(done)} of {count} images were finished before")
+        show.say(f"continuing: {np.count_nonzero(done == keys)} of {len(keys)} images were finished before")
     return done
 
 
@@ -239,7 +230,7 @@ def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> st
     foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", "pack.json"}
     if foreign:
         raise ValueError(
-            f"{folder} holds {sorted(foreign)[0]}, which is not of a pack: move that folder away, or choose another name"
+            f"{folder} holds {min(foreign)}, which is not of a pack: move that folder away, or choose another name"
         )
     try:
         found = json.loads((folder / STATE).read_text("utf-8"))
@@ -247,35 +238,34 @@ def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> st
         return "has no record of its state"
     for key, value in state.items():
         if found.get(key) != value:
-            return "was begun with other " + (
-                "lists or captions" if key == "source_hash" else f"settings ({key} {found.get(key)})"
-            )
+            return f"was begun with another {key.replace('_', ' ')} ({found.get(key)}, now {value})"
     for name, size in sizes.items():
         if name not in names or (folder / name).stat().st_size != size:
             return f"holds a damaged {name}"
     return ""
 
 
-def _cut_all(cutter: Cutter, jobs: list[Job], done: np.memmap, workers: int | None, show: Progress) -> dict[int, str]:
+def _cut_all(
+    cutter: Cutter, jobs: list[Job], keys: np.ndarray, done: np.memmap, workers: int | None, show: Progress
+) -> dict[int, str]:
     """Cut all tiles and mark them in `done`. Returns what is wrong with the rows that could not be cut."""
     bad: dict[int, str] = {}
-    finished: list[tuple[int, int]] = []
+    finished: list[int] = []
     synced = time.monotonic()
 
     def sync() -> None:
         for name in cutter.files:
             sync_to_disk(cutter.folder / name)
-        for row, size in finished:
-            done[row] = size
+        done[finished] = keys[finished]
         done.flush()
         finished.clear()
 
     try:
-        for row, size, problem in _results(cutter, jobs, workers):
+        for row, problem in _results(cutter, jobs, workers):
             if problem:
                 bad[row] = problem
             else:
-                finished.append((row, size))
+                finished.append(row)
             show.advance()
             if time.monotonic() - synced > SYNC_SECONDS:
                 sync()
@@ -294,7 +284,7 @@ def _cut_all(cutter: Cutter, jobs: list[Job], done: np.memmap, workers: int | No
     return bad
 
 
-def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[tuple[int, int, str]]:
+def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[tuple[int, str]]:
     """Results of `cut` in any order, from as many processes as pay off (one: this process)."""
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -315,7 +305,7 @@ def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[t
 
 
 def _close_gaps(cutter: Cutter, rows: list[int]) -> None:
-    """Move the rows that are kept together, in order. The record goes first: cut off here, the next run starts over."""
+    """Move the kept rows together, in order. The record goes first: if this is cut off, the next run starts over."""
     (cutter.folder / STATE).unlink()
     for name in cutter.files:
         size = cutter.tile**2 * CHANNELS[name]
@@ -331,9 +321,3 @@ def _close_gaps(cutter: Cutter, rows: list[int]) -> None:
 
 def _file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _files_hash(items: tuple[Item, ...]) -> str:
-    """sha256 (hex) of the sizes of all pictures and masks in order: shows in a moment that one was exchanged."""
-    sizes = [[_file_size(file) for file in (item.image, item.mask, item.parts) if file is not None] for item in items]
-    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

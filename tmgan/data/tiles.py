@@ -31,16 +31,15 @@ class BadImage(ValueError):
 
 
 def tile_edge(image_size: int) -> int:
-    """Edge of the tile from which crops of `image_size` are taken: 76, 152, 304 for 64, 128, 256 (as published: 304)."""
+    """Edge of the tile from which crops of `image_size` are taken: 76, 152, 304 for 64, 128, 256."""
     return round(304 / 256 * image_size)
 
 
 def region(size: tuple[int, int], box: Box | None) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of what is kept of an image of `size` (width, height).
 
-    With a box: the square of half-size int(0.75 * longer side) around the box's centre, clipped to the image, so it
-    need not stay square (AttnGAN's `get_imgs`). Without: everything. Raises BadImage when the box does not lie on the
-    image.
+    With a box: the square of half-size int(0.75 * longer side) around the box's centre, clipped to the image, so that
+    it need not stay square (AttnGAN's `get_imgs`). Without: everything. Raises BadImage when too little is left.
     """
     width, height = size
     if box is None:
@@ -96,8 +95,9 @@ def open_photo(path: Path, exif: bool) -> Image.Image:
 
 
 def open_map(path: Path, size: tuple[int, int], exif: bool, labels: bool) -> Image.Image:
-    """A mask (0..255, white on the object) or a label map of a photo of `size`. A mask of 0 and 1 is scaled. Raises
-    BadImage.
+    """A mask (0..255, white on the object), or a label map as it is, of a photo of `size`. Raises BadImage.
+
+    A mask of zeros and ones is taken for one of 0 and 255.
     """
     image = _decode(path, exif)
     if image.size != size:
@@ -144,8 +144,8 @@ class Job(NamedTuple):
     parts: Path | None
 
 
-def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, int, str]]:
-    """Write the tiles of `jobs` into their rows. Returns (row, size of the image file in bytes, "" or what is wrong)."""
+def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, str]]:
+    """Write the tiles of `jobs` into their rows. Returns for each its row and what is wrong with it, "" if nothing."""
     results = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(cutter.folder / name, "r+b")) for name in cutter.files]
@@ -153,13 +153,13 @@ def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, int, str]]:
             try:
                 tiles = cut_tiles(job, cutter.tile, cutter.placement, cutter.exif)
             except BadImage as error:
-                results.append((job.row, 0, str(error)))
+                results.append((job.row, str(error)))
                 continue
             for file, tile in zip(files, tiles):
                 data = tile.tobytes()
                 file.seek(job.row * len(data))
                 file.write(data)
-            results.append((job.row, job.image.stat().st_size, ""))
+            results.append((job.row, ""))
     return results
 
 

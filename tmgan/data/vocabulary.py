@@ -21,7 +21,7 @@ END = "<end>"
 class Vocabulary:
     """`words[id]` is a word; `words[0]` is "<end>" and never stands inside a caption.
 
-    Raises ValueError when the first word is not "<end>" or a word stands twice.
+    Raises ValueError when the first word is not "<end>", a word stands twice, is empty or holds white space.
     """
 
     words: tuple[str, ...]
@@ -29,6 +29,8 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if not self.words or self.words[0] != END:
             raise ValueError(f"a vocabulary starts with {END!r} (id 0, padding), this one with {self.words[:1]}")
+        if any(word.split() != [word] for word in self.words):
+            raise ValueError("a vocabulary's words are not empty and have no white space in them")
         if len(self._ids) != len(self.words):
             seen: set[str] = set()
             twice = next(word for word in self.words if word in seen or seen.add(word))

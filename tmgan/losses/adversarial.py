@@ -6,7 +6,6 @@ normalisation buffers.
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,7 +44,8 @@ def discriminator_loss(
 
     Args:
         real, fake: (B, 3, S, S) in [-1, 1], B >= 2. No gradient flows into `fake`.
-        sentence: (B, D), the text of each real photo; fake_sentence: (B, D), the text each generated image was asked for.
+        sentence: (B, D), the text of each real photo.
+        fake_sentence: (B, D), the text that each generated image was asked for.
         class_ids: int (B,). Photo i is shown with the text of photo i + 1 as a wrong pair, unless both are of the same
             class: that text may be true. As published with None: every such pair counts as wrong.
     """

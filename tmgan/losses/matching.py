@@ -63,7 +63,7 @@ def words_loss(
         # b: photo, i: caption, r: region, l: word
         attention = _attend(torch.einsum("bdr,idl->birl", flat, words), padding, gamma1)
         context = torch.einsum("bdr,birl->bidl", flat, attention)
-        cosine = _cosine(context, words, dim=2)
+        cosine = _cosine(context, words[None], dim=2)
         cosine = (gamma2 * cosine).masked_fill(padding, float("-inf"))
         return _both_ways(gamma3 * torch.logsumexp(cosine, dim=2), class_ids)
 
@@ -85,7 +85,7 @@ def _attend(similarity: Tensor, padding: Tensor, gamma1: float) -> Tensor:
 
 def _cosine(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Cosine similarity whose denominator is clamped at 1e-8 as a product (F.cosine_similarity clamps each norm)."""
-    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim - (a.dim() - b.dim()))
+    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     return (a * b).sum(dim) / norms.clamp(min=1e-8)
 
 

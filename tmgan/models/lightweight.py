@@ -59,7 +59,14 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, channels: int, size: int, word_dim: int, photo_channels: int, affine_dim: int, blocks: int, published: bool
+        self,
+        channels: int,
+        size: int,
+        word_dim: int,
+        photo_channels: int,
+        affine_dim: int,
+        blocks: int,
+        published: bool,
     ):
         super().__init__()
         self.spatial = SpatialAttention(channels, word_dim, as_published=published)

@@ -1,6 +1,5 @@
 """Encoders of captions and photos. `PhotoEncoder` is the one face the rest of tmgan sees, whatever is behind it."""
 
-import torch
 from torch import Tensor, nn
 
 from tmgan.models.encoders.features import ImageFeatures
@@ -8,7 +7,6 @@ from tmgan.models.encoders.inception import InceptionEncoder
 from tmgan.models.encoders.small import SmallEncoder
 from tmgan.models.encoders.text import TextEncoder
 from tmgan.models.encoders.vgg import VGGFeatures
-from tmgan.models.layers import init_frozen, init_weights
 
 __all__ = ["ImageFeatures", "InceptionEncoder", "PhotoEncoder", "SmallEncoder", "TextEncoder", "VGGFeatures"]
 
@@ -31,30 +29,6 @@ class PhotoEncoder(nn.Module):
         self.perceptor = perceptor
         self.dim = matcher.dim
         self.perceptual_dim = matcher.perceptual_dim if perceptor is None else perceptor.perceptual_dim
-
-    @classmethod
-    def build(cls, kind: str, image_size: int, dim: int, width: int) -> "PhotoEncoder":
-        """kind "inception" (image_size and width do not matter to it) or "small"."""
-        if kind == "inception":
-            return cls(InceptionEncoder(dim), VGGFeatures())
-        if kind == "small":
-            return cls(SmallEncoder(image_size, dim, width))
-        raise ValueError(f"PhotoEncoder: kind {kind!r} does not exist; use 'inception' or 'small'")
-
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Start all weights anew; frozen trunks get random ones that keep the scale of activations."""
-        if self.perceptor is None:
-            init_weights(self.matcher, generator)
-        else:
-            init_frozen(self.matcher.trunk, generator)
-            self.matcher.init_heads(generator)
-            init_frozen(self.perceptor, generator)
-
-    def load_pretrained(self, inception: dict[str, Tensor], vgg: dict[str, Tensor]) -> None:
-        """Load torchvision's ImageNet state dicts of inception_v3 and vgg16 into the frozen trunks."""
-        assert self.perceptor is not None
-        self.matcher.load_trunk(inception)
-        self.perceptor.load_trunk(vgg)
 
     def regions_and_code(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) -> regions (B, dim, g, g), code (B, dim)."""

@@ -41,7 +41,10 @@ class SmallEncoder(nn.Module):
         return F.leaky_relu(self.stem(image), 0.2)
 
     def features(self, image: Tensor) -> ImageFeatures:
-        """image (B, 3, S, S) in [-1, 1] -> regions (B, dim, S/8, S/8), code (B, dim), perceptual (B, width, S/2, S/2)."""
+        """image (B, 3, S, S) in [-1, 1] -> regions (B, dim, S/8, S/8), code (B, dim), perceptual (B, P, S/2, S/2).
+
+        One pass gives all three.
+        """
         perceptual = self.perceptual(image)
         x = self.context(self.down(perceptual))
         code = self.code_head(self.summary(x).mean(dim=(2, 3)))

@@ -7,8 +7,6 @@ lengths stay on the device, and the result equals PyTorch's packed bidirectional
 import torch
 from torch import Tensor, nn
 
-from tmgan.models.layers import init_weights
-
 
 class TextEncoder(nn.Module):
     """RNN_ENCODER of AttnGAN (Xu et al., CVPR 2018).
@@ -30,10 +28,6 @@ class TextEncoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, word_dim)
         self.forwards = nn.LSTM(word_dim, dim // 2, batch_first=True)
         self.backwards = nn.LSTM(word_dim, dim // 2, batch_first=True)
-
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Embeddings uniform within 0.1, as published; LSTMs as in PyTorch."""
-        init_weights(self, generator)
 
     def forward(self, tokens: Tensor, lengths: Tensor, dropout: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.

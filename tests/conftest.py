@@ -1,0 +1,67 @@
+"""Shared fixtures: a few drawn birds, packed once, and tiny configurations that train in seconds."""
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from tmgan import config as configuration
+from tmgan.bundle import Encoders, build_encoders
+from tmgan.config import DamsmConfig, TrainConfig
+from tmgan.data.pack import Pack
+from tmgan.data.prepare import prepare
+from tmgan.data.synthetic import write_birds
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CUB folder of 40 drawn birds."""
+    folder = tmp_path_factory.mktemp("drawn") / "birds"
+    write_birds(folder, count=40, seed=3, image_size=96)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def packed(birds: Path) -> Path:
+    """The same birds, packed for 64-pixel images."""
+    folder = birds.parent / "pack"
+    prepare(birds, folder, image_size=64, workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pack(packed: Path) -> Pack:
+    return Pack.open(packed)
+
+
+TINY = {"images": 24, "batch": 4,
+        "model": {"g_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
+        "encoder": {"dim": 16, "word_dim": 12, "width": 4},
+        "pretrain": {"images": 16, "batch": 4},
+        "output": {"tick_images": 8, "sample_images": 16, "checkpoint_images": 8}}
+
+
+@pytest.fixture
+def tiny(packed: Path, tmp_path: Path) -> TrainConfig:
+    """A run of six steps on the packed birds."""
+    config = configuration.merge(configuration.from_preset("quickstart"), TINY, "tiny")
+    return dataclasses.replace(config, data=str(packed), run=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def tiny_damsm(packed: Path, tmp_path: Path, tiny: TrainConfig) -> DamsmConfig:
+    return DamsmConfig(data=str(packed), run=str(tmp_path / "encoders"), image_size=64, encoder=tiny.encoder,
+                       pretrain=tiny.pretrain, output=tiny.output)
+
+
+@pytest.fixture
+def encoders(tiny: TrainConfig, pack: Pack) -> Encoders:
+    """Untrained small encoders, frozen."""
+    made = build_encoders(tiny.encoder, 64, pack.vocabulary, tiny.runtime, seed=1)
+    for module in (made.text, made.photo):
+        module.eval().requires_grad_(False)
+    return made

@@ -1,0 +1,63 @@
+"""Configuration: precedence, round trip, and messages that say what to change."""
+from __future__ import annotations
+
+import pytest
+
+from tmgan import config as configuration
+from tmgan.cli.parse import parse_run
+from tmgan.config import DamsmConfig, TrainConfig
+
+
+@pytest.mark.parametrize("name", configuration.presets())
+def test_presets_load_and_survive_yaml(name, tmp_path):
+    config = configuration.from_preset(name)
+    path = tmp_path / "config.yaml"
+    path.write_text(configuration.to_yaml(config))
+    assert configuration.read_yaml(path, TrainConfig()) == config
+
+
+def test_preset_then_file_then_flag(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("batch: 6\nseed: 9\noptim: {lr_g: 1e-4}\n")
+    config = parse_run(TrainConfig, ["--config", str(path), "--batch", "8"], "train", preset=True)
+    assert (config.batch, config.seed, config.optim.lr_g) == (8, 9, 1e-4)
+    assert config.model == configuration.from_preset("quickstart").model
+
+
+def test_equals_form_of_preset():
+    assert parse_run(TrainConfig, ["--preset=lightweight"], "train", preset=True).model.image_size == 256
+
+
+@pytest.mark.parametrize("text, message", [
+    ("bach: 6", "Did you mean 'batch'"),
+    ("model: {image_sise: 64}", "Did you mean 'image_size'"),
+    ("batch: many", "not a whole number"),
+    ("batch: 2.5", "not a whole number"),
+    ("model: {keep_input: maybe}", "not true or false"),
+    ("model: {attention: other}", "not one of 'own', 'published'"),
+    ("model: {image_size: 100}", "use 64, 128 or 256"),
+    ("batch: 1", "need 2 or more"),
+    ("output: {keep: 1}", "keep at least 2"),
+    ("method: {mismatched_text_p: 1.5}", "use 0 to 1"),
+    ("- a\n- b", "expected settings"),
+    ("a: [", "not valid YAML"),
+])
+def test_mistakes_say_what_to_change(text, message, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        configuration.read_yaml(path, TrainConfig())
+    assert "bad.yaml" in str(error.value)
+
+
+def test_unknown_preset_and_file():
+    with pytest.raises(ValueError, match="Did you mean 'quickstart'"):
+        configuration.from_preset("quickstrt")
+    with pytest.raises(ValueError, match="no configuration file"):
+        configuration.read_yaml("nowhere.yaml", TrainConfig())
+
+
+def test_differences_are_dotted():
+    old, new = configuration.to_dict(DamsmConfig()), configuration.to_dict(DamsmConfig(seed=1))
+    new["loss"]["gamma1"] = 1.0
+    assert configuration.differences(old, new) == ["seed", "loss.gamma1"]

@@ -1,0 +1,240 @@
+"""The loop and the step: exact resume, signals, what changes and what does not, and no hidden waits."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tmgan import bundle
+from tmgan import config as configuration
+from tmgan.checkpoint import Checkpoints
+from tmgan.damsm import DamsmTask
+from tmgan.gan import GanTask
+from tmgan.jobs import train_editor, train_encoders
+from tmgan.runfolder import RunFolder, StopRequest
+from tmgan.runtime import decide
+from tmgan.train import train
+
+
+def flat(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
+    found = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, torch.Tensor):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def assert_equal_states(one: dict, other: dict) -> None:
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys() and one
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def latest(run) -> dict:
+    return Checkpoints(run / "checkpoints", 3, print).load_latest()
+
+
+class StopAfter(StopRequest):
+    """A stop request that arrives after so many looks, in place of a real signal."""
+
+    def __init__(self, looks: int):
+        self._looks = looks
+
+    @property
+    def signal(self):
+        self._looks -= 1
+        return "SIGTERM" if self._looks < 0 else None
+
+
+def run_gan(config, pack, encoders, stop=None):
+    runtime = decide(config.runtime)
+    run = RunFolder(config.run, config, config.output.keep, quiet=True)
+    try:
+        return train(GanTask(config, pack, encoders, runtime), run, config.images, config.output,
+                     stop or StopAfter(10**9))
+    finally:
+        run.close()
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_path):
+    assert run_gan(tiny, pack, encoders) == "done"
+    pieces = dataclasses.replace(tiny, run=str(tmp_path / "pieces"))
+    outcomes = [run_gan(pieces, pack, encoders, StopAfter(3 + k)) for k in range(2)] + [run_gan(pieces, pack, encoders)]
+    assert outcomes == ["stopped", "stopped", "done"]
+    assert_equal_states(latest(tmp_path / "run")["task"], latest(tmp_path / "pieces")["task"])
+    assert (tmp_path / "run" / bundle.GENERATOR).read_bytes()[-1000:] == \
+        (tmp_path / "pieces" / bundle.GENERATOR).read_bytes()[-1000:]
+
+
+def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
+    def go(config, stop):
+        made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.runtime, config.seed)
+        run = RunFolder(config.run, config, 3, quiet=True)
+        result = train(DamsmTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
+        run.close()
+        return result
+
+    assert go(tiny_damsm, StopAfter(10**9)) == "done"
+    pieces = dataclasses.replace(tiny_damsm, run=str(tmp_path / "pieces"))
+    assert [go(pieces, StopAfter(3)), go(pieces, StopAfter(10**9))] == ["stopped", "done"]
+    assert_equal_states(latest(tmp_path / "encoders")["task"], latest(tmp_path / "pieces")["task"])
+
+
+def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
+    run_gan(tiny, pack, encoders, StopAfter(6))
+    path = os.path.join(tiny.run, "stats.jsonl")
+    with open(path, "a") as file:
+        file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')         # a crash after the checkpoint, mid-line
+    run_gan(tiny, pack, encoders)
+    images = [json.loads(line)["images"] for line in open(path)]
+    assert images == sorted(set(images)) and images[-1] == 24
+
+
+def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
+    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    step = task.train_step
+    networks = {"generator": step.generator, "discriminator": step.discriminator, "ema": step.ema,
+                "text": step.text, "photo": step.photo}
+    before = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in networks.items()}
+    task.step(0)
+    task.step(1)
+    for name in ("generator", "discriminator", "ema"):
+        for key, value in networks[name].state_dict().items():
+            assert not torch.equal(value, before[name][key]), f"{name}.{key} did not change"
+    for name in ("text", "photo"):
+        for key, value in networks[name].state_dict().items():
+            assert torch.equal(value, before[name][key]), f"frozen {name}.{key} changed"
+        assert all(p.grad is None for p in networks[name].parameters())
+
+
+def test_damsm_step_changes_every_trained_parameter(tiny_damsm, pack):
+    made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, tiny_damsm.runtime, 0)
+    task = DamsmTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
+    named = {**{f"text.{k}": p for k, p in task.text.named_parameters()},
+             **{f"photo.{k}": p for k, p in task.photo.named_parameters()}}
+    before = {k: p.detach().clone() for k, p in named.items()}
+    for step in range(3):
+        task.step(step)
+    unmoved = [k for k, p in named.items() if torch.equal(p, before[k])]
+    assert unmoved == []
+
+
+def test_ema_follows_its_definition(tiny, pack, encoders):
+    config = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, ema_half_life=100, ema_rampup=0.0))
+    task = GanTask(config, pack, encoders, decide(config.runtime))
+    start = {k: p.detach().clone() for k, p in task.train_step.ema.named_parameters()}
+    task.step(0)
+    decay = 0.5 ** (4 / 100)
+    for key, parameter in task.train_step.generator.named_parameters():
+        expected = decay * start[key] + (1 - decay) * parameter
+        torch.testing.assert_close(dict(task.train_step.ema.named_parameters())[key], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders):
+    """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
+    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    batch = task.loader(task.planner(0))
+    weights = task.train_step._resembles(batch)
+    assert batch.mismatched.any() and not batch.mismatched.all()
+    for row, mismatched in enumerate(batch.mismatched.tolist()):
+        assert torch.equal(weights[row], batch.keep[row] if mismatched else torch.ones_like(batch.keep[row]))
+
+
+class _NoWaits(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "the step reads a value on the host"
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_host_reads_in_the_step(tiny, pack, encoders):
+    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    batch = task.loader(task.planner(0))
+    with _NoWaits():
+        task.train_step(batch, 0)
+
+
+def test_the_step_draws_no_random_numbers(tiny, pack, encoders):
+    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    task.step(0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_divergence_stops_with_a_remedy(tiny, pack, encoders):
+    config = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, lr_g=1e30))
+    with pytest.raises(FloatingPointError, match="lower learning rates"):
+        run_gan(config, pack, encoders)
+    assert json.loads(open(os.path.join(config.run, "run.json")).read())["status"] == "failed"
+
+
+def test_resuming_with_other_settings_names_them(tiny, pack, encoders):
+    run_gan(tiny, pack, encoders, StopAfter(4))
+    with pytest.raises(ValueError, match=r"batch: 4 in the run, 6 now"):
+        run_gan(dataclasses.replace(tiny, batch=6), pack, encoders)
+    assert run_gan(dataclasses.replace(tiny, images=28), pack, encoders) == "done"
+
+
+def test_two_processes_cannot_share_a_run(tiny):
+    first = RunFolder(tiny.run, tiny, 3, quiet=True)
+    with pytest.raises(ValueError, match="Another process"):
+        RunFolder(tiny.run, tiny, 3, quiet=True)
+    first.close()
+
+
+def test_a_strangers_folder_is_refused(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="not a tmgan run"):
+        RunFolder(tiny.run, tiny, 3)
+
+
+def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
+    from tmgan.data.vocabulary import Vocabulary
+
+    other = dataclasses.replace(encoders, vocabulary=Vocabulary(("<end>", "cat")))
+    with pytest.raises(ValueError, match="Train encoders on this pack"):
+        GanTask(tiny, pack, other, decide(tiny.runtime))
+    with pytest.raises(ValueError, match="no masks"):
+        GanTask(tiny, dataclasses.replace(pack, masks=None), encoders, decide(tiny.runtime))
+    with pytest.raises(ValueError, match="tmgan damsm"):
+        train_editor(dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, kind="inception")))
+    with pytest.raises(ValueError, match="Download https://"):
+        train_encoders(dataclasses.replace(
+            configuration.DamsmConfig(), data=tiny.data, run=tiny.run, image_size=64,
+            runtime=configuration.RuntimeConfig(weights_dir="nowhere")))
+
+
+def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
+    """The real command, a real signal: it finishes the step, saves, exits 0, and goes on where it stopped."""
+    config = tmp_path / "long.yaml"
+    config.write_text(yaml.safe_dump({**configuration.to_dict(tiny), "images": 400, "preset": "quickstart"}))
+    command = [sys.executable, "-m", "tmgan", "train", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    status = tmp_path / "run" / "run.json"
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run" / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    stopped = json.loads(status.read_text())
+    assert stopped["status"] == "stopped" and 0 < stopped["images"] < 400, output
+    again = subprocess.run([*command, "--images", str(stopped["images"] + 8)], capture_output=True, text=True,
+                           env=environment, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert f"at {stopped['images']:,} of" in again.stdout
+    assert json.loads(status.read_text())["status"] == "done"

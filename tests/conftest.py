@@ -54,14 +54,14 @@ def tiny(packed: Path, tmp_path: Path) -> TrainConfig:
 
 @pytest.fixture
 def tiny_damsm(packed: Path, tmp_path: Path, tiny: TrainConfig) -> DamsmConfig:
-    return DamsmConfig(data=str(packed), run=str(tmp_path / "encoders"), image_size=64, encoder=tiny.encoder,
+    return DamsmConfig(data=str(packed), run=str(tmp_path / "encoders"), encoder=tiny.encoder,
                        pretrain=tiny.pretrain, output=tiny.output)
 
 
 @pytest.fixture
 def encoders(tiny: TrainConfig, pack: Pack) -> Encoders:
     """Untrained small encoders, frozen."""
-    made = build_encoders(tiny.encoder, 64, pack.vocabulary, tiny.runtime, seed=1)
+    made = build_encoders(tiny.encoder, 64, pack.vocabulary, seed=1)
     for module in (made.text, made.photo):
         module.eval().requires_grad_(False)
     return made

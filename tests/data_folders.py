@@ -1,4 +1,4 @@
-"""Source folders for the data tests. Every image's colour, caption, class and box tell its number, so a mix-up shows."""
+"""Source folders for the data tests. An image's colour, captions, class and box tell its number, so a mix-up shows."""
 
 from __future__ import annotations
 

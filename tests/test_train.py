@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
 
 def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
     def go(config, stop):
-        made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.runtime, config.seed)
+        made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.seed)
         run = RunFolder(config.run, config, 3, quiet=True)
         result = train(DamsmTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
         run.close()
@@ -120,7 +120,7 @@ def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
 
 
 def test_damsm_step_changes_every_trained_parameter(tiny_damsm, pack):
-    made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, tiny_damsm.runtime, 0)
+    made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, 0)
     task = DamsmTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
     named = {**{f"text.{k}": p for k, p in task.text.named_parameters()},
              **{f"photo.{k}": p for k, p in task.photo.named_parameters()}}
@@ -213,8 +213,7 @@ def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
         train_editor(dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, kind="inception")))
     with pytest.raises(ValueError, match="Download https://"):
         train_encoders(dataclasses.replace(
-            configuration.DamsmConfig(), data=tiny.data, run=tiny.run, image_size=64,
-            runtime=configuration.RuntimeConfig(weights_dir="nowhere")))
+            configuration.DamsmConfig(), data=tiny.data, run=tiny.run, weights_dir="nowhere"))
 
 
 def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tmgan import weights
 from tmgan.checkpoint import write_atomically
-from tmgan.config import EncoderConfig, ModelConfig, RuntimeConfig, TrainConfig, merge, to_dict
+from tmgan.config import EncoderConfig, ModelConfig, TrainConfig, merge, to_dict
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
@@ -38,9 +38,9 @@ class Encoders:
     weights: str             # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
 
 
-def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabulary, runtime: RuntimeConfig, seed: int,
-                   batch_statistics: bool = False) -> Encoders:
-    """New encoders: seeded heads and text encoder; third-party trunks as `runtime.weights` says."""
+def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabulary, seed: int,
+                   pretrained: str = "random", weights_dir: str = "", batch_statistics: bool = False) -> Encoders:
+    """New encoders: seeded heads and text encoder; third-party trunks "pretrained" (see weights.py) or "random"."""
     generator = torch.Generator().manual_seed(seed)
     text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
     init_weights(text, generator)
@@ -49,14 +49,14 @@ def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabular
         init_weights(photo, generator)
         return Encoders(text, photo, vocabulary, config, image_size, "none")
     matcher, perceptor = InceptionEncoder(config.dim, batch_statistics), VGGFeatures()
-    if runtime.weights == "random":
+    if pretrained == "random":
         init_frozen(matcher.trunk, generator)
         init_frozen(perceptor, generator)
     else:
-        matcher.load_trunk(weights.load("inception", runtime.weights_dir))
-        perceptor.load_trunk(weights.load("vgg16", runtime.weights_dir))
+        matcher.load_trunk(weights.load("inception", weights_dir))
+        perceptor.load_trunk(weights.load("vgg16", weights_dir))
     matcher.init_heads(generator)
-    return Encoders(text, PhotoEncoder(matcher, perceptor), vocabulary, config, image_size, runtime.weights)
+    return Encoders(text, PhotoEncoder(matcher, perceptor), vocabulary, config, image_size, pretrained)
 
 
 def save_encoders(encoders: Encoders, folder: Path, images: int) -> None:

@@ -189,10 +189,6 @@ class RuntimeConfig:
     """CPU threads; 0: all cores."""
     deterministic: bool = False
     """Only deterministic kernels, no TF32. A CPU run is always deterministic."""
-    weights: Literal["pretrained", "random"] = "pretrained"
-    """random: seeded random numbers in place of ImageNet weights, for trying things out; recorded in the run."""
-    weights_dir: str = ""
-    """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +237,10 @@ class DamsmConfig:
     """Run folder; the same command resumes it."""
     seed: int = 0
     """Every random choice follows from it."""
-    image_size: int = 256
-    """Edge of the training crops in pixels; the pack must be of this size."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """random: seeded random numbers in place of ImageNet weights, for trying things out; recorded in the run."""
+    weights_dir: str = ""
+    """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -251,7 +249,6 @@ class DamsmConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _require(self.image_size in IMAGE_SIZES, f"image_size is {self.image_size}; use 64, 128 or 256.")
         _require(self.seed >= 0, f"seed is {self.seed}; use 0 or more.")
 
 

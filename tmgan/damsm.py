@@ -30,8 +30,8 @@ class DamsmTask:
         self.batch = config.pretrain.batch
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         tile = pack.tiles.shape[1]
-        self.planner = Planner(config.seed, self.table, pack.train, tile, config.image_size, self.batch)
-        self.loader = ResidentLoader(pack, self.table, config.image_size, runtime.device)
+        self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
+        self.loader = ResidentLoader(pack, self.table, pack.image_size, runtime.device)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
         trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)
@@ -69,7 +69,7 @@ class DamsmTask:
         """retrieval_top1: how often a held-out caption's sentence finds its own photo among a batch's photos."""
         items = self.pack.test[:self.batch] if len(self.pack.test) > 1 else self.pack.train[:self.batch]
         batch = self.loader(Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1],
-                                    self.config.image_size, len(items))(0))
+                                    self.pack.image_size, len(items))(0))
         self.text.eval()
         self.photo.eval()
         with self.runtime.autocast():
@@ -84,7 +84,7 @@ class DamsmTask:
         """Photos, and where the first words of their captions look."""
         items = (self.pack.test if len(self.pack.test) else self.pack.train)[:_DRAWN]
         batch = self.loader(Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1],
-                                    self.config.image_size, len(items))(0))
+                                    self.pack.image_size, len(items))(0))
         self.text.eval()
         self.photo.eval()
         with self.runtime.autocast():

@@ -31,7 +31,7 @@ _EVALUATED = 200             # held-out birds of the final evaluation, if there 
 
 def train_encoders(config: DamsmConfig) -> str:
     """`tmgan damsm`: train text and photo encoders on a pack. Returns "done" or "stopped"."""
-    pack = Pack.open(config.data, config.image_size)
+    pack = Pack.open(config.data)
     with _run(config.run, config) as (run, stop):
         runtime = decide(config.runtime)
         result = _train_encoders(config, pack, run, stop, runtime)
@@ -106,7 +106,7 @@ def _encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest
     folder = run.path / "encoders"
     if config.encoders:
         return bundle.load_encoders(Path(config.encoders))
-    given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed, image_size=config.model.image_size,
+    given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed,
                         encoder=config.encoder, text=config.text, loss=config.loss, pretrain=config.pretrain,
                         output=config.output, runtime=config.runtime)
     inner = RunFolder(folder, given, config.output.keep)
@@ -120,8 +120,8 @@ def _encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest
 
 def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
     run.log(f"Training {config.encoder.kind} encoders on {len(pack.train):,} photos.")
-    encoders = bundle.build_encoders(config.encoder, config.image_size, pack.vocabulary, config.runtime, config.seed,
-                                     config.pretrain.batch_statistics)
+    encoders = bundle.build_encoders(config.encoder, pack.image_size, pack.vocabulary, config.seed, config.weights,
+                                     config.weights_dir, config.pretrain.batch_statistics)
     return train(DamsmTask(config, pack, encoders, runtime), run, config.pretrain.images, config.output, stop)
 
 

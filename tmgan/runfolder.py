@@ -22,7 +22,7 @@ from tmgan import config as configuration
 from tmgan.checkpoint import Checkpoints, write_atomically
 
 # Settings that may change when a run is resumed: they do not change what an image teaches.
-_MAY_CHANGE = ("images", "run", "output.", "runtime.threads", "runtime.weights_dir")
+_MAY_CHANGE = ("images", "run", "output.", "runtime.threads", "weights_dir")
 
 
 class RunFolder:

@@ -48,7 +48,7 @@ def load(key: str, weights_dir: str = "") -> dict[str, torch.Tensor]:
     if path is None:
         looked = "\n".join(f"  {folder}" for folder in folders(weights_dir))
         raise ValueError(f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand put the file into "
-                         f"one of these folders:\n{looked}\nTo try things out without them: --runtime.weights random.")
+                         f"one of these folders:\n{looked}\nTo try things out without them: --weights random.")
     expected = path.stem.rsplit("-", 1)[1]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(expected):

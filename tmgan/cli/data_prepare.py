@@ -41,4 +41,4 @@ def main(arguments: list[str]) -> None:
     else:
         print(f"{made.pack}: {made.images:,} images ({made.train:,} train, {made.test:,} test), {made.captions:,} "
               f"captions, {made.words:,} words; {made.cut / max(made.seconds, 1e-9):,.0f} images/s")
-    print(f"Next: tmgan damsm --data {made.pack} --image-size {given.image_size} --run ENCODERS")
+    print(f"Next: tmgan damsm --data {made.pack} --run ENCODERS")

@@ -17,6 +17,8 @@ _PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "
 class Arguments:
     """Print device, versions, what is installed and which weights are found."""
 
+    weights_dir: str = ""
+    """Folder with third-party weights, searched first."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
@@ -43,6 +45,6 @@ def main(arguments: list[str]) -> None:
         print(f"  {name:<12} {version:<16} {purpose}".rstrip())
     print("weights:")
     for key, file in weights.KNOWN.items():
-        path = weights.find(key, given.runtime.weights_dir)
+        path = weights.find(key, given.weights_dir)
         print(f"  {file.name}: {path or 'not found; ' + file.url}\n    {file.purpose}")
-    print("  looked in: " + ", ".join(map(str, weights.folders(given.runtime.weights_dir))))
+    print("  looked in: " + ", ".join(map(str, weights.folders(given.weights_dir))))

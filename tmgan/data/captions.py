@@ -69,7 +69,7 @@ def _labeller() -> tuple[str, Callable[[Sequence[str]], list[bool]]]:
 _NOUNS_TAGGERS_MISS = frozenset(
     """
     back bellied billed breasted colored coloured crested eyebrow eyering feathered headed hooked nape pointed
-    rounded speckled spotted spread streaked striped superciliary tailed throated tinted tipped webbed wingbar
+    rounded sized speckled spotted spread streaked striped superciliary tailed throated tinted tipped webbed wingbar
     wingbars winged
     """.split()
 )

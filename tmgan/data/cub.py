@@ -21,7 +21,7 @@ CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is 
 
 
 def read_source(path: Path) -> Source:
-    """Read the lists and captions of the folder `path`, in either layout (docs/data.md shows both).
+    """Read the lists and captions of the folder `path`, in either layout (`tmgan data doctor` shows both).
 
     The folder may be the one that holds `CUB_200_2011`, or `CUB_200_2011` itself with the captions in it or beside it.
     Raises ValueError saying which list is missing, damaged or does not fit another, and what to do.

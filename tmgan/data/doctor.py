@@ -178,7 +178,9 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
         yield Finding("warning", note)
     problems = [f"{item.name}: {item.problem}" for item in items if item.problem]
     if problems:
-        yield Finding("problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", MEND)
+        yield Finding(
+            "problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", MEND
+        )
 
 
 def _examine_files(source: Source) -> Iterator[Finding]:

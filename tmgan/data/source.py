@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One photograph. `box` is (x, y, width, height) in pixels of the upright image; `mask` is white on the object;
-    `parts` is a label map and `colours` maps a part to its colour's name (drawn birds only)."""
+    """One photograph.
+
+    box      (x, y, width, height) in pixels of the upright image
+    mask     white on the object        parts    label map (drawn birds only)
+    colours  name of each part's colour (drawn birds only)
+    problem  why it cannot be used, as far as the lists tell; "" if it can
+    """
 
     name: str
     image: Path
@@ -40,7 +45,7 @@ class Source:
     vocabulary  words in order of their ids, "<end>" first: given by captions.pickle, or None
     token_ids   for each item, for each caption its word ids: given by captions.pickle, or None
     class_names name of each class id; empty where every image is its own class
-    dropped     number of caption lines without any word
+    dropped     number of caption lines without any word        notes  what the user should know
     """
 
     path: Path
@@ -50,7 +55,7 @@ class Source:
     vocabulary: tuple[str, ...] | None = None
     token_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = None
     dropped: int = 0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def exif(self) -> bool:
@@ -61,16 +66,9 @@ class Source:
         """sha256 (hex) of everything the lists say, in order. It does not look into the pictures."""
         digest = hashlib.sha256(json.dumps([self.kind, self.vocabulary, sorted(self.class_names.items())]).encode())
         for number, item in enumerate(self.items):
-            files = [
-                None
-                if file is None
-                else file.relative_to(self.path).as_posix()
-                if file.is_relative_to(self.path)
-                else file.name
-                for file in (item.image, item.mask, item.parts)
-            ]
-            ids = None if self.token_ids is None else self.token_ids[number]
-            row = [item.name, files, item.captions, ids, item.class_id, item.split, item.box, item.colours]
+            maps = [file and file.name for file in (item.mask, item.parts)]
+            ids = self.token_ids and self.token_ids[number]
+            row = [item.name, maps, item.captions, ids, item.class_id, item.split, item.box, item.colours]
             digest.update(json.dumps(row, sort_keys=True).encode())
         return digest.hexdigest()
 

@@ -18,8 +18,7 @@ MAX_BYTES = 64 * 1024**2  # a captions.pickle of birds has a few MB, one of COCO
 
 
 def load_metadata_pickle(path: Path) -> Any:
-    """What the pickle at `path` holds: lists, tuples, dicts, str, bytes, int, float, bool, None and numeric numpy
-    arrays.
+    """What the pickle at `path` holds: lists, tuples, dicts, strings, bytes, numbers, None and numeric numpy arrays.
 
     Pickles of Python 2 are read with `encoding="latin1"`. Raises ValueError naming the file when it is over 64 MB, is
     not a pickle, or asks for anything else (and then says for what).

@@ -1,0 +1,140 @@
+"""The commands as a user types them: from photographs to an edited picture, and mistakes answered with a remedy."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tmgan.cli import COMMANDS, main
+
+BIRDS_MINI = Path(os.environ.get("TMGAN_BIRDS_MINI", Path(__file__).parents[2] / "shared/data/birds-mini"))
+SMALL = ["--model.g-width", "4", "--model.d-width", "4", "--model.affine-dim", "4", "--output.tick-images", "8"]
+SMALL_ENCODERS = ["--encoder.kind", "small", "--encoder.dim", "16", "--encoder.word-dim", "8", "--encoder.width", "4",
+                  "--pretrain.batch", "4", "--pretrain.images", "12"]
+
+
+def run(*arguments: str | Path) -> None:
+    main([str(a) for a in arguments])
+
+
+def fails(capsys, *arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_no_arguments_at_all_but_smaller(tmp_path, monkeypatch, capsys):
+    """`tmgan train`: draws, pretrains, trains, measures, and says where everything is. A second time it is complete."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--images", "24", "--batch", "4", "--drawn-images", "40", *SMALL, *SMALL_ENCODERS]
+    run(*command)
+    out = capsys.readouterr().out
+    assert "colour accuracy" in out and "input copied" in out and "Try next:" in out
+    folder = tmp_path / "runs" / "quickstart"
+    for name in ("config.yaml", "log.txt", "stats.jsonl", "metrics.jsonl", "evaluation.json", "generator.safetensors",
+                 "encoders.safetensors"):
+        assert (folder / name).stat().st_size > 0, name
+    assert list((folder / "tensorboard").iterdir()) and list((folder / "samples").glob("*.png"))
+    assert json.loads((folder / "run.json").read_text())["status"] == "done"
+    rows = json.loads((folder / "evaluation.json").read_text())
+    assert rows["input copied"]["colour_accuracy"] == 0 and rows["input copied"]["background_psnr"] is None
+    run(*command)
+    assert "complete already" in capsys.readouterr().out
+    run("evaluate", folder, "--count", "3", "--json", tmp_path / "numbers.json")
+    assert json.loads((tmp_path / "numbers.json").read_text())["trained"]["n"] == 3
+    example = out.split("Try next:")[1].strip().splitlines()[0]
+    import shlex
+    run(*shlex.split(example)[1:])
+    assert Image.open(tmp_path / "edited.png").size == (128, 128)
+
+
+@pytest.mark.skipif(not BIRDS_MINI.is_dir(), reason=f"no real photographs in {BIRDS_MINI}")
+def test_real_photographs_end_to_end(tmp_path, capsys):
+    """prepare -> damsm -> train -> edit on real photographs with bounding boxes and true masks."""
+    pack, encoders, editor = tmp_path / "pack", tmp_path / "encoders", tmp_path / "editor"
+    run("data", "doctor", BIRDS_MINI)
+    run("data", "prepare", BIRDS_MINI, pack, "--image-size", "64", "--workers", "1")
+    run("data", "doctor", pack)
+    run("damsm", "--data", pack, "--run", encoders, *SMALL_ENCODERS)
+    run("train", "--data", pack, "--encoders", encoders, "--run", editor, "--images", "16", "--batch", "4", *SMALL)
+    photo = sorted((BIRDS_MINI / "CUB_200_2011" / "images").rglob("*.jpg"))[0]
+    run("edit", editor, photo, "--text", "a bird with a red head and whight wings", "--box", "130", "55", "210", "134",
+        "--attention", "--out", tmp_path / "out" / "red.png")
+    err = capsys.readouterr().err
+    assert "'whight' is unknown (nearest: white" in err
+    edited, before = np.array(Image.open(tmp_path / "out" / "red.png")), np.array(Image.open(photo).convert("RGB"))
+    assert edited.shape == before.shape and (edited != before).any() and (edited[:, 0] == before[:, 0]).all()
+    assert (tmp_path / "out" / "red.attention.png").exists()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for k in range(2):
+        Image.open(photo).save(folder / f"{k}.jpg")
+    (folder / "broken.jpg").write_bytes(b"")
+    message = fails(capsys, "edit", editor, folder, "--text", "a red bird", "--out", tmp_path / "many")
+    assert "1 of 3 photos were not edited" in message and "broken.jpg" in message
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["0.png", "1.png"]
+    assert "tmgan data synth" in fails(capsys, "evaluate", editor)
+
+
+@pytest.mark.skipif(not BIRDS_MINI.is_dir(), reason=f"no real photographs in {BIRDS_MINI}")
+def test_inception_encoders_with_random_weights(tmp_path, capsys):
+    """The published encoders, without their ImageNet weights: recorded and said, never silent."""
+    pack, encoders, editor = tmp_path / "pack", tmp_path / "encoders", tmp_path / "editor"
+    run("data", "prepare", BIRDS_MINI, pack, "--image-size", "64", "--workers", "1")
+    run("damsm", "--data", pack, "--run", encoders, "--weights", "random", "--pretrain.batch", "3", "--pretrain.images",
+        "6", "--encoder.dim", "16")
+    run("train", "--data", pack, "--encoders", encoders, "--run", editor, "--images", "8", "--batch", "4", *SMALL)
+    assert "random numbers" in (editor / "log.txt").read_text()
+    message = fails(capsys, "damsm", "--data", pack, "--run", tmp_path / "other", "--weights-dir", tmp_path)
+    assert "inception_v3_google-0cc3c7bd.pth" in message and str(tmp_path) in message and "--weights random" in message
+
+
+def test_help_names_every_command(capsys):
+    run("--help")
+    out = capsys.readouterr().out
+    assert all(f"tmgan {name}" in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*name.split(), "--help")
+    assert stop.value.code == 0 and f"tmgan {name}" in capsys.readouterr().out
+
+
+def test_doctor_names_weights_and_device(capsys):
+    run("doctor")
+    out = capsys.readouterr().out
+    assert "device:" in out and "vgg16-397923af.pth" in out and "download.pytorch.org" in out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["tarin"], "Did you mean `tmgan train`"),
+    (["data", "prepar"], "Did you mean `tmgan data prepare`"),
+    (["train", "--preset", "quickstrt"], "Did you mean 'quickstart'"),
+    (["train", "--data", "nowhere"], "nowhere"),
+    (["train", "--encoders", "nowhere", "--run", "r"], "tmgan damsm"),
+    (["train", "--preset", "lightweight", "--run", "r"], "tmgan damsm"),
+    (["train", "--runtime.device", "cuda", "--run", "r"], "no GPU"),
+    (["damsm"], "--data PACK --run RUN"),
+    (["damsm", "--data", "nowhere", "--run", "r"], "nowhere"),
+    (["edit", "nowhere", __file__, "--text", "red", "--out", "x.png"], "tmgan damsm"),
+    (["edit", "nowhere", "none.jpg", "--text", "red", "--out", "x.png"], "no photo none.jpg"),
+    (["edit", "nowhere", __file__, "--text", "red", "--out", "x"], "picture name"),
+    (["evaluate", "nowhere"], "nowhere"),
+    (["evaluate", "nowhere", "--count", "0"], "use 1 or more"),
+    (["data", "prepare", "nowhere", "pack"], "nowhere"),
+])
+def test_mistakes_end_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, *arguments)
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -298,13 +298,13 @@ def test_text_encoder_ignores_padding():
 
 def test_text_dropout_is_the_callers():
     encoder = TextEncoder(20, dim=12, word_dim=6).train()
-    keep = torch.ones(3, 7, 6, dtype=torch.bool)
-    keep[:, :, ::2] = False
+    scale = torch.full((3, 7, 6), 2.0)
+    scale[:, :, ::2] = 0
     # Dropping the same entries everywhere equals an embedding table without them, the rest doubled.
     thinned = copy.deepcopy(encoder)
     with torch.no_grad():
         thinned.embedding.weight.mul_(2.0)[:, ::2] = 0
-    for a, b in zip(encoder(_captions(), LENGTHS, keep), thinned(_captions(), LENGTHS), strict=True):
+    for a, b in zip(encoder(_captions(), LENGTHS, scale), thinned(_captions(), LENGTHS), strict=True):
         torch.testing.assert_close(a, b)
 
 

@@ -93,11 +93,13 @@ def test_long_captions_become_fixed_subsets_in_order(pack):
     assert whole.tokens[whole.first[short]][:pack.lengths[short]].tolist() == pack.tokens[short, :pack.lengths[short]].tolist()
 
 
-def test_dropout_keeps_half(pack, table):
-    keep = planner(pack, table, batch=16).dropout(2, 18, 50)
-    assert keep.shape == (16, 18, 50) and abs(keep.float().mean() - 0.5) < 0.02
-    assert torch.equal(keep, planner(pack, table, batch=16).dropout(2, 18, 50))
-    assert not torch.equal(keep, planner(pack, table, batch=16).dropout(3, 18, 50))
+@pytest.mark.parametrize("p", [0.25, 0.5])
+def test_dropout_keeps_its_share_and_the_mean(pack, table, p):
+    scale = planner(pack, table, batch=16).dropout(2, 18, 50, p)
+    assert scale.shape == (16, 18, 50) and abs((scale == 0).float().mean() - p) < 0.02
+    assert abs(scale.mean() - 1) < 0.03 and set(scale.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
+    assert torch.equal(scale, planner(pack, table, batch=16).dropout(2, 18, 50, p))
+    assert not torch.equal(scale, planner(pack, table, batch=16).dropout(3, 18, 50, p))
 
 
 def test_global_generators_are_untouched(pack, table):

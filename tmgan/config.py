@@ -151,11 +151,14 @@ class PretrainConfig:
     """Factor of the learning rate after each epoch."""
     clip: float = 0.25
     """Largest gradient norm of the text encoder."""
+    dropout: float = 0.5
+    """Share of the word embeddings' entries that is dropped (published: 0.5)."""
     batch_statistics: bool = False
     """As published: the frozen Inception's batch norms use and update batch statistics."""
 
     def __post_init__(self) -> None:
         _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more a step.")
+        _require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
 
 
 @dataclass(frozen=True, kw_only=True)

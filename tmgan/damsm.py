@@ -40,7 +40,11 @@ class DamsmTask:
         """One update from the step's batch. The optimiser runs on through the epochs (published: reset each epoch)."""
         plan = self.planner(step)
         batch = self.loader(plan)
-        dropout = self.planner.dropout(step, batch.tokens.shape[1], self.text.word_dim).to(self.runtime.device)
+        drop = self.config.pretrain.dropout
+        dropout = None
+        if drop > 0:
+            dropout = self.planner.dropout(step, batch.tokens.shape[1], self.text.word_dim, drop)
+            dropout = dropout.to(self.runtime.device, non_blocking=True)
         self.text.train()
         self.photo.train()
         self._set_learning_rate(step)

@@ -95,11 +95,14 @@ class Planner:
                     _normal(self.seed, _NOISE, step, (self.batch, self.noise_dim)),
                     _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)))
 
-    def dropout(self, step: int, positions: int, channels: int) -> Tensor:
-        """(B, positions, channels) bool, True = keep, each with probability one half: the text encoder's dropout."""
-        bits = _raw(self.seed, _DROPOUT, step, (self.batch, -(-positions * channels // 64)))
-        bits = np.unpackbits(bits.view(np.uint8), axis=1)[:, :positions * channels]
-        return torch.from_numpy(bits.astype(bool)).view(self.batch, positions, channels)
+    def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
+        """(B, positions, channels) float32: 0 with probability p (in steps of 1/256), else 1 / (1 - p).
+
+        What the text encoder multiplies its word embeddings by.
+        """
+        raw = _raw(self.seed, _DROPOUT, step, (self.batch, -(-positions * channels // 8)))
+        keep = torch.from_numpy(raw.view(np.uint8)[:, :positions * channels] >= round(256 * p))
+        return keep.view(self.batch, positions, channels) / (1.0 - p)
 
     def _order(self, step: int) -> np.ndarray:
         """Images of the step: the endless stream of shuffled epochs, cut into batches."""

@@ -17,8 +17,6 @@ class TextEncoder(nn.Module):
         word_dim: of the embedding table.
     """
 
-    DROPOUT = 0.5
-
     def __init__(self, vocabulary_size: int, dim: int = 256, word_dim: int = 300):
         super().__init__()
         if dim % 2:
@@ -34,8 +32,8 @@ class TextEncoder(nn.Module):
 
         Args:
             tokens: int (B, L) word ids, 0 after each caption's end. lengths: int64 (B,), 1 <= length <= L.
-            dropout: bool (B, L, word_dim), True where an embedding entry is kept (drawn with probability 0.5 by the
-                caller, for training); kept entries are doubled. None for no dropout.
+            dropout: (B, L, word_dim), what to multiply the word embeddings by while training: 0, or 1 over the
+                probability to keep an entry. Drawn by the caller. None for no dropout.
 
         Returns:
             words (B, dim, L), exactly 0 from each caption's length on; sentence (B, dim), the final state of both
@@ -47,7 +45,7 @@ class TextEncoder(nn.Module):
 
         embedded = self.embedding(tokens)
         if dropout is not None:
-            embedded = embedded * dropout * (1.0 / (1.0 - self.DROPOUT))
+            embedded = embedded * dropout
         # In full precision also under autocast: cheap here, and a cell state adds up rounding errors.
         with torch.autocast(tokens.device.type, enabled=False):
             ahead, _ = self.forwards(embedded)

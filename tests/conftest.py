@@ -39,7 +39,7 @@ def pack(packed: Path) -> Pack:
 
 
 TINY = {"images": 24, "batch": 4,
-        "model": {"g_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
+        "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
         "encoder": {"dim": 16, "word_dim": 12, "width": 4},
         "pretrain": {"images": 16, "batch": 4},
         "output": {"tick_images": 8, "sample_images": 16, "checkpoint_images": 8}}

@@ -12,7 +12,7 @@ from PIL import Image
 from tmgan.cli import COMMANDS, main
 
 BIRDS_MINI = Path(os.environ.get("TMGAN_BIRDS_MINI", Path(__file__).parents[2] / "shared/data/birds-mini"))
-SMALL = ["--model.g-width", "4", "--model.d-width", "4", "--model.affine-dim", "4", "--output.tick-images", "8"]
+SMALL = ["--model.g-width", "4", "--model.top-width", "4", "--model.d-width", "4", "--model.affine-dim", "4", "--output.tick-images", "8"]
 SMALL_ENCODERS = ["--encoder.kind", "small", "--encoder.dim", "16", "--encoder.word-dim", "8", "--encoder.width", "4",
                   "--pretrain.batch", "4", "--pretrain.images", "12"]
 

@@ -84,7 +84,7 @@ def test_generator_shapes(image_size):
     assert out.image.abs().max() <= 1
     assert out.attention.shape == (3, 5, image_size // 4, image_size // 4)
     assert out.mu.shape == out.logvar.shape == (3, 5)
-    assert out.keep is None
+    assert out.keep_logits is None
 
 
 @pytest.mark.parametrize("width", [9, 18, 25])
@@ -139,8 +139,8 @@ def test_every_generator_parameter_learns(keep_input):
 def test_keep_input_mixes_the_photo_in():
     network, inputs = _small(keep_input=True).eval(), _inputs()
     out = network(**inputs)
-    assert out.keep.shape == (3, 1, 64, 64)
-    assert 0.5 < out.keep.mean() < 0.98  # starts mostly, not entirely, as the photo
+    assert out.keep_logits.shape == (3, 1, 64, 64)
+    assert 0.3 < out.keep_logits.sigmoid().mean() < 0.7  # starts half as the photo
     with torch.no_grad():
         network.keep_bias.fill_(50.0)
         torch.testing.assert_close(network(**inputs).image, inputs["image"])

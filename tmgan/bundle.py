@@ -90,7 +90,7 @@ def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
     return Generator(model.image_size, width=model.g_width, sentence_dim=dim, word_dim=dim,
                      condition_dim=model.condition_dim, noise_dim=model.noise_dim, code_dim=dim, region_dim=dim,
                      perceptual_dim=encoders.photo.perceptual_dim, residual_blocks=model.residual_blocks,
-                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim)
+                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim, top_width=model.top_width)
 
 
 def save_generator(generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int) -> None:

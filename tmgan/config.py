@@ -31,7 +31,9 @@ class ModelConfig:
     image_size: int = 256
     """Edge of the square images in pixels: 64, 128 or 256."""
     g_width: int = 32
-    """Generator channels at full resolution (published: 32)."""
+    """Generator channels at a quarter of the image size (published: 32)."""
+    top_width: int = 32
+    """Generator channels at the last two resolutions, where nearly all pixels are (published: 32, as g_width)."""
     d_width: int = 64
     """Discriminator channels after its first layer (published: 64)."""
     affine_dim: int = 128
@@ -49,8 +51,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
-        for name in ("g_width", "d_width", "affine_dim", "residual_blocks", "condition_dim", "noise_dim"):
+        for name in ("g_width", "top_width", "d_width", "affine_dim", "condition_dim", "noise_dim"):
             _require(getattr(self, name) >= 1, f"model.{name} is {getattr(self, name)}; use 1 or more.")
+        _require(self.residual_blocks >= 0, f"model.residual_blocks is {self.residual_blocks}; use 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,8 @@ class MethodConfig:
     """Where the text-irrelevant region comes from: the pack's true masks, or nowhere."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
+    keep_weight: float = 5.0
+    """With model.keep_input: weight of the cross entropy between the mask it learns and the keep-mask."""
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.mismatched_text_p <= 1.0,

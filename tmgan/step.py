@@ -15,6 +15,7 @@ from tmgan.data.loaders.batch import Batch
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, words_loss
 from tmgan.losses.perceptual import perceptual_loss
+from tmgan.losses.regional import keep_mask_loss
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.encoders.text import TextEncoder
 from tmgan.runtime import Runtime
@@ -72,6 +73,9 @@ class TrainStep:
             background = masked_mae(batch.images, fake.image, batch.keep, method.mae_alpha)
             total = total + background
             losses["masked_mae"] = background
+            if fake.keep_logits is not None:
+                losses["keep"] = keep_mask_loss(fake.keep_logits, batch.keep)
+                total = total + self.method.keep_weight * losses["keep"]
         self._update(self.adam_g, total)
         self._average(len(batch.images), images_seen)
         return losses

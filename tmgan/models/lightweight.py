@@ -24,18 +24,16 @@ from tmgan.models.layers import (
     conv3,
 )
 
-KEEP_BIAS = 2.0
-
 
 class GeneratorOutput(NamedTuple):
     """image (B, 3, S, S) in [-1, 1], fp32 or better; attention (B, L, S/4, S/4), sums to 1 over words; mu, logvar
-    (B, condition_dim); keep (B, 1, S, S) in [0, 1], the share of the input photo in each pixel, or None."""
+    (B, condition_dim); keep_logits (B, 1, S, S), whose sigmoid is the share of the photo in each pixel, or None."""
 
     image: Tensor
     attention: Tensor
     mu: Tensor
     logvar: Tensor
-    keep: Tensor | None
+    keep_logits: Tensor | None
 
 
 def resize_regions(regions: Tensor, size: int) -> Tensor:
@@ -86,7 +84,7 @@ class Generator(nn.Module):
 
     Args:
         image_size: S, edge of the generated image: 64, 128 or 256.
-        width: channels at the last two resolutions (published: 32 for birds, 48 for COCO).
+        width: channels at a quarter of the image size; twice as many at an eighth (published: 32 for birds, 48 for COCO).
         sentence_dim, word_dim: of the text encoder.
         condition_dim, noise_dim: of the conditioning augmentation and of the noise.
         code_dim, region_dim, perceptual_dim: of the image features.
@@ -95,9 +93,10 @@ class Generator(nn.Module):
         keep_input: give the photo a way through. Not published as part of the network: instance normalisation loses
             absolute colour, so a background has to be learned anew from features. With this, the last layer also
             predicts keep in [0, 1], and the image is keep * photo + (1 - keep) * painted, as in the composite of the
-            paper's Figure 1. It starts near keep = sigmoid(2) = 0.88: mostly the photo, with a gradient into the paint.
+            paper's Figure 1. It starts near keep = 1/2.
         affine_dim: hidden channels of the affine combinations (published: 128 at every width). They cost most of
             the arithmetic: a narrow network wants fewer, say 2 * width.
+        top_width: channels at the last two resolutions, where nearly all pixels are (published, and None: width).
     """
 
     def __init__(
@@ -115,6 +114,7 @@ class Generator(nn.Module):
         attention: str = "own",
         keep_input: bool = False,
         affine_dim: int = 128,
+        top_width: int | None = None,
     ):
         super().__init__()
         if image_size not in (64, 128, 256):
@@ -125,7 +125,7 @@ class Generator(nn.Module):
         self.coarse_size = image_size // 8
         doublings = self.coarse_size.bit_length() - 3  # from 4 x 4
         self.start_channels = 2 * width << doublings
-        wide = 2 * width
+        wide, top = 2 * width, top_width or width
 
         self.condition = ConditioningAugmentation(sentence_dim, condition_dim)
         start = 16 * self.start_channels
@@ -138,11 +138,11 @@ class Generator(nn.Module):
         self.up_coarse = UpBlock(3 * wide, width)
         self.photo_fine = DownBlock(perceptual_dim, width)  # S/4
         self.fine = Stage(width, image_size // 4, word_dim, width, affine_dim, residual_blocks, published)
-        self.up_fine = nn.Sequential(UpBlock(3 * width, width), UpBlock(width, width))
-        self.photo_up = nn.Sequential(UpBlock(width, width), UpBlock(width, width))
-        self.affine = AffineCombination(width, width, affine_dim)
-        self.to_image = conv3(width, 4 if keep_input else 3)
-        self.keep_bias = nn.Parameter(torch.tensor(KEEP_BIAS)) if keep_input else None
+        self.up_fine = nn.Sequential(UpBlock(3 * width, top), UpBlock(top, top))
+        self.photo_up = nn.Sequential(UpBlock(width, top), UpBlock(top, top))
+        self.affine = AffineCombination(top, top, affine_dim)
+        self.to_image = conv3(top, 4 if keep_input else 3)
+        self.keep_bias = nn.Parameter(torch.zeros(())) if keep_input else None
 
     def forward(
         self,
@@ -180,6 +180,7 @@ class Generator(nn.Module):
             return GeneratorOutput(torch.tanh(painted), attention, mu, logvar, None)
         if image is None:
             raise ValueError("Generator: keep_input=True needs the photos; pass image=(B, 3, S, S) in [-1, 1]")
-        keep = torch.sigmoid(painted[:, 3:] + self.keep_bias)
+        keep_logits = painted[:, 3:] + self.keep_bias
+        keep = torch.sigmoid(keep_logits)
         composite = keep * image + (1 - keep) * torch.tanh(painted[:, :3])
-        return GeneratorOutput(composite, attention, mu, logvar, keep)
+        return GeneratorOutput(composite, attention, mu, logvar, keep_logits)

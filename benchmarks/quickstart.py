@@ -1,0 +1,38 @@
+"""Does the embedded default learn? Trains it from nothing and writes results/quickstart-<name>.json.
+
+    python benchmarks/quickstart.py default                  # what `tmgan train` does
+    python benchmarks/quickstart.py longer --images 40000    # anything else is passed on to `tmgan train`
+"""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import describe
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    name, options = sys.argv[1], sys.argv[2:]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "tmgan", "train", *options, "--run", str(run)], check=True)
+        seconds = time.perf_counter() - start
+        result = {"command": " ".join(["tmgan train", *options]), "seconds": round(seconds, 1),
+                  "machine": describe(), "rows": json.loads((run / "evaluation.json").read_text())}
+        pictures = sorted((run / "samples").glob("*.png"))
+        picture = pictures[-1].read_bytes()
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"quickstart-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"quickstart-{name}.png").write_bytes(picture)
+    print(f"{RESULTS / f'quickstart-{name}.json'}: {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

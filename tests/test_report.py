@@ -1,0 +1,19 @@
+"""The numbers of README.md are those of benchmarks/results."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_readme_matches_the_results():
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "report.py", "--check"], check=True)
+
+
+def test_results_say_where_and_when():
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        machine = json.loads(path.read_text())["machine"]
+        assert {"processor", "cores", "gpu", "torch", "triton", "date"} <= machine.keys(), path.name

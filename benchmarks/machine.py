@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 
-def describe() -> dict[str, str | int]:
-    """Processor, cores, GPU, versions and date."""
+def describe(device: str) -> dict[str, str | int]:
+    """Processor, cores, GPU, versions and date; device: "cuda" when the measured run used the GPU."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -22,6 +22,6 @@ def describe() -> dict[str, str | int]:
     except importlib.metadata.PackageNotFoundError:
         triton = "not installed"
     return {"processor": model, "cores": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+            "gpu": torch.cuda.get_device_name() if device == "cuda" else "not used",
             "python": platform.python_version(), "torch": torch.__version__, "triton": triton,
             "date": datetime.date.today().isoformat()}

@@ -24,8 +24,9 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "tmgan", "train", *options, "--run", str(run)], check=True)
         seconds = time.perf_counter() - start
+        log = (run / "log.txt").read_text().splitlines()[0]
         result = {"command": " ".join(["tmgan train", *options]), "seconds": round(seconds, 1),
-                  "machine": describe(), "rows": json.loads((run / "evaluation.json").read_text())}
+                  "machine": describe("cuda" if " on cuda " in log else "cpu"), "rows": json.loads((run / "evaluation.json").read_text())}
         pictures = sorted((run / "samples").glob("*.png"))
         picture = pictures[-1].read_bytes()
     RESULTS.mkdir(exist_ok=True)

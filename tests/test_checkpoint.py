@@ -61,8 +61,11 @@ def test_best_is_kept_beyond_pruning(tmp_path):
     checkpoints, _ = store(tmp_path, keep=2)
     for images, score in ((10, 0.2), (20, 0.9), (30, 0.5), (40, 0.4), (50, None)):
         checkpoints.save(images, {"step": 1, "task": {}}, score)
-    assert torch.load(tmp_path / "best.pt", weights_only=True)["images"] == 20
-    assert len(checkpoints.paths()) == 2
+    assert checkpoints.best() == {"file": "images-000000000020.pt", "images": 20, "score": 0.9}
+    assert [int(p.stem[7:]) for p in checkpoints.paths()] == [50, 40, 20]
+    (tmp_path / "best.json").write_text("{")
+    checkpoints.save(60, {"step": 1, "task": {}}, 0.1)          # a damaged record does not end the run
+    assert checkpoints.best()["images"] == 60
 
 
 def test_failing_write_leaves_the_old_file(tmp_path):

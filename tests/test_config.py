@@ -24,6 +24,15 @@ def test_preset_then_file_then_flag(tmp_path):
     assert config.model == configuration.from_preset("quickstart").model
 
 
+def test_a_file_may_name_its_preset_and_a_flag_wins(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: lightweight\nimages: 1e5\n")
+    config = parse_run(TrainConfig, ["--config", str(path)], "train", preset=True)
+    assert (config.preset, config.model.image_size, config.images) == ("lightweight", 256, 100_000)
+    config = parse_run(TrainConfig, ["--config", str(path), "--preset", "editor"], "train", preset=True)
+    assert config.preset == "editor" and config.model.keep_input
+
+
 def test_equals_form_of_preset():
     assert parse_run(TrainConfig, ["--preset=lightweight"], "train", preset=True).model.image_size == 256
 
@@ -41,6 +50,15 @@ def test_equals_form_of_preset():
     ("method: {mismatched_text_p: 1.5}", "use 0 to 1"),
     ("- a\n- b", "expected settings"),
     ("a: [", "not valid YAML"),
+    ("data:", "not a text"),
+    ("seed: true", "not a whole number"),
+    ("images: .inf", "not a whole number"),
+    ("optim: {lr_g: .nan}", "not a number"),
+    ("seed: -1", "seed is -1"),
+    ("runtime: {threads: -1}", "use 0 or more"),
+    ("pretrain: {images: 0}", "less than one batch"),
+    ("drawn_images: 1", "use 20 or more"),
+    ("model: {keep_input: true}", "method.keep_mask dataset"),
 ])
 def test_mistakes_say_what_to_change(text, message, tmp_path):
     path = tmp_path / "bad.yaml"

@@ -1,6 +1,8 @@
 """Editing: geometry, resolution, unknown words, and refusals that say what to do."""
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -80,23 +82,23 @@ def test_unknown_words_are_named_with_the_nearest(editor):
 
 
 def test_unreadable_photos_are_named(tmp_path):
-    with pytest.raises(ValueError, match="There is no photo"):
+    with pytest.raises(ValueError, match="none.jpg is missing"):
         open_photo(tmp_path / "none.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="bad.jpg cannot be read"):
+    with pytest.raises(ValueError, match="bad.jpg cannot be decoded"):
         open_photo(tmp_path / "bad.jpg")
 
 
 def test_photos_are_turned_upright(tmp_path):
-    picture = Image.new("RGB", (40, 20))
+    picture = Image.new("RGB", (80, 40))
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    assert open_photo(tmp_path / "turned.jpg").size == (20, 40)
+    assert open_photo(tmp_path / "turned.jpg").size == (40, 80)
 
 
 def test_bundles_round_trip(editor, tiny, tmp_path):
-    save_encoders(editor.encoders, tmp_path, 7)
+    save_encoders(editor.encoders, tmp_path)
     save_generator(editor.generator, tiny, editor.encoders.vocabulary, tmp_path, 7)
     encoders = load_encoders(tmp_path)
     generator, config = load_generator(tmp_path, encoders)
@@ -139,6 +141,14 @@ def test_colour_accuracy_of_known_answers(pack):
     assert best["colour_accuracy"] == 1 and best["others_kept"] == 1 and best["background_psnr"] == float("inf")
     shifted = colour_accuracy(test, lambda images, texts: images + 2 * 0.1)
     assert shifted["background_psnr"] == pytest.approx(20.0, abs=1e-3)       # 0.1 of the full range
+
+
+def test_a_broken_model_or_an_empty_test_has_no_score(pack):
+    test = make_test(pack, 64, 2)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        colour_accuracy(test, lambda images, texts: images * float("nan"))
+    with pytest.raises(ValueError, match="has none"):
+        make_test(dataclasses.replace(pack, test=pack.test[:0]), 64, 2)
 
 
 def test_colour_test_is_seeded_and_swaps_one_part(pack):

@@ -5,6 +5,7 @@ generator.safetensors  the averaged generator, made by `tmgan train`
 """
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tmgan.models.layers import init_frozen, init_weights
 from tmgan.models.lightweight import Generator
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
+RANDOM_NOTE = "the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little."
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Encoders:
     config: EncoderConfig
     image_size: int
     weights: str             # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
+    images: int = 0          # trained on
+
+    def hash(self) -> str:
+        """sha256 of all their numbers."""
+        digest = hashlib.sha256()
+        for module in (self.text, self.photo):
+            for name, tensor in module.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
 
 def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabulary, seed: int,
@@ -59,11 +71,11 @@ def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabular
     return Encoders(text, PhotoEncoder(matcher, perceptor), vocabulary, config, image_size, pretrained)
 
 
-def save_encoders(encoders: Encoders, folder: Path, images: int) -> None:
+def save_encoders(encoders: Encoders, folder: Path) -> None:
     """Write FOLDER/encoders.safetensors."""
     tensors = {f"text.{k}": v for k, v in encoders.text.state_dict().items()}
     tensors |= {f"photo.{k}": v for k, v in encoders.photo.state_dict().items()}
-    about = {"encoder": to_dict(encoders.config), "image_size": encoders.image_size, "images": images,
+    about = {"encoder": to_dict(encoders.config), "image_size": encoders.image_size, "images": encoders.images,
              "weights": encoders.weights, "vocabulary": list(encoders.vocabulary.words)}
     _save(folder / ENCODERS, tensors, about)
 
@@ -79,9 +91,9 @@ def load_encoders(folder: Path) -> Encoders:
     else:
         photo = PhotoEncoder(InceptionEncoder(config.dim), VGGFeatures())
     for name, module in (("text.", text), ("photo.", photo)):
-        module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
+        _fill(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, folder / ENCODERS)
         module.eval().requires_grad_(False)
-    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"])
+    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"], about["images"])
 
 
 def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
@@ -90,7 +102,7 @@ def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
     return Generator(model.image_size, width=model.g_width, sentence_dim=dim, word_dim=dim,
                      condition_dim=model.condition_dim, noise_dim=model.noise_dim, code_dim=dim, region_dim=dim,
                      perceptual_dim=encoders.photo.perceptual_dim, residual_blocks=model.residual_blocks,
-                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim, top_width=model.top_width)
+                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim, top_width=model.top_width or None)
 
 
 def save_generator(generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int) -> None:
@@ -108,8 +120,16 @@ def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainCo
         raise ValueError(f"{folder / GENERATOR} was trained with another vocabulary than {folder / ENCODERS}. Both "
                          "files must come from the same run.")
     generator = build_generator(config.model, encoders)
-    generator.load_state_dict(tensors)
+    _fill(generator, tensors, folder / GENERATOR)
     return generator, config
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"The numbers in {path} do not fit its own configuration ({error}). It was altered, or written "
+                         "by another version of tmgan.") from None
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

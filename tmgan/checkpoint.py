@@ -5,7 +5,9 @@ No random or loader state is in it: both follow from (seed, step), see plan.py.
 """
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -37,7 +39,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of a run: `images-000040000.pt` and so on, the newest `keep` of them, and the best."""
+    """The checkpoints of a run: `images-000000040000.pt` and so on, the newest `keep` of them, and the best one, which
+    best.json names."""
 
     def __init__(self, folder: Path, keep: int, log: Callable[[str], None]):
         self.folder, self.keep, self.log = folder, keep, log
@@ -53,22 +56,30 @@ class Checkpoints:
         """Write the state reached after `images` images; `score` (higher is better) decides which one is the best."""
         path = self.folder / f"images-{images:012d}.pt"
         write_atomically(path, lambda file: torch.save(
-            {"format": FORMAT, "images": images, "score": score, **state}, file))
-        best = self.folder / "best.pt"
-        if score is not None and (not best.exists() or score >= _load(best)["score"]):
-            link = self.folder / f".best.tmp-{os.getpid()}"
-            os.link(path, link)
-            os.replace(link, best)
+            {"format": FORMAT, "images": images, **state}, file))
+        best = self.best()
+        if score is not None and (best is None or score >= best["score"]):
+            best = {"file": path.name, "images": images, "score": score}
+            write_atomically(self.folder / "best.json", lambda file: file.write(json.dumps(best).encode()))
         for old in self.paths()[self.keep:]:
-            old.unlink()
+            if best is None or old.name != best["file"]:
+                old.unlink()
         return path
+
+    def best(self) -> dict | None:
+        """File name, images and score of the best checkpoint; None when none was scored."""
+        try:
+            found = json.loads((self.folder / "best.json").read_text())
+            return found if (self.folder / found["file"]).exists() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def load_latest(self) -> dict | None:
         """The newest readable checkpoint, on the CPU; None when there is none. A damaged one is passed over, loudly."""
         for path in self.paths():
             try:
                 state = _load(path)
-            except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
                 self.log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
                 continue
             if state.get("format") != FORMAT:

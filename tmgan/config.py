@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -24,6 +25,16 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _require_at_least(config: Any, section: str, low: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(math.isfinite(value) and value >= low, f"{section}{name} is {value}; use {low:g} or more.")
+
+
+def _require_seed(seed: int) -> None:
+    _require(0 <= seed < 2**63, f"seed is {seed}; use 0 to 2**63 - 1.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Generator and discriminator."""
@@ -32,8 +43,8 @@ class ModelConfig:
     """Edge of the square images in pixels: 64, 128 or 256."""
     g_width: int = 32
     """Generator channels at a quarter of the image size (published: 32)."""
-    top_width: int = 32
-    """Generator channels at the last two resolutions, where nearly all pixels are (published: 32, as g_width)."""
+    top_width: int = 0
+    """Generator channels at the last two resolutions, where nearly all pixels are; 0: g_width, as published."""
     d_width: int = 64
     """Discriminator channels after its first layer (published: 64)."""
     affine_dim: int = 128
@@ -51,9 +62,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
-        for name in ("g_width", "top_width", "d_width", "affine_dim", "condition_dim", "noise_dim"):
-            _require(getattr(self, name) >= 1, f"model.{name} is {getattr(self, name)}; use 1 or more.")
-        _require(self.residual_blocks >= 0, f"model.residual_blocks is {self.residual_blocks}; use 0 or more.")
+        _require_at_least(self, "model.", 1, "g_width", "d_width", "affine_dim", "condition_dim", "noise_dim")
+        _require_at_least(self, "model.", 0, "residual_blocks", "top_width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +82,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _require(self.dim >= 2 and self.dim % 2 == 0,
                  f"encoder.dim is {self.dim}; it must be even, half for each direction of the LSTM.")
+        _require_at_least(self, "encoder.", 1, "word_dim", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +95,7 @@ class TextConfig:
     """How many fixed subsets each longer caption has; the plan draws one."""
 
     def __post_init__(self) -> None:
-        _require(self.words >= 1, f"text.words is {self.words}; use 1 or more.")
-        _require(self.subsets >= 1, f"text.subsets is {self.subsets}; use 1 or more.")
+        _require_at_least(self, "text.", 1, "words", "subsets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +114,7 @@ class MethodConfig:
     def __post_init__(self) -> None:
         _require(0.0 <= self.mismatched_text_p <= 1.0,
                  f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.")
+        _require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +152,9 @@ class OptimConfig:
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images seen; 0 switches the ramp off."""
 
+    def __post_init__(self) -> None:
+        _require_at_least(self, "optim.", 0, "lr_g", "lr_d", "beta1", "beta2", "ema_half_life", "ema_rampup")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
@@ -163,6 +177,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more a step.")
+        _require(self.images >= self.batch, f"pretrain.images is {self.images}, less than one batch of {self.batch}.")
+        _require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip")
         _require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
 
 
@@ -181,8 +197,7 @@ class OutputConfig:
 
     def __post_init__(self) -> None:
         _require(self.keep >= 2, f"output.keep is {self.keep}; keep at least 2, the newest may be damaged by a crash.")
-        for name in ("tick_images", "sample_images", "checkpoint_images"):
-            _require(getattr(self, name) >= 1, f"output.{name} is {getattr(self, name)}; use 1 or more.")
+        _require_at_least(self, "output.", 1, "tick_images", "sample_images", "checkpoint_images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +211,18 @@ class RuntimeConfig:
     threads: int = 0
     """CPU threads; 0: all cores."""
     deterministic: bool = False
-    """Only deterministic kernels, no TF32. A CPU run is always deterministic."""
+    """Only deterministic kernels, in fp32. A CPU run is always deterministic."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(self, "runtime.", 0, "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train the editor. With no arguments: draw birds, train a small model on them, measure it."""
+    """Train the editor. With no arguments: draw birds, train a small model on them, measure it.
+
+    Settings come from --preset, then --config FILE (YAML, as a run's config.yaml; may be repeated), then these flags.
+    """
 
     preset: str = "quickstart"
     """Named starting point; `tmgan train --preset help` lists them."""
@@ -232,12 +253,18 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
         _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
-        _require(self.seed >= 0, f"seed is {self.seed}; use 0 or more.")
+        _require_at_least(self, "", 20, "drawn_images")
+        _require(not self.model.keep_input or self.method.keep_mask != "none",
+                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset, or switch it off.")
+        _require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DamsmConfig:
-    """Train the text and photo encoders to match captions and photos (DAMSM)."""
+    """Train the text and photo encoders to match captions and photos (DAMSM).
+
+    Settings come from --config FILE (YAML, as a run's config.yaml; may be repeated), then these flags.
+    """
 
     data: str = ""
     """Pack made by `tmgan data prepare`."""
@@ -257,7 +284,7 @@ class DamsmConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, f"seed is {self.seed}; use 0 or more.")
+        _require_seed(self.seed)
 
 
 # ------------------------------------------------------------------------------------------------ reading and writing
@@ -279,13 +306,22 @@ def from_preset(name: str) -> TrainConfig:
 
 def read_yaml(path: str | Path, base: Any) -> Any:
     """`base` with the settings of a YAML file laid over it."""
+    return merge(base, _yaml(path), where=str(path))
+
+
+def preset_of(path: str | Path) -> str | None:
+    """The preset that a YAML file of settings names, if any."""
+    values = _yaml(path)
+    return values.get("preset") if isinstance(values, dict) else None
+
+
+def _yaml(path: str | Path) -> Any:
+    if not Path(path).is_file():
+        raise ValueError(f"There is no configuration file {path}.")
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"There is no configuration file {path}.") from None
-    except yaml.YAMLError as error:
+        return yaml.safe_load(Path(path).read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
-    return merge(base, values or {}, where=str(path))
 
 
 def merge(base: Any, values: dict, where: str) -> Any:
@@ -320,6 +356,12 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
+def overlaid(base: dict, values: dict) -> dict:
+    """Nested plain dicts: `base` with the values of the other laid over it."""
+    return {key: overlaid(base[key], values[key]) if isinstance(base.get(key), dict) and isinstance(values.get(key), dict)
+            else values.get(key, base.get(key)) for key in {**base, **values}}
+
+
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Dotted names of the settings in which two plain configurations differ."""
     found = []
@@ -348,10 +390,14 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"{where}: {value!r} is not true or false.")
         return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: {value!r} is not a text; write it in quotes, '' for none.")
+        return value
     try:
-        number = hint(value)
+        number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
-        raise ValueError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}.") from None
-    if hint is int and float(value) != number:
-        raise ValueError(f"{where}: {value!r} is not a whole number.")
-    return number
+        number = math.nan
+    if not math.isfinite(number) or (hint is int and number != int(number)):
+        raise ValueError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}.")
+    return hint(number)

@@ -4,6 +4,7 @@ Source: AttnGAN (Xu et al., CVPR 2018), section 3.2. The encoders stay frozen wh
 """
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -11,15 +12,16 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, save_encoders
 from tmgan.config import DamsmConfig
+from tmgan.data.loaders.batch import Batch
 from tmgan.data.loaders.resident import ResidentLoader
-from tmgan.data.pack import Pack
+from tmgan.data.pack import Pack, spread
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.plan import CaptionTable, Planner
 from tmgan.runtime import Runtime
 from tmgan.snapshot import grid, save_picture
 
 _ADAM = (0.5, 0.999)
-_DRAWN = 6                   # photos in a progress picture
+_DRAWN, _WORDS = 6, 8        # photos and words in a progress picture
 
 
 class DamsmTask:
@@ -31,7 +33,7 @@ class DamsmTask:
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         tile = pack.tiles.shape[1]
         self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
-        self.loader = ResidentLoader(pack, self.table, pack.image_size, runtime.device)
+        self.loader = ResidentLoader(pack, self.table, pack.image_size, runtime.device, masks=False)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
         trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)
@@ -70,40 +72,42 @@ class DamsmTask:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """retrieval_top1: how often a held-out caption's sentence finds its own photo among a batch's photos."""
-        items = self.pack.test[:self.batch] if len(self.pack.test) > 1 else self.pack.train[:self.batch]
+        """retrieval_top1: how often a held-out caption's sentence finds its own photo among `retrieval_photos` photos."""
+        if len(self.pack.test) < 2:
+            return {}
+        batch, _, code, _, sentence = self._encode(self.batch)
+        similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
+        found = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
+        return {"retrieval_top1": found.float().mean().item(), "retrieval_photos": len(code)}
+
+    def _encode(self, count: int) -> tuple[Batch, Tensor, Tensor, Tensor, Tensor]:
+        """Some held-out photos, spread over the classes (training ones where nothing is held out), in eval mode:
+        their batch, regions, codes, words and sentences."""
+        items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
         batch = self.loader(Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1],
                                     self.pack.image_size, len(items))(0))
         self.text.eval()
         self.photo.eval()
         with self.runtime.autocast():
-            _, code = self.photo.regions_and_code(batch.images)
-            _, sentence = self.text(batch.tokens, batch.lengths)
-        similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
-        found = similarity.argmax(1) == torch.arange(len(items), device=similarity.device)
-        return {"retrieval_top1": found.float().mean().item(), "retrieval_chance": 1 / len(items)}
+            return batch, *self.photo.regions_and_code(batch.images), *self.text(batch.tokens, batch.lengths)
 
     @torch.no_grad()
     def draw(self, path: Path) -> None:
         """Photos, and where the first words of their captions look."""
-        items = (self.pack.test if len(self.pack.test) else self.pack.train)[:_DRAWN]
-        batch = self.loader(Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1],
-                                    self.pack.image_size, len(items))(0))
-        self.text.eval()
-        self.photo.eval()
-        with self.runtime.autocast():
-            regions, _ = self.photo.regions_and_code(batch.images)
-            words, _ = self.text(batch.tokens, batch.lengths)
+        batch, regions, _, words, _ = self._encode(_DRAWN)
         attention = word_attention(regions, words, batch.tokens == 0, self.config.loss.gamma1)[1].float()
         columns, titles = [batch.images], ["photo"]
         size = batch.images.shape[-2:]
-        for k in range(min(8, batch.tokens.shape[1])):
+        for k in range(min(_WORDS, int(batch.lengths.min()))):
             heat = attention[:, k:k + 1]
             heat = heat / heat.amax((2, 3), keepdim=True).clamp(min=1e-8)
             heat = torch.nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)
             columns.append(batch.images * (0.25 + 0.75 * heat) - 0.75 * (1 - heat))
             titles.append(" / ".join(self.encoders.vocabulary.words[i] for i in batch.tokens[:, k].tolist()))
         save_picture(grid(columns, titles), path)
+
+    def identity(self) -> dict[str, str]:
+        return {"pack": self.pack.hash}
 
     def state_dict(self) -> dict:
         return {"text": self.text.state_dict(), "photo": self.photo.state_dict(), "adam": self.adam.state_dict()}
@@ -115,4 +119,4 @@ class DamsmTask:
 
     def export(self, folder: Path, images: int) -> None:
         """Write encoders.safetensors."""
-        save_encoders(self.encoders, folder, images)
+        save_encoders(dataclasses.replace(self.encoders, images=images), folder)

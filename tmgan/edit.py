@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from tmgan.bundle import Encoders, load_encoders, load_generator
+from tmgan.bundle import GENERATOR, Encoders, load_encoders, load_generator
 from tmgan.config import RuntimeConfig, TrainConfig
+from tmgan.data import tiles
 from tmgan.models.lightweight import GeneratorOutput
 from tmgan.plan import fixed_noise
 from tmgan.runtime import Runtime, decide
@@ -105,23 +106,23 @@ class Editor:
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
     """The editor that a run of `tmgan train` has made. ValueError says what is missing."""
+    run = Path(run)
+    if not run.is_dir():
+        raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
+    if not (run / GENERATOR).exists():
+        raise ValueError(f"{run} holds no {GENERATOR}: it is no run of `tmgan train`, or has not reached its first "
+                         "checkpoint yet.")
     decided = decide(runtime or RuntimeConfig())
-    encoders = load_encoders(Path(run))
-    generator, config = load_generator(Path(run), encoders)
+    encoders = load_encoders(run)
+    generator, config = load_generator(run, encoders)
     return Editor(generator, encoders, config, decided)
 
 
 def open_photo(photo: str | Path | Image.Image) -> Image.Image:
-    """Any picture as upright RGB. ValueError names the file when it is missing or damaged."""
+    """Any picture as upright RGB. ValueError names the file when it is missing, damaged or of an unsuitable kind."""
     if isinstance(photo, Image.Image):
         return ImageOps.exif_transpose(photo).convert("RGB")
-    try:
-        with Image.open(photo) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(f"There is no photo {photo}.") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{photo} cannot be read as a picture: {error}") from None
+    return tiles.open_photo(Path(photo), exif=True)
 
 
 def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
 from tmgan.config import TrainConfig
 from tmgan.data.loaders.resident import ResidentLoader
-from tmgan.data.pack import Pack
+from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
 from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
 from tmgan.models.discriminator import Discriminator
@@ -31,11 +31,11 @@ class GanTask:
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.batch
         model, device = config.model, runtime.device
-        _check(config, pack, encoders)
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
                                model.noise_dim, model.condition_dim, config.method.mismatched_text_p)
-        self.loader = ResidentLoader(pack, self.table, model.image_size, device)
+        self.loader = ResidentLoader(pack, self.table, model.image_size, device,
+                                     masks=config.method.keep_mask == "dataset")
         weights = torch.Generator().manual_seed(config.seed)
         generator = build_generator(model, encoders)
         discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)
@@ -44,6 +44,7 @@ class GanTask:
             network.to(device=device, memory_format=torch.channels_last)
         self.train_step = TrainStep(generator, discriminator, encoders.text.to(device), encoders.photo.to(device),
                                     config.method, config.loss, config.optim, runtime)
+        self._encoders_hash = encoders.hash()
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -60,9 +61,8 @@ class GanTask:
     def draw(self, path: Path) -> None:
         """Held-out photos (rows): as they are, with their own caption, and with captions common to all rows."""
         items = self.pack.test if len(self.pack.test) >= _ROWS else self.pack.train
-        rows = items[:_ROWS]
+        rows, others = spread(items, _ROWS), spread(items.flip(0), _COLUMNS)
         first = self.pack.first[rows]
-        others = items[torch.linspace(0, len(items) - 1, _COLUMNS).long()]
         texts = [self._caption(int(c)) for c in first]
         centre = torch.full_like(rows, (self.pack.tiles.shape[1] - self.config.model.image_size) // 2)
         images = gather_crop(self.pack.tiles, rows, centre, centre, torch.zeros_like(rows, dtype=torch.bool),
@@ -81,6 +81,9 @@ class GanTask:
         ids = self.pack.tokens[caption, :int(self.pack.lengths[caption])].tolist()
         return " ".join(self.pack.vocabulary.words[i] for i in ids)
 
+    def identity(self) -> dict[str, str]:
+        return {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
+
     def state_dict(self) -> dict:
         return self.train_step.state_dict()
 
@@ -89,22 +92,25 @@ class GanTask:
 
     def export(self, folder: Path, images: int) -> None:
         """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
-        save_encoders(self.encoders, folder, images)
+        save_encoders(self.encoders, folder)
         save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
 
 
-def _check(config: TrainConfig, pack: Pack, encoders: Encoders) -> None:
-    """Refuse encoders and packs that do not fit the run."""
+def check(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
+    """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written."""
+    if config.method.keep_mask == "dataset" and pack.masks is None:
+        raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
+                         "segmentations, or train without: --preset lightweight, or --method.keep-mask none "
+                         "--model.no-keep-input.")
+    if len(pack.train) == 0:
+        raise ValueError(f"{pack.path} has no training images.")
+    if encoders is None:
+        return
     if encoders.vocabulary.hash != pack.vocabulary.hash:
         raise ValueError(f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
                          f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
                          f"tmgan damsm --data {pack.path} --run RUN")
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
-                         f"{config.model.image_size}: use --model.image-size {encoders.image_size}, or train encoders "
-                         f"with --image-size {config.model.image_size}.")
-    if config.method.keep_mask == "dataset" and pack.masks is None:
-        raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
-                         "segmentations, or use --method.keep-mask none.")
-    if len(pack.train) == 0:
-        raise ValueError(f"{pack.path} has no training images.")
+                         f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
+                         "--encoder.kind small")

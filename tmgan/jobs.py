@@ -1,4 +1,7 @@
-"""The two training jobs from configuration to finished run: what `tmgan damsm` and `tmgan train` do."""
+"""The two training jobs from configuration to finished run: what `tmgan damsm` and `tmgan train` do.
+
+Only this module uses train.py.
+"""
 from __future__ import annotations
 
 import json
@@ -19,7 +22,7 @@ from tmgan.data.progress import Progress
 from tmgan.data.synthetic import write_birds
 from tmgan.edit import Editor
 from tmgan.evaluate import as_json, evaluate, table
-from tmgan.gan import GanTask
+from tmgan.gan import GanTask, check
 from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime, decide
 from tmgan.stats import duration
@@ -31,13 +34,17 @@ _EVALUATED = 200             # held-out birds of the final evaluation, if there 
 
 def train_encoders(config: DamsmConfig) -> str:
     """`tmgan damsm`: train text and photo encoders on a pack. Returns "done" or "stopped"."""
-    pack = Pack.open(config.data)
+    pack, runtime = Pack.open(config.data), decide(config.runtime)
     with _run(config.run, config) as (run, stop):
-        runtime = decide(config.runtime)
+        run.log(f"tmgan damsm on {runtime.describe()}. Run folder: {run.path}")
         result = _train_encoders(config, pack, run, stop, runtime)
         if result == "done":
+            flags = {"preset": "lightweight" if pack.masks is None else "editor", "data": config.data,
+                     "encoders": config.run, "run": "RUN"}
+            if pack.image_size != 256:
+                flags["model.image-size"] = str(pack.image_size)
             run.log(f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
-                    f"Next: {_command('train', preset='lightweight', data=config.data, encoders=config.run, run='RUN')}")
+                    f"Next: {_command('train', **flags)}")
     return result
 
 
@@ -45,27 +52,31 @@ def train_editor(config: TrainConfig) -> str:
     """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped"."""
     started = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
-    if config.data:
-        Pack.open(config.data, config.model.image_size)        # refuse before anything is written
-    if config.encoders:
-        bundle.load_encoders(Path(config.encoders))
-    elif config.encoder.kind != "small":
+    # Refuse before anything is written.
+    encoders = bundle.load_encoders(Path(config.encoders)) if config.encoders else None
+    pack = Pack.open(config.data, config.model.image_size) if config.data else None
+    if pack is not None:
+        check(config, pack, encoders)
+    if encoders is None and config.encoder.kind != "small":
         raise ValueError("This preset wants encoders trained with Inception features. Train them once with\n"
                          f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
                          "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
                          "--encoder.kind small --encoder.dim 64.")
+    runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
-        runtime = decide(config.runtime)
         run.log(f"tmgan train, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
         for reason in runtime.reasons:
             run.log(f"  {reason}")
-        pack = Pack.open(config.data, config.model.image_size) if config.data else _drawn_pack(config, run)
-        encoders = _encoders(config, pack, run, stop, runtime)
+        if pack is None:
+            pack = _drawn_pack(config, run)
         if encoders is None:
-            run.status("stopped", 0, reason=stop.signal)
+            encoders = _own_encoders(config, pack, run, stop, runtime)
+        if encoders is None:
+            run.status("stopped", reason=stop.signal)
             return "stopped"
+        check(config, pack, encoders)
         if encoders.weights == "random":
-            run.log("NOTE: the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little.")
+            run.log(f"NOTE: {bundle.RANDOM_NOTE}")
         task = GanTask(config, pack, encoders, runtime)
         result = train(task, run, config.images, config.output, stop)
         if result == "done":
@@ -80,8 +91,8 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
     try:
         yield run, stop
     except Exception as error:
-        run.log(f"FAILED: {error}")
-        run.status("failed", 0, reason=str(error))
+        run.log(f"FAILED: {type(error).__name__}")        # the message itself is printed by the command
+        run.status("failed", reason=str(error))
         raise
     finally:
         stop.restore()
@@ -100,12 +111,10 @@ def _drawn_pack(config: TrainConfig, run: RunFolder) -> Pack:
     return Pack.open(packed, config.model.image_size)
 
 
-def _encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,
-              runtime: Runtime) -> bundle.Encoders | None:
-    """The encoders given, or small ones trained inside the run folder; None when stopped on the way."""
+def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,
+                  runtime: Runtime) -> bundle.Encoders | None:
+    """Small encoders, trained inside the run folder; None when stopped on the way."""
     folder = run.path / "encoders"
-    if config.encoders:
-        return bundle.load_encoders(Path(config.encoders))
     given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed,
                         encoder=config.encoder, text=config.text, loss=config.loss, pretrain=config.pretrain,
                         output=config.output, runtime=config.runtime)
@@ -119,9 +128,11 @@ def _encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest
 
 
 def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
-    run.log(f"Training {config.encoder.kind} encoders on {len(pack.train):,} photos.")
+    run.log(f"Encoders ({config.encoder.kind}), {len(pack.train):,} photos.")
     encoders = bundle.build_encoders(config.encoder, pack.image_size, pack.vocabulary, config.seed, config.weights,
                                      config.weights_dir, config.pretrain.batch_statistics)
+    if encoders.weights == "random":
+        run.log(f"NOTE: {bundle.RANDOM_NOTE}")
     return train(DamsmTask(config, pack, encoders, runtime), run, config.pretrain.images, config.output, stop)
 
 
@@ -141,7 +152,7 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
             f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
             f"  checkpoint  {run.checkpoints.paths()[0]}\n"
             f"Try next:\n"
-            f"  tmgan edit {run.path} {shlex.quote(photo)} --text \"a bird with a red head and white wings\" --out edited.png")
+            f"  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} --text \"a bird with a red head and white wings\" --out edited.png")
 
 
 def _command(name: str, **flags: str) -> str:

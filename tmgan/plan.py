@@ -41,10 +41,9 @@ class CaptionTable:
         tokens[first[short], :columns] = pack.tokens[short, :columns].to(torch.int64)
         for caption in torch.nonzero(lengths > words).flatten().tolist():
             length = int(lengths[caption])
-            for k in range(subsets):
-                scores = _uniform(_SUBSET_SEED, _LONG, caption, (subsets, length))[k]
-                chosen = np.sort(np.argsort(scores, kind="stable")[:words])
-                tokens[first[caption] + k] = pack.tokens[caption, torch.from_numpy(chosen)].to(torch.int64)
+            order = np.argsort(_raw(_SUBSET_SEED, _LONG, caption, (subsets, length)), axis=1, kind="stable")
+            chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
+            tokens[first[caption]:first[caption] + subsets] = pack.tokens[caption, chosen].to(torch.int64)
         rows = torch.repeat_interleave(lengths.clamp(max=words), variants)
         return CaptionTable(tokens, rows, first, variants, pack.first.to(torch.int64))
 
@@ -96,13 +95,14 @@ class Planner:
                     _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)))
 
     def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
-        """(B, positions, channels) float32: 0 with probability p (in steps of 1/256), else 1 / (1 - p).
+        """(B, positions, channels) float32: 0 with probability p rounded to 1/256, else 1 / (1 - p).
 
         What the text encoder multiplies its word embeddings by.
         """
         raw = _raw(self.seed, _DROPOUT, step, (self.batch, -(-positions * channels // 8)))
-        keep = torch.from_numpy(raw.view(np.uint8)[:, :positions * channels] >= round(256 * p))
-        return keep.view(self.batch, positions, channels) / (1.0 - p)
+        dropped = round(256 * p)
+        keep = torch.from_numpy(raw.view(np.uint8)[:, :positions * channels] >= dropped)
+        return keep.view(self.batch, positions, channels) * (256 / (256 - dropped))
 
     def _order(self, step: int) -> np.ndarray:
         """Images of the step: the endless stream of shuffled epochs, cut into batches."""

@@ -8,8 +8,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,40 +19,54 @@ import tmgan
 from tmgan import config as configuration
 from tmgan.checkpoint import Checkpoints, write_atomically
 
-# Settings that may change when a run is resumed: they do not change what an image teaches.
-_MAY_CHANGE = ("images", "run", "output.", "runtime.threads", "weights_dir")
+# What may change when a run is resumed: how long it goes, what it writes, and the remedy for a run that diverged.
+_MAY_CHANGE = {"run", "images", "pretrain.images", "weights_dir", "runtime.threads",
+               "optim.lr_g", "optim.lr_d", "pretrain.lr", "output.tick_images", "output.sample_images",
+               "output.checkpoint_images", "output.keep"}
 
 
 class RunFolder:
-    """Opens or creates the folder, takes its lock, and refuses a command that would mix two different runs."""
+    """Opens or creates the folder, takes its lock, and refuses a command that would mix two different runs.
+
+    path; samples: folder of pictures; checkpoints.
+    """
 
     def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
-        self.path, self.config, self.quiet = Path(path), config, quiet
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path, self.quiet = Path(path), quiet
+        self.samples = self.path / "samples"
+        self._images = 0
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file. Choose another --run.")
+        strangers = [] if not self.path.exists() or (self.path / "config.yaml").exists() else \
+            [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        if strangers:
+            raise ValueError(f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). "
+                             "Choose another --run.")
+        self.samples.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.close()
             raise ValueError(f"Another process is training in {self.path}. Wait for it, or choose another --run.") from None
-        self._check_config()
-        write_atomically(self.path / "config.yaml", lambda f: f.write(configuration.to_yaml(config).encode()))
-        self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
-        self.samples = self.path / "samples"
-        self.samples.mkdir(exist_ok=True)
+        try:
+            self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
+            if self.checkpoints.paths():
+                self._check_config(config)
+            for orphan in (*self.path.glob(".*.tmp-*"), *self.samples.glob(".*.tmp-*")):
+                orphan.unlink()
+            write_atomically(self.path / "config.yaml", lambda f: f.write(configuration.to_yaml(config).encode()))
+        except BaseException:
+            self._lock.close()
+            raise
 
-    def _check_config(self) -> None:
-        saved_path = self.path / "config.yaml"
-        if not saved_path.exists():
-            strangers = [p.name for p in self.path.iterdir() if p.name not in (".lock", "encoders", "drawn")]
-            if strangers:
-                raise ValueError(f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). "
-                                 "Choose another --run.")
-            return
-        saved = yaml.safe_load(saved_path.read_text())
-        changed = [name for name in configuration.differences(saved, configuration.to_dict(self.config))
-                   if not name.startswith(_MAY_CHANGE)]
+    def _check_config(self, config: Any) -> None:
+        """Refuse other settings than those that the run's checkpoints were trained with."""
+        defaults = configuration.to_dict(type(config)())        # settings that are newer than the run
+        saved = configuration.overlaid(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
+        now = configuration.to_dict(config)
+        changed = [name for name in configuration.differences(saved, now) if name not in _MAY_CHANGE]
         if changed:
-            now = configuration.to_dict(self.config)
             lines = "\n".join(f"  {n}: {_value(saved, n)} in the run, {_value(now, n)} now" for n in changed)
             raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
                              "resume it, or choose another --run.")
@@ -66,10 +78,11 @@ class RunFolder:
         with open(self.path / "log.txt", "a") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
 
-    def status(self, status: str, images: int, **more: Any) -> None:
-        """Record in run.json where the run stands: running, done, stopped or failed."""
-        row = {"status": status, "images": images, "pid": os.getpid(), "tmgan": tmgan.__version__,
-               "torch": torch.__version__, "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more}
+    def status(self, status: str, images: int | None = None, **more: Any) -> None:
+        """Record in run.json where the run stands: running, done, stopped or failed. images: seen; None: as before."""
+        self._images = self._images if images is None else images
+        row = {"status": status, "images": self._images, "pid": os.getpid(), "tmgan": tmgan.__version__,
+               "torch": str(torch.__version__), "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more}
         write_atomically(self.path / "run.json", lambda f: f.write(json.dumps(row, indent=1).encode()))
 
     def close(self) -> None:
@@ -84,7 +97,10 @@ def _value(nested: dict, dotted: str) -> Any:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM: the first asks the loop to finish its step, save and leave; the second leaves at once."""
+    """Ctrl-C and SIGTERM: the first asks the loop to finish its step, save and leave; the second leaves at once.
+
+    signal: name of the signal that came, or None.
+    """
 
     def __init__(self) -> None:
         self.signal: str | None = None

@@ -26,6 +26,11 @@ class Runtime:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
+    def numerics(self) -> dict[str, str | int]:
+        """What the last bits of a result depend on."""
+        return {"device": self.device.type, "precision": self.precision, "threads": self.threads,
+                "torch": str(torch.__version__)}
+
     def describe(self) -> str:
         """One line for the log."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
@@ -47,16 +52,18 @@ def decide(config: RuntimeConfig) -> Runtime:
         reasons.append(f"device {device.type}: " + ("a GPU is there" if has_gpu else "torch sees no GPU"))
     precision = config.precision
     if precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported() and not config.deterministic
+        bf16 = (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+                and not config.deterministic)
         precision = "bf16" if bf16 else "fp32"
         reasons.append(f"precision {precision}: " + ("the GPU has fast bf16" if bf16 else
                        "deterministic run" if config.deterministic else "bf16 pays on a recent GPU only"))
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not config.deterministic
+        # What is left in fp32 (attention logits, matching losses, statistics) is there because it needs fp32.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(config.deterministic)
     return Runtime(device, precision, threads, config.deterministic, tuple(reasons))

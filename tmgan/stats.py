@@ -1,7 +1,11 @@
-"""Losses gathered on the device and read once a tick: status line, stats.jsonl, TensorBoard."""
+"""Losses gathered on the device and read once a tick: status line, stats.jsonl, TensorBoard.
+
+A tick that was cut by a stop is averaged over what came after resuming.
+"""
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,10 @@ class Stats:
             self._names, self._sum = list(losses), torch.zeros_like(values)
         self._sum += values
         self._count += 1
+
+    def finite(self) -> bool:
+        """False when a loss since the last read was not. Waits for the device."""
+        return self._sum is None or bool(torch.isfinite(self._sum).all())
 
     def read(self) -> dict[str, float]:
         """Means since the last call. The only place of the loop that waits for the device."""
@@ -83,8 +91,10 @@ class JsonLines:
             write_atomically(path, lambda file: file.write("".join(line + "\n" for line in kept).encode()))
 
     def write(self, row: dict[str, Any]) -> None:
+        """Append a row; a number that is not finite becomes null, since JSON has no word for it."""
+        row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 class TensorBoard:
@@ -96,7 +106,8 @@ class TensorBoard:
         except ImportError:
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(folder), purge_step=images)
+            # On resuming, hide what comes after the checkpoint: those steps come again.
+            self._writer = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
 
     def write(self, row: dict[str, Any]) -> None:
         if self._writer is None:

@@ -23,7 +23,8 @@ from tmgan_kernels import masked_mae
 
 
 class TrainStep:
-    """step(batch, images_seen) -> losses. Owns the optimisers and the averaged generator `ema`."""
+    """step(batch, images_seen) -> losses, scalars on the device by name. Owns the optimisers and the averaged
+    generator `ema`."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, text: TextEncoder, photo: PhotoEncoder,
                  method: MethodConfig, loss: LossConfig, optim: OptimConfig, runtime: Runtime):
@@ -65,9 +66,8 @@ class TrainStep:
             perceptual = perceptual_loss(features.perceptual, fake_features.perceptual, self._resembles(batch))
             kl = kl_loss(fake.mu, fake.logvar)
         matching = matched_words.total + matched_sentences.total
-        total = (g.unconditional + g.conditional + self.loss.matching * matching
-                 + self.loss.perceptual * perceptual + self.loss.kl * kl)
-        losses = {"d": d.total, "g_adv": g.unconditional + g.conditional, "words": matched_words.total,
+        total = g.total + self.loss.matching * matching + self.loss.perceptual * perceptual + self.loss.kl * kl
+        losses = {"d": d.total, "g_adv": g.total, "words": matched_words.total,
                   "sentence": matched_sentences.total, "perceptual": perceptual, "kl": kl}
         if method.keep_mask != "none":
             background = masked_mae(batch.images, fake.image, batch.keep, method.mae_alpha)
@@ -118,3 +118,6 @@ class TrainStep:
         """Restore state_dict()."""
         for name, part in state.items():
             getattr(self, name).load_state_dict(part)
+        for adam, lr in ((self.adam_g, self.optim.lr_g), (self.adam_d, self.optim.lr_d)):
+            for group in adam.param_groups:       # may have been lowered after a run diverged
+                group["lr"] = lr

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tmgan.config import OutputConfig
 from tmgan.runfolder import RunFolder, StopRequest
+from tmgan.runtime import Runtime
 from tmgan.stats import JsonLines, Speed, Stats, TensorBoard
 
 
@@ -16,15 +17,19 @@ class Task(Protocol):
     """What the loop trains. A step is a pure function of the state and the step's number."""
 
     batch: int
+    runtime: Runtime
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """Train one step; return its losses, still on the device."""
+        """Train one step; return its losses: scalars, still on the device, the same names in every step."""
 
     def state_dict(self) -> dict:
         """Everything that training changes, as plain types."""
 
     def load_state_dict(self, state: dict) -> None:
         """Restore what state_dict gave."""
+
+    def identity(self) -> dict[str, str]:
+        """What a resumed run must find unchanged: name of a thing -> its hash."""
 
     def draw(self, path: Path) -> None:
         """Write a picture of the progress."""
@@ -39,21 +44,19 @@ class Task(Protocol):
 def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> str:
     """Train `task` until `images` images have been seen. Returns "done", or "stopped" when a signal came."""
     # Resume.
-    state = run.checkpoints.load_latest()
-    seen, step = 0, 0
-    if state is not None:
-        task.load_state_dict(state["task"])
-        seen, step = state["images"], state["step"]
+    seen, step = _resume(task, run)
+    start = seen
+    if seen >= images:
+        task.export(run.path, seen)        # a crash may have come between the last checkpoint and its export
+        run.log(f"{run.path} is complete: {seen:,} images.")
+        run.status("done", seen)
+        return "done"
+    if seen:
         run.log(f"Resuming {run.path} at {seen:,} of {images:,} images.")
-        if seen >= images:
-            run.log("It is complete already. Give more --images to train on.")
-            run.status("done", seen)
-            return "done"
     stats, speed = Stats(), Speed(seen)
     stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", seen), JsonLines(run.path / "metrics.jsonl", seen)
     board = TensorBoard(run.path / "tensorboard", seen)
     run.status("running", seen)
-    start = seen
 
     while True:
         done = seen >= images
@@ -62,33 +65,32 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
             """True at the first step boundary past a multiple of the interval, but not right after resuming."""
             return seen > start and (done or seen % interval < task.batch)
 
-        # Report.
+        save = due(output.checkpoint_images) or (stop.signal is not None and seen > start)
+
+        # Report. Reading the losses waits for the device, so the clock is read after it.
         if due(output.tick_images):
-            rate, left = speed.tick(seen, images)
             losses = stats.read()
-            row = {"images": seen, **losses, "images_per_second": rate}
+            rate, left = speed.tick(seen, images)
             run.log(_status_line(seen, images, rate, left, losses))
-            stats_file.write(row)
-            board.write(row)
-            if losses and not all(math.isfinite(v) for v in losses.values()):
-                bad = ", ".join(name for name, v in losses.items() if not math.isfinite(v))
-                run.status("failed", seen, reason=f"not finite: {bad}")
-                raise FloatingPointError(
-                    f"Training diverged: {bad} stopped being finite before image {seen:,}. The last checkpoint in "
-                    f"{run.checkpoints.folder} is from before. Try lower learning rates (--optim.lr-g, --optim.lr-d) "
-                    "or --runtime.precision fp32.")
+            stats_file.write({"images": seen, **losses, "images_per_second": rate})
+            board.write({"images": seen, **losses, "images_per_second": rate})
+            _require_finite(all(math.isfinite(v) for v in losses.values()), run, seen)
+        elif save:
+            _require_finite(stats.finite(), run, seen)
 
         # Draw, measure, save.
         if due(output.sample_images):
-            task.draw(run.samples / f"images-{seen:09d}.png")
+            task.draw(run.samples / f"images-{seen:012d}.png")
             speed.resume(seen)
-        if due(output.checkpoint_images) or (stop.signal and seen > start):
-            metrics = {} if stop.signal else task.measure()
+        if save:
+            metrics = task.measure() if due(output.checkpoint_images) else {}
             if metrics:
                 metrics_file.write({"images": seen, **metrics})
                 board.write({"images": seen, **metrics})
                 run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-            run.checkpoints.save(seen, {"step": step, "task": task.state_dict()}, metrics.get("score"))
+            state = {"step": step, "task": task.state_dict(), "identity": task.identity(),
+                     "numerics": task.runtime.numerics()}
+            run.checkpoints.save(seen, state, metrics.get("score"))
             task.export(run.path, seen)
             run.status("running", seen)
             speed.resume(seen)
@@ -96,7 +98,7 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
         if done:
             run.status("done", seen)
             return "done"
-        if stop.signal:
+        if stop.signal is not None:
             run.log(f"Stopped by {stop.signal} at {seen:,} images; the same command resumes here.")
             run.status("stopped", seen, reason=stop.signal)
             return "stopped"
@@ -107,8 +109,34 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
         seen += task.batch
 
 
+def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
+    """Load the newest checkpoint, if there is one, into the task. Returns images seen and steps done.
+
+    ValueError when the data or the encoders are no longer those that the run began with.
+    """
+    state = run.checkpoints.load_latest()
+    if state is None:
+        return 0, 0
+    changed = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
+    if changed:
+        raise ValueError(f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
+                         "to resume, or choose another --run.")
+    now, before = task.runtime.numerics(), state["numerics"]
+    if now != before:
+        differs = ", ".join(f"{name} {before[name]} then, {now[name]} now" for name in now if now[name] != before[name])
+        run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
+    task.load_state_dict(state["task"])
+    return state["images"], state["step"]
+
+
+def _require_finite(finite: bool, run: RunFolder, seen: int) -> None:
+    if not finite:
+        raise FloatingPointError(
+            f"Training diverged: a loss stopped being finite before image {seen:,}. The checkpoints in "
+            f"{run.checkpoints.folder} are from before. Try lower learning rates (they may be changed in a run) or "
+            "another run with --runtime.precision fp32.")
+
+
 def _status_line(seen: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:
     parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
     return f"{seen:>10,} images {100 * seen / images:5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"
-
-

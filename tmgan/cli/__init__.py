@@ -33,27 +33,34 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"tmgan {tmgan.__version__}")
         return
     name = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
+    if name in ("data", "data -h", "data --help"):
+        print(_help("data "))
+        return
     if name not in COMMANDS:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean `tmgan {nearest[0]}`?" if nearest else ""
-        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}" if arguments[1:2] not in (["-h"], ["--help"])
-              else _help(), 2)
+        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", 2)
     module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
     try:
         module.main(arguments[len(name.split()):])
-    except (ValueError, FloatingPointError) as error:
+    except BrokenPipeError:
+        sys.exit(0)
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("TMGAN_TRACEBACK"):
             raise
         _fail(f"tmgan {name}: {error}", 3 if isinstance(error, FloatingPointError) else 2)
     except KeyboardInterrupt:
         _fail(f"tmgan {name}: stopped.", 130)
-    except BrokenPipeError:
-        sys.exit(0)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":        # torch's own; torch is not imported for --help
+            raise
+        _fail(f"tmgan {name}: the GPU's memory is full. Try a smaller --batch.\n{error}", 2)
 
 
-def _help() -> str:
+def _help(group: str = "") -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  tmgan {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    lines = "\n".join(f"  tmgan {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()
+                      if name.startswith(group))
     return (f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
             "Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.")
 

@@ -10,6 +10,7 @@ import tyro
 from tmgan.cli.parse import parse
 from tmgan.config import RuntimeConfig
 
+_ATTENTION = ".attention"
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -22,7 +23,7 @@ class Arguments:
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos."""
     text: str
-    """What the photo should show, such as "a bird with a red head and white wings"."""
+    """What the photo should show, in quotes: "a bird with a red head and white wings"."""
     out: Path
     """Picture to write for one photo, folder for several."""
     box: tuple[float, float, float, float] | None = None
@@ -47,10 +48,19 @@ def main(arguments: list[str]) -> None:
     targets = [given.out / f"{photo.stem}.png" for photo in photos] if several else [given.out]
     if len(set(targets)) < len(targets):
         raise ValueError("Two of the photos have the same name and would overwrite each other; edit them one by one.")
+    overwritten = {t.resolve() for t in targets} & {p.resolve() for p in photos}
+    if overwritten:
+        raise ValueError(f"--out would overwrite the photo {overwritten.pop()}; choose another name or folder.")
+    if not 0 <= given.seed < 2**63:
+        raise ValueError(f"--seed is {given.seed}; use 0 to 2**63 - 1.")
+    from tmgan.bundle import RANDOM_NOTE
     from tmgan.edit import load, open_photo       # imports torch: after mistakes in the flags
     from tmgan.snapshot import save_picture, words_strip
 
     editor = load(given.run, given.runtime)
+    editor.tokens([given.text])
+    if editor.encoders.weights == "random":
+        print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
     unknown = editor.unknown_words(given.text)
     if unknown:
         print(f"NOTE: left out: {unknown}", file=sys.stderr)
@@ -67,7 +77,7 @@ def main(arguments: list[str]) -> None:
         save_picture(picture, target)
         print(target)
         if given.attention:
-            beside = target.with_name(f"{target.stem}.attention.png")
+            beside = target.with_name(f"{target.stem}{_ATTENTION}.png")
             save_picture(words_strip(maps), beside)
             print(beside)
     if failed:
@@ -78,7 +88,8 @@ def _photos(given: tuple[Path, ...]) -> list[Path]:
     photos = []
     for path in given:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in _PICTURES)
+            found = sorted(p for p in path.iterdir()
+                           if p.suffix.lower() in _PICTURES and not p.stem.endswith(_ATTENTION))
             if not found:
                 raise ValueError(f"The folder {path} holds no pictures ({', '.join(_PICTURES)}).")
             photos += found

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "evaluate")
     if given.count < 1:
         raise ValueError(f"--count is {given.count}; use 1 or more.")
+    if given.json and not given.json.parent.is_dir():
+        raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
+    from tmgan.bundle import RANDOM_NOTE
     from tmgan.checkpoint import write_atomically
     from tmgan.data.pack import Pack
     from tmgan.edit import load
@@ -37,6 +41,8 @@ def main(arguments: list[str]) -> None:
 
     editor = load(given.run, given.runtime)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
+    if editor.encoders.weights == "random":
+        print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
     rows = evaluate(editor, pack, given.count)
     print(table(rows))
     if given.json:

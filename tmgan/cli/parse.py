@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,16 +21,24 @@ def parse(kind: Callable[..., T], arguments: list[str], command: str, default: T
 
 
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
-    """Like parse, with --preset (when `preset`) and --config FILE (may be repeated) laid under the flags."""
+    """Like parse, with --preset (when `preset`) and --config FILE (may be repeated) laid under the flags.
+
+    Without --preset, the preset that a configuration file names is the starting point.
+    """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config", action="append", default=[])
     if preset:
-        early.add_argument("--preset", default="quickstart")
+        early.add_argument("--preset")
     known, rest = early.parse_known_args(arguments)
     if preset and known.preset == "help":
         print("Presets: " + ", ".join(configuration.presets()))
         sys.exit(0)
-    base: Any = configuration.from_preset(known.preset) if preset else kind()
+    base: Any = kind()
+    if preset:
+        named = [configuration.preset_of(path) for path in known.config]
+        base = configuration.from_preset(known.preset or next(filter(None, named), "quickstart"))
     for path in known.config:
         base = configuration.read_yaml(path, base)
+    if preset and known.preset:
+        base = dataclasses.replace(base, preset=known.preset)
     return parse(kind, rest, command, base)

@@ -7,6 +7,7 @@ copy that was cut off is noticed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -82,6 +83,12 @@ class Pack:
     def placement(self) -> str:
         return self.header["placement"]
 
+    @property
+    def hash(self) -> str:
+        """Equal for packs of the same images, captions, words and geometry."""
+        keys = ("source_hash", "pictures_hash", "vocabulary_hash", "image_size", "placement")
+        return hashlib.sha256(json.dumps([self.header.get(key) for key in keys]).encode()).hexdigest()
+
     @classmethod
     def open(cls, path: Path, image_size: int | None = None, placement: str | None = None) -> Pack:
         """Open the pack at `path` and check its format, its files' sizes and that images, texts and words fit.
@@ -153,6 +160,11 @@ class Pack:
             class_names={int(key): name for key, name in names["class_names"].items()},
             vocabulary=vocabulary,
         )
+
+
+def spread(items: torch.Tensor, count: int) -> torch.Tensor:
+    """At most `count` of the (n,) items, evenly spread: packs are often sorted by class."""
+    return items[torch.linspace(0, len(items) - 1, min(count, len(items))).round().long()]
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     if pack.parts is None or pack.colours is None or pack.masks is None:
         raise ValueError(f"colour_accuracy needs the part masks of drawn birds; {pack.path} has none. Draw a set with "
                          "`tmgan data synth DIR` and prepare it.")
+    if len(pack.test) == 0:
+        raise ValueError(f"colour_accuracy is measured on held-out birds; {pack.path} has none. Draw more.")
     index = pack.test[:count]
     centre = torch.full_like(index, (pack.tiles.shape[1] - size) // 2)
     still = torch.zeros_like(index, dtype=torch.bool)
@@ -65,12 +67,17 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
 
 
 def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor], batch: int = 32) -> dict[str, float]:
-    """Measure `edit(images, texts) -> images` on the test. Background PSNR is infinite for an exact copy."""
+    """Measure `edit(images, texts) -> images` on the test. Background PSNR is infinite for an exact copy.
+
+    FloatingPointError when an edit is not finite.
+    """
     hits, kept, error, pixels = [], [], 0.0, 0
     palette = torch.tensor([PALETTE[name] for name in PALETTE], dtype=torch.float32)
     for start in range(0, len(test.images), batch):
         rows = slice(start, start + batch)
         edited = edit(test.images[rows], test.texts[rows]).float().cpu()
+        if not torch.isfinite(edited).all():
+            raise FloatingPointError("The edits hold numbers that are not finite: the network diverged or its file is damaged.")
         masks = test.part_masks[rows].float()
         area = masks.sum((2, 3))
         mean = torch.einsum("bchw,bphw->bpc", (edited + 1) * 127.5, masks) / area.clamp(min=1)[..., None]

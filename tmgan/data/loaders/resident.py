@@ -13,13 +13,13 @@ from tmgan_kernels import gather_crop
 
 
 class ResidentLoader:
-    """loader(plan) -> Batch."""
+    """loader(plan) -> Batch. masks: the run uses the pack's masks, which must be there."""
 
-    def __init__(self, pack: Pack, table: CaptionTable, size: int, device: torch.device):
+    def __init__(self, pack: Pack, table: CaptionTable, size: int, device: torch.device, masks: bool):
         on_gpu = device.type == "cuda"
         self.device, self.size = device, size
         self.tiles = pack.tiles.to(device) if on_gpu else pack.tiles
-        self.masks = pack.masks.to(device) if on_gpu and pack.masks is not None else pack.masks
+        self.masks = (pack.masks.to(device) if on_gpu else pack.masks) if masks else None
         self.tokens, self.lengths = table.tokens.to(device), table.lengths.to(device)
         self.class_ids = pack.class_ids.to(device)
 

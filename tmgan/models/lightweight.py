@@ -93,7 +93,8 @@ class Generator(nn.Module):
         keep_input: give the photo a way through. Not published as part of the network: instance normalisation loses
             absolute colour, so a background has to be learned anew from features. With this, the last layer also
             predicts keep in [0, 1], and the image is keep * photo + (1 - keep) * painted, as in the composite of the
-            paper's Figure 1. It starts near keep = 1/2.
+            paper's Figure 1. It starts near keep = sigmoid(-2) = 0.12: a network that begins by painting learns to
+            obey the text sooner than one that begins as a copy.
         affine_dim: hidden channels of the affine combinations (published: 128 at every width). They cost most of
             the arithmetic: a narrow network wants fewer, say 2 * width.
         top_width: channels at the last two resolutions, where nearly all pixels are (published, and None: width).
@@ -142,7 +143,7 @@ class Generator(nn.Module):
         self.photo_up = nn.Sequential(UpBlock(width, top), UpBlock(top, top))
         self.affine = AffineCombination(top, top, affine_dim)
         self.to_image = conv3(top, 4 if keep_input else 3)
-        self.keep_bias = nn.Parameter(torch.zeros(())) if keep_input else None
+        self.keep_bias = nn.Parameter(torch.full((), -2.0)) if keep_input else None
 
     def forward(
         self,

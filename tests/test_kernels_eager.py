@@ -1,8 +1,10 @@
 """The eager kernels against definitions written out with loops or float64, and the contract all kernels share."""
 
+import itertools
+
 import pytest
 import torch
-from tmgan_kernels import gather_crop, instance_norm_glu
+from tmgan_kernels import gather_crop, instance_norm_glu, masked_mae
 
 
 def _batch(seed=0, tiles=5, edge=12, channels=3, batch=7, size=8):
@@ -121,3 +123,34 @@ def test_implementation_is_chosen_as_asked(operation):
             _call(operation, impl)
     with pytest.raises(ValueError, match="not an implementation"):
         _call(operation, "fast")
+
+
+# ------------------------------------------------------------ masked_mae
+
+
+def test_masked_mae_equals_its_definition():
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(2, 3, 5, 7, generator=random, dtype=torch.float64) for _ in range(2))
+    mask = torch.rand(2, 1, 5, 7, generator=random) > 0.4
+    expected = 0.0
+    for n, c, y, x in itertools.product(*map(range, a.shape)):
+        expected += abs(a[n, c, y, x] - b[n, c, y, x]) * mask[n, 0, y, x]
+    torch.testing.assert_close(masked_mae(a, b, mask), 25.0 * expected / a.numel())
+    a.requires_grad_()
+    masked_mae(a, b, mask).backward()
+    assert ((a.grad != 0) == mask.expand_as(a)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_masked_mae_is_wide_for_half_precision(dtype):
+    a, b = torch.zeros(1, 3, 64, 64, dtype=dtype), torch.full((1, 3, 64, 64), 0.1, dtype=dtype)
+    loss = masked_mae(a, b, torch.ones(1, 1, 64, 64), alpha=1.0)
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(float(b[0, 0, 0, 0]), rel=1e-6)
+
+
+def test_masked_mae_refuses_other_shapes():
+    image = torch.zeros(1, 3, 4, 4)
+    with pytest.raises(ValueError, match="equal"):
+        masked_mae(image, image, torch.ones(1, 3, 4, 4))
+    with pytest.raises(RuntimeError, match="does not exist yet"):
+        masked_mae(image, image, torch.ones(1, 1, 4, 4), impl="triton")

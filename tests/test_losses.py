@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.losses.perceptual import perceptual_loss
+from tmgan.losses.regional import keep_mask_loss
 from tmgan.models import Discriminator, init_weights
 
 GAMMAS = (4.0, 5.0, 10.0)
@@ -209,3 +210,18 @@ def test_perceptual_loss_weights_positions():
     wanted = 0.5 * (squared[0, :, 0, 0].sum() + 0.25 * squared[1, :, 3, 3].sum()) / squared.numel()
     torch.testing.assert_close(perceptual_loss(real, fake, keep), wanted)
     assert perceptual_loss(real, fake, torch.zeros(2, 1, 8, 8)) == 0
+
+
+# ------------------------------------------------------------ regions
+
+
+def test_keep_mask_loss_is_least_at_the_mask():
+    keep = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    at_mask = torch.logit(keep).requires_grad_()
+    loss = keep_mask_loss(at_mask, keep)
+    (gradient,) = torch.autograd.grad(loss, at_mask)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-12, rtol=0)
+    entropy = -(keep * keep.log() + (1 - keep) * (1 - keep).log()).mean()
+    torch.testing.assert_close(loss, entropy)
+    assert keep_mask_loss(at_mask.detach() + 1, keep) > loss
+    assert keep_mask_loss(torch.full((1, 1, 1, 1), 1e4, dtype=torch.bfloat16), torch.zeros(1, 1, 1, 1)).isfinite()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
 from tmgan.config import TrainConfig
-from tmgan.data.loaders.resident import ResidentLoader
+from tmgan.data.loaders.resident import ResidentLoader, centre_crops
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
 from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
@@ -18,7 +18,6 @@ from tmgan.plan import CaptionTable, Planner
 from tmgan.runtime import Runtime
 from tmgan.snapshot import grid, save_picture
 from tmgan.step import TrainStep
-from tmgan_kernels import gather_crop
 
 _ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
 _MEASURED = 64               # held-out birds for the cheap metric of every checkpoint
@@ -64,9 +63,7 @@ class GanTask:
         rows, others = spread(items, _ROWS), spread(items.flip(0), _COLUMNS)
         first = self.pack.first[rows]
         texts = [self._caption(int(c)) for c in first]
-        centre = torch.full_like(rows, (self.pack.tiles.shape[1] - self.config.model.image_size) // 2)
-        images = gather_crop(self.pack.tiles, rows, centre, centre, torch.zeros_like(rows, dtype=torch.bool),
-                             self.config.model.image_size)
+        images = centre_crops(self.pack.tiles, rows, self.config.model.image_size)
         columns, titles = [images, self._edit(images, texts)], ["photo", "its own caption"]
         for caption in self.pack.first[others].tolist():
             text = self._caption(caption)

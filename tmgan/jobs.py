@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,14 +101,18 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
 
 
 def _drawn_pack(config: TrainConfig, run: RunFolder) -> Pack:
-    """Birds drawn and packed inside the run folder, once."""
-    source, packed = run.path / "drawn" / "birds", run.path / "drawn" / "pack"
-    if not packed.exists():
+    """Birds drawn and packed inside the run folder, once; anew when the settings changed before the first checkpoint."""
+    folder = run.path / "drawn"
+    source, packed, record = folder / "birds", folder / "pack", folder / "settings.json"
+    settings = {"count": config.drawn_images, "seed": config.seed, "image_size": config.model.image_size}
+    if not record.exists() or json.loads(record.read_text()) != settings:
         run.log(f"Drawing {config.drawn_images} birds in {source}.")
+        shutil.rmtree(folder, ignore_errors=True)
         show, edge = Progress(visible=True), _DRAWN_SCALE * config.model.image_size
-        with show.bar(total=config.drawn_images, start=0, unit="birds"):
+        with show.bar(total=config.drawn_images, unit="birds"):
             write_birds(source, config.drawn_images, config.seed, edge, lambda done, count: show.advance())
         prepare(source, packed, config.model.image_size, workers=1, progress=False)
+        write_atomically(record, lambda file: file.write(json.dumps(settings).encode()))
     return Pack.open(packed, config.model.image_size)
 
 

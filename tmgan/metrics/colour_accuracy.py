@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tmgan.data.loaders.resident import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.data.synthetic import PALETTE, PARTS, describe
-from tmgan_kernels import gather_crop
 
 _OUTSIDE = 0.02          # a pixel counts as background where the soft bird mask is below this
 
@@ -45,13 +45,7 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     if len(pack.test) == 0:
         raise ValueError(f"colour_accuracy is measured on held-out birds; {pack.path} has none. Draw more.")
     index = pack.test[:count]
-    centre = torch.full_like(index, (pack.tiles.shape[1] - size) // 2)
-    still = torch.zeros_like(index, dtype=torch.bool)
-
-    def crop(tiles: Tensor, value_range: tuple[float, float]) -> Tensor:
-        return gather_crop(tiles, index, centre, centre, still, size, value_range=value_range)
-
-    labels = crop(pack.parts, (0.0, 255.0)).round()
+    labels = centre_crops(pack.parts, index, size, (0.0, 255.0)).round()
     masks = torch.cat([labels == k + 1 for k in range(len(PARTS))], 1)
     random = np.random.Generator(np.random.Philox(key=np.array([seed, 0xC0104], dtype=np.uint64)))
     colours = pack.colours[index].to(torch.int64).clone()
@@ -62,8 +56,8 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
         colours[row, part] = (colours[row, part] + shift) % len(names)
         texts.append(describe({p: names[c] for p, c in zip(PARTS, colours[row].tolist())}, int(random.integers(4))))
         parts.append(part)
-    return ColourTest(crop(pack.tiles, (-1.0, 1.0)), texts, torch.tensor(parts), colours, masks,
-                      crop(pack.masks, (0.0, 1.0)) < _OUTSIDE)
+    background = centre_crops(pack.masks, index, size, (0.0, 1.0)) < _OUTSIDE
+    return ColourTest(centre_crops(pack.tiles, index, size), texts, torch.tensor(parts), colours, masks, background)
 
 
 def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor], batch: int = 32) -> dict[str, float]:

@@ -5,11 +5,18 @@ Crop, flip and normalisation are one gather; there are no worker processes, no q
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from tmgan.data.loaders.batch import Batch
 from tmgan.data.pack import Pack
 from tmgan.plan import CaptionTable, Plan
 from tmgan_kernels import gather_crop
+
+
+def centre_crops(tiles: Tensor, index: Tensor, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
+    """The still centres of some tiles, (B, C, size, size), for pictures and metrics."""
+    corner = torch.full_like(index, (tiles.shape[1] - size) // 2)
+    return gather_crop(tiles, index, corner, corner, torch.zeros_like(index, dtype=torch.bool), size, value_range)
 
 
 class ResidentLoader:
@@ -24,7 +31,7 @@ class ResidentLoader:
         self.class_ids = pack.class_ids.to(device)
 
     def __call__(self, plan: Plan) -> Batch:
-        def here(tensor: torch.Tensor) -> torch.Tensor:
+        def here(tensor: Tensor) -> Tensor:
             return tensor.to(self.device, non_blocking=True)
 
         index, top, left, flip = here(plan.index), here(plan.top), here(plan.left), here(plan.flip)

@@ -19,8 +19,9 @@ import tmgan
 from tmgan import config as configuration
 from tmgan.checkpoint import Checkpoints, write_atomically
 
-# What may change when a run is resumed: how long it goes, what it writes, and the remedy for a run that diverged.
-_MAY_CHANGE = {"run", "images", "pretrain.images", "weights_dir", "runtime.threads",
+# What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
+# by the loop), and the remedy for a run that diverged.
+_MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads",
                "optim.lr_g", "optim.lr_d", "pretrain.lr", "output.tick_images", "output.sample_images",
                "output.checkpoint_images", "output.keep"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmgan import config as configuration
+from tmgan import configfile
 from tmgan.bundle import Encoders, build_encoders
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
@@ -48,7 +48,7 @@ TINY = {"images": 24, "batch": 4,
 @pytest.fixture
 def tiny(packed: Path, tmp_path: Path) -> TrainConfig:
     """A run of six steps on the packed birds."""
-    config = configuration.merge(configuration.from_preset("quickstart"), TINY, "tiny")
+    config = configfile.merge(configfile.from_preset("quickstart"), TINY, "tiny")
     return dataclasses.replace(config, data=str(packed), run=str(tmp_path / "run"))
 
 

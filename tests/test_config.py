@@ -3,17 +3,17 @@ from __future__ import annotations
 
 import pytest
 
-from tmgan import config as configuration
+from tmgan import configfile
 from tmgan.cli.parse import parse_run
 from tmgan.config import DamsmConfig, TrainConfig
 
 
-@pytest.mark.parametrize("name", configuration.presets())
+@pytest.mark.parametrize("name", configfile.presets())
 def test_presets_load_and_survive_yaml(name, tmp_path):
-    config = configuration.from_preset(name)
+    config = configfile.from_preset(name)
     path = tmp_path / "config.yaml"
-    path.write_text(configuration.to_yaml(config))
-    assert configuration.read_yaml(path, TrainConfig()) == config
+    path.write_text(configfile.to_yaml(config))
+    assert configfile.read_yaml(path, TrainConfig()) == config
 
 
 def test_preset_then_file_then_flag(tmp_path):
@@ -21,7 +21,7 @@ def test_preset_then_file_then_flag(tmp_path):
     path.write_text("batch: 6\nseed: 9\noptim: {lr_g: 1e-4}\n")
     config = parse_run(TrainConfig, ["--config", str(path), "--batch", "8"], "train", preset=True)
     assert (config.batch, config.seed, config.optim.lr_g) == (8, 9, 1e-4)
-    assert config.model == configuration.from_preset("quickstart").model
+    assert config.model == configfile.from_preset("quickstart").model
 
 
 def test_a_file_may_name_its_preset_and_a_flag_wins(tmp_path):
@@ -64,18 +64,18 @@ def test_mistakes_say_what_to_change(text, message, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        configuration.read_yaml(path, TrainConfig())
+        configfile.read_yaml(path, TrainConfig())
     assert "bad.yaml" in str(error.value)
 
 
 def test_unknown_preset_and_file():
     with pytest.raises(ValueError, match="Did you mean 'quickstart'"):
-        configuration.from_preset("quickstrt")
+        configfile.from_preset("quickstrt")
     with pytest.raises(ValueError, match="no configuration file"):
-        configuration.read_yaml("nowhere.yaml", TrainConfig())
+        configfile.read_yaml("nowhere.yaml", TrainConfig())
 
 
 def test_differences_are_dotted():
-    old, new = configuration.to_dict(DamsmConfig()), configuration.to_dict(DamsmConfig(seed=1))
+    old, new = configfile.to_dict(DamsmConfig()), configfile.to_dict(DamsmConfig(seed=1))
     new["loss"]["gamma1"] = 1.0
-    assert configuration.differences(old, new) == ["seed", "loss.gamma1"]
+    assert configfile.differences(old, new) == ["seed", "loss.gamma1"]

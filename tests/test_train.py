@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tmgan import bundle
-from tmgan import config as configuration
+from tmgan import configfile
 from tmgan.checkpoint import Checkpoints
+from tmgan.config import DamsmConfig
 from tmgan.damsm import DamsmTask
 from tmgan.gan import GanTask, check
 from tmgan.jobs import train_editor, train_encoders
@@ -279,13 +280,13 @@ def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
         train_editor(dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, kind="inception")))
     with pytest.raises(ValueError, match="Download https://"):
         train_encoders(dataclasses.replace(
-            configuration.DamsmConfig(), data=tiny.data, run=tiny.run, weights_dir="nowhere"))
+            DamsmConfig(), data=tiny.data, run=tiny.run, weights_dir="nowhere"))
 
 
 def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
     """The real command, a real signal: it finishes the step, saves, exits 0, and goes on where it stopped."""
     config = tmp_path / "long.yaml"
-    config.write_text(yaml.safe_dump({**configuration.to_dict(tiny), "images": 400, "preset": "quickstart"}))
+    config.write_text(yaml.safe_dump({**configfile.to_dict(tiny), "images": 400, "preset": "quickstart"}))
     command = [sys.executable, "-m", "tmgan", "train", "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)

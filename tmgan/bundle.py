@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from tmgan import weights
 from tmgan.checkpoint import write_atomically
-from tmgan.config import EncoderConfig, ModelConfig, TrainConfig, merge, to_dict
+from tmgan.config import EncoderConfig, ModelConfig, TrainConfig
+from tmgan.configfile import merge, to_dict
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights

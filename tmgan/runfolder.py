@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import tmgan
-from tmgan import config as configuration
+from tmgan import configfile
 from tmgan.checkpoint import Checkpoints, write_atomically
 
 # What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
@@ -56,17 +56,17 @@ class RunFolder:
                 self._check_config(config)
             for orphan in (*self.path.glob(".*.tmp-*"), *self.samples.glob(".*.tmp-*")):
                 orphan.unlink()
-            write_atomically(self.path / "config.yaml", lambda f: f.write(configuration.to_yaml(config).encode()))
+            write_atomically(self.path / "config.yaml", lambda f: f.write(configfile.to_yaml(config).encode()))
         except BaseException:
             self._lock.close()
             raise
 
     def _check_config(self, config: Any) -> None:
         """Refuse other settings than those that the run's checkpoints were trained with."""
-        defaults = configuration.to_dict(type(config)())        # settings that are newer than the run
-        saved = configuration.overlaid(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
-        now = configuration.to_dict(config)
-        changed = [name for name in configuration.differences(saved, now) if name not in _MAY_CHANGE]
+        defaults = configfile.to_dict(type(config)())        # settings that are newer than the run
+        saved = configfile.overlaid(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
+        now = configfile.to_dict(config)
+        changed = [name for name in configfile.differences(saved, now) if name not in _MAY_CHANGE]
         if changed:
             lines = "\n".join(f"  {n}: {_value(saved, n)} in the run, {_value(now, n)} now" for n in changed)
             raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from tmgan import config as configuration
+from tmgan import configfile
 
 T = TypeVar("T")
 
@@ -31,14 +31,14 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         early.add_argument("--preset")
     known, rest = early.parse_known_args(arguments)
     if preset and known.preset == "help":
-        print("Presets: " + ", ".join(configuration.presets()))
+        print("Presets: " + ", ".join(configfile.presets()))
         sys.exit(0)
     base: Any = kind()
     if preset:
-        named = [configuration.preset_of(path) for path in known.config]
-        base = configuration.from_preset(known.preset or next(filter(None, named), "quickstart"))
+        named = [configfile.preset_of(path) for path in known.config]
+        base = configfile.from_preset(known.preset or next(filter(None, named), "quickstart"))
     for path in known.config:
-        base = configuration.read_yaml(path, base)
+        base = configfile.read_yaml(path, base)
     if preset and known.preset:
         base = dataclasses.replace(base, preset=known.preset)
     return parse(kind, rest, command, base)

@@ -1,22 +1,59 @@
-"""Which implementation of an operation runs: the meaning of the argument `impl` is the same everywhere."""
+"""Which implementation of an operation runs, and the checks that every operation shares."""
+
+import torch
+from torch import Tensor
+
+from tmgan_kernels import _triton
 
 IMPLEMENTATIONS = ("auto", "eager", "triton", "cuda")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def choose(operation: str, impl: str, available: tuple[str, ...]) -> str:
-    """Resolve `impl` to one of `available` (ordered: what `auto` prefers first).
+def choose(operation: str, impl: str, *tensors: Tensor) -> str:
+    """Resolve `impl` to "eager" or "triton" for these tensors: the meaning of `impl` is the same everywhere.
 
-    Raises ValueError for a name that is not an implementation at all, RuntimeError for one that this operation does
-    not have: an explicit choice is never replaced silently.
+    "auto" is Triton for tensors on a GPU and eager elsewhere, and for float64. An explicit choice is never replaced:
+    ValueError for a name that is no implementation, RuntimeError for one that cannot run here, with the reason.
     """
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"{operation}: tensors on different devices: {', '.join(sorted(map(str, devices)))}")
+    on_gpu = tensors[0].is_cuda
     if impl == "auto":
-        return available[0]
-    if impl in available:
+        narrow = all(tensor.dtype != torch.float64 for tensor in tensors)
+        return "triton" if on_gpu and narrow and _triton.triton is not None else "eager"
+    if impl == "eager":
         return impl
-    if impl not in IMPLEMENTATIONS:
-        known = ", ".join(IMPLEMENTATIONS)
-        raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {known}")
-    raise RuntimeError(
-        f"{operation}: the {impl} implementation does not exist yet in this version; "
-        f"use impl='auto' or one of {', '.join(available)}"
-    )
+    if impl == "triton":
+        if _triton.triton is None:
+            raise RuntimeError(f"{operation}: impl='triton', but Triton is not installed; pip install triton")
+        if not (on_gpu or _triton.INTERPRETED):
+            raise RuntimeError(f"{operation}: impl='triton' needs tensors on an NVIDIA GPU, these are on "
+                               f"{tensors[0].device}; move them, use impl='auto', or set TRITON_INTERPRET=1 before "
+                               "Python starts to run the kernel slowly on the CPU")
+        return impl
+    if impl == "cuda":
+        raise RuntimeError(f"{operation}: there is no CUDA C++ implementation in this version; use impl='auto'")
+    raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {', '.join(IMPLEMENTATIONS)}")
+
+
+def check_image(operation: str, name: str, image: Tensor) -> None:
+    """Raise ValueError unless `image` is a floating (B, C, H, W) tensor of a supported dtype with C, H, W >= 1."""
+    if image.dim() != 4 or image.dtype not in DTYPES or 0 in image.shape[1:]:
+        raise ValueError(f"{operation}: {name} must be a (B, C, H, W) tensor of float32, bfloat16, float16 or float64 "
+                         f"with at least one pixel, got {tuple(image.shape)} {image.dtype}")
+    if image.shape[1] * image.shape[2] * image.shape[3] >= 2**31:
+        raise ValueError(f"{operation}: one image of {name} has 2^31 values or more: {tuple(image.shape)}")
+
+
+def check_plane(operation: str, name: str, plane: Tensor, image: Tensor) -> None:
+    """Raise ValueError unless `plane` has one channel and otherwise the shape of `image`."""
+    wanted = (image.shape[0], 1, *image.shape[2:])
+    if plane.shape != wanted:
+        raise ValueError(f"{operation}: {name} must be {tuple(wanted)} for an image {tuple(image.shape)}, "
+                         f"got {tuple(plane.shape)}")
+
+
+def check_one_of(operation: str, name: str, value: object, allowed: tuple) -> None:
+    if value not in allowed:
+        raise ValueError(f"{operation}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}")

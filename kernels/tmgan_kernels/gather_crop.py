@@ -58,5 +58,5 @@ def gather_crop(
         raise ValueError(f"gather_crop: tiles must be uint8 (N, T, T, C), got {tiles.dtype} {tuple(tiles.shape)}")
     if not 0 < size <= tiles.shape[1]:
         raise ValueError(f"gather_crop: size {size} does not fit tiles with an edge of {tiles.shape[1]}")
-    choose("gather_crop", impl, ("eager",))
+    choose("gather_crop", impl, tiles, index, top, left, flip)
     return gather_crop_eager(tiles, index, top, left, flip, size, value_range)

@@ -31,5 +31,5 @@ def masked_mae(original: Tensor, generated: Tensor, mask: Tensor, alpha: float =
     if original.shape != generated.shape or mask.shape != (original.shape[0], 1, *original.shape[2:]):
         raise ValueError(f"masked_mae: images {tuple(original.shape)} and {tuple(generated.shape)} with mask "
                          f"{tuple(mask.shape)}; use equal (B, C, H, W) and (B, 1, H, W)")
-    choose("masked_mae", impl, ("eager",))
+    choose("masked_mae", impl, original, generated, mask)
     return masked_mae_eager(original, generated, mask, alpha)

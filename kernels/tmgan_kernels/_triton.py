@@ -1,0 +1,19 @@
+"""Triton, if it is installed. Without it every operation still runs, as its eager definition."""
+
+import os
+
+try:
+    import triton
+    import triton.language as tl
+
+    jit = triton.jit
+except ImportError:
+    triton = tl = None
+
+    def jit(function):
+        """Stands in for `triton.jit`, so that the kernels can be defined where nothing can launch them."""
+        return function
+
+
+# Triton reads this variable when it is imported: kernels then run on the CPU, slowly, for tests.
+INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,144 @@
+"""Compile every kernel that an operation launches, for the A100 and the H100, on a machine without a GPU.
+
+    python -m kernels.aot OPERATION... [--every]      (from tests/, not under TRITON_INTERPRET; test_aot.py does this)
+
+The launchers run as they are, on CPU tensors; `JITFunction.run` is replaced, so that a launch compiles its kernel with
+the arguments it got, and launches nothing. What is compiled is therefore what would run: same block sizes, same warps,
+same specialisation on divisibility. Prints one JSON object a kernel.
+"""
+from __future__ import annotations
+
+import glob
+import importlib
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+assert os.environ.get("TRITON_INTERPRET") != "1", "the interpreter replaces the compiler: unset TRITON_INTERPRET"
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+_register = torch.library.Library.impl
+
+
+def _register_for_cpu_tensors_too(library, name, launch, key="", **options):
+    for each in ("CUDA", "CPU") if key == "CUDA" else (key,):
+        _register(library, name, launch, each, **options)
+
+
+torch.library.Library.impl = _register_for_cpu_tensors_too
+
+from tmgan_kernels import _triton
+
+_triton.INTERPRETED = True  # the public functions accept them; nothing is interpreted in this process
+
+TARGETS = (80, 90)
+POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
+            torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16", torch.int8: "*i8", torch.uint8: "*u8",
+            torch.bool: "*i1"}
+OPTIONS = ("num_warps", "num_stages")
+CUOBJDUMP = glob.glob(os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin/cuobjdump"))[0]
+
+
+def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
+    """Signature, constants and alignment, as Triton's own launcher derives them from the arguments."""
+    signature, constants, attributes = {}, {}, {}
+    for i, parameter in enumerate(kernel.params):
+        value = arguments[parameter.name]
+        if parameter.is_constexpr or value is None or (isinstance(value, int) and not isinstance(value, bool)
+                                                       and value == 1 and not parameter.do_not_specialize):
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = POINTERS[value.dtype]
+            if value.data_ptr() % 16 == 0:
+                attributes[(i,)] = [["tt.divisibility", 16]]
+        elif isinstance(value, bool):
+            signature[parameter.name] = "i1"
+        elif isinstance(value, int):
+            signature[parameter.name] = "i32" if -2**31 <= value < 2**31 else "i64"
+            if value % 16 == 0 and not parameter.do_not_specialize:
+                attributes[(i,)] = [["tt.divisibility", 16]]
+        else:
+            assert isinstance(value, float), (parameter.name, value)
+            signature[parameter.name] = "fp32"
+    return signature, constants, attributes
+
+
+def resources(cubin: bytes) -> dict:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(cubin)
+        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    counts = {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    for name, pattern in (("load_128", r"\bLDG\S*\.128"), ("load", r"\bLDG"), ("store_128", r"\bSTG\S*\.128"),
+                          ("store", r"\bSTG"), ("barrier", r"\bBAR\b")):
+        counts[name] = len(re.findall(pattern, code))
+    return counts
+
+
+class Recorder:
+    """Stands in for the launch of every kernel."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict] = {}
+        self.label = ""
+
+    def __call__(self, kernel: JITFunction, *args, grid, warmup, **kwargs):
+        options = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
+        arguments = inspect.signature(kernel.fn).bind(*args, **kwargs).arguments
+        signature, constants, attributes = specialise(kernel, arguments)
+        for target in TARGETS:
+            key = repr((kernel.fn.__name__, signature, constants, attributes, options, target))
+            if key in self.rows:
+                continue
+            source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+            built = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+            row = {"kernel": kernel.fn.__name__, "case": self.label, "sm": target,
+                   "types": sorted({t for t in signature.values() if t.startswith("*")}),
+                   "warps": options.get("num_warps", 4), **resources(built.asm["cubin"])}
+            row["float_atomics"] = len(re.findall(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", built.asm["ptx"]))
+            row["wide_offsets"] = bool(re.search(r"arith\.ext[su]i .*: i32 to i64", built.asm["ttir"]))
+            self.rows[key] = row
+
+
+def compile_operation(name: str, recorder: Recorder, every: bool) -> None:
+    """Variants, dtypes and layouts of one operation, forward and backward; fewer of them unless `every`."""
+    from .contract import LAYOUTS, KernelContract
+    module = importlib.import_module(f".test_{name}", __package__)
+    contract = next(value for value in vars(module).values() if isinstance(value, type)
+                    and issubclass(value, KernelContract) and value.operation is not None)()
+    for shape in contract.compiled_shapes:
+        for variant in contract.variants if every else contract.variants[:1]:
+            for dtype in (torch.float32, torch.bfloat16, torch.float16) if every else (torch.float32, torch.bfloat16):
+                for layout in ("contiguous", "channels_last"):
+                    recorder.label = f"{name} {tuple(shape)} {variant} {dtype} {layout}".replace("torch.", "")
+                    inputs = [LAYOUTS[layout](x) if x.dim() == 4 else x
+                              for x in contract.require_grad(contract.make(shape, dtype))]
+                    outputs = [y for y in contract.run(inputs, "triton", variant) if y.requires_grad]
+                    if outputs:
+                        torch.autograd.grad(outputs, [inputs[i] for i in contract.differentiable],
+                                            [LAYOUTS[layout](torch.ones_like(y)) if y.dim() == 4
+                                             else torch.ones_like(y) for y in outputs])
+
+
+def main(operations: list[str], every: bool) -> None:
+    recorder = Recorder()
+    JITFunction.run = lambda kernel, *args, grid, warmup, **kwargs: recorder(kernel, *args, grid=grid, warmup=warmup,
+                                                                             **kwargs)
+    for name in operations:
+        compile_operation(name, recorder, every)
+    for row in recorder.rows.values():
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main([name for name in sys.argv[1:] if name != "--every"], every="--every" in sys.argv)

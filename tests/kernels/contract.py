@@ -1,0 +1,301 @@
+"""What every fused operation promises, as tests that each operation's file inherits.
+
+The Triton kernels run on the GPU where there is one, else in Triton's interpreter on the CPU: same tests. The oracle is
+the eager definition in float64. Accuracy rule (flash-attention's): the kernel's error against it is at most twice the
+error that the eager definition makes in the same dtype, plus two units in the last place of the largest value.
+"""
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # float64: layouts and gradcheck
+# One pixel, odd, one row, several strips of rows, wider than a block of 256 columns.
+SHAPES = ((1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 1, 9), (1, 4, 17, 9), (1, 3, 2, 300))
+GPU_SHAPES = ((4, 3, 256, 256), (3, 3, 255, 257))
+LAYOUTS = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    # Two elements of padding: the base is misaligned, the strides are not dense, the guard bands hold NaN.
+    "sliced": lambda x: torch.nn.functional.pad(x, (1, 2, 1, 1), value=float("nan"))[:, :, 1:-1, 1:-2],
+    "expanded": lambda x: x[:1].expand(x.shape),
+}
+
+
+def ids(values) -> list[str]:
+    return [str(value).removeprefix("torch.") for value in values]
+
+
+class CopyCounter(TorchDispatchMode):
+    """Counts the operators that move whole tensors in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (torch.ops.aten.clone, torch.ops.aten.copy_, torch.ops.aten._to_copy):
+            self.copies.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def as_list(outputs) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
+def assert_accurate(actual: Tensor, low: Tensor, exact: Tensor, what: str) -> None:
+    """actual: from the kernel; low: eager in the same dtype; exact: eager in float64."""
+    assert actual.shape == exact.shape, what
+    assert actual.dtype == low.dtype, what
+    if not actual.numel():
+        return
+    error = (actual.double() - exact.double()).abs().max()
+    unit = torch.finfo(actual.dtype).eps * exact.double().abs().max()
+    allowed = 2 * (low.double() - exact.double()).abs().max() + 2 * unit + 1e-30
+    assert error <= allowed, f"{what}: error {error:.3e}, allowed {allowed:.3e}"
+
+
+class KernelContract:
+    """Inherit as `class TestX(KernelContract)`; set what is below; add the tests that only X has."""
+
+    operation = None  # the public function
+    variants: tuple[dict, ...] = ({},)  # keyword arguments, each tested throughout
+    shapes: tuple = SHAPES
+    gpu_shapes: tuple = GPU_SHAPES
+    differentiable: tuple[int, ...] = (0,)  # which positional inputs have a gradient
+    twice = True  # whether gradients of gradients exist
+    preserves_layout = False  # whether the output has the memory format of the first input
+    small = (2, 3, 4, 6)  # for the tests that are not about values: the interpreter is slow
+    compiled_shapes: tuple = ((2, 3, 256, 256),)  # for which test_aot.py compiles the kernels
+
+    def inputs(self, shape: tuple, dtype: torch.dtype, random: torch.Generator) -> list[Tensor]:
+        """Positional tensors on the CPU. Image-like ones in `dtype`."""
+        return [torch.rand(shape, generator=random, dtype=torch.float64).mul_(2).sub_(1).to(dtype)]
+
+    def operators(self, inputs: list[Tensor]) -> list[tuple]:
+        """(operator, arguments) pairs for opcheck: every operator that this operation registers."""
+        raise NotImplementedError
+
+    def compare(self, actual: list[Tensor], low: list[Tensor], exact: list[Tensor]) -> None:
+        """Outputs that are masks or labels override this: exact away from thresholds."""
+        for i, triple in enumerate(zip(actual, low, exact, strict=True)):
+            assert_accurate(*triple, f"output {i}")
+
+    # ------------------------------------------------------------- machinery
+    def make(self, shape, dtype, seed=0) -> list[Tensor]:
+        return [x.to(DEVICE) for x in self.inputs(shape, dtype, torch.Generator().manual_seed(seed))]
+
+    def run(self, inputs, impl, variant) -> list[Tensor]:
+        return as_list(type(self).operation(*inputs, **variant, impl=impl))
+
+    def widened(self, inputs) -> list[Tensor]:
+        return [x.double() if x.is_floating_point() else x for x in inputs]
+
+    def require_grad(self, inputs) -> list[Tensor]:
+        return [x.detach().requires_grad_() if i in self.differentiable else x for i, x in enumerate(inputs)]
+
+    def gradients(self, inputs, impl, variant, cotangents) -> list[Tensor]:
+        inputs = self.require_grad(inputs)
+        outputs = self.run(inputs, impl, variant)
+        wanted = [inputs[i] for i in self.differentiable]
+        pairs = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if y.requires_grad]
+        return list(torch.autograd.grad([y for y, _ in pairs], wanted, [c.to(y.dtype) for y, c in pairs]))
+
+    def cotangents(self, outputs) -> list[Tensor]:
+        random = torch.Generator().manual_seed(9)
+        return [torch.rand(y.shape, generator=random, dtype=torch.float64).sub_(0.3).to(DEVICE) for y in outputs]
+
+    # ----------------------------------------------------------------- tests
+    @pytest.mark.parametrize("dtype", DTYPES, ids=ids(DTYPES))
+    def test_parity(self, dtype):
+        for shape in self.shapes + (self.gpu_shapes if GPU else ()):
+            for variant in self.variants:
+                inputs = self.make(shape, dtype)
+                actual = self.run(inputs, "triton", variant)
+                self.compare(actual, self.run(inputs, "eager", variant),
+                             self.run(self.widened(inputs), "eager", variant))
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=ids(DTYPES))
+    def test_gradient_parity(self, dtype):
+        if not self.differentiable:
+            pytest.skip("not differentiable")
+        for shape in self.shapes + (self.gpu_shapes if GPU else ()):
+            for variant in self.variants:
+                inputs = self.make(shape, dtype)
+                # Rounded to the dtype first, so that all three see the same incoming gradient.
+                cotangents = [c.to(y.dtype) for y in [self.run(inputs, "eager", variant)]
+                              for y, c in zip(y, self.cotangents(y), strict=True)]
+                triple = (self.gradients(inputs, "triton", variant, cotangents),
+                          self.gradients(inputs, "eager", variant, cotangents),
+                          self.gradients(self.widened(inputs), "eager", variant, cotangents))
+                for i, (actual, low, exact) in enumerate(zip(*triple, strict=True)):
+                    assert_accurate(actual, low, exact, f"gradient {i}, {tuple(shape)}, {variant}")
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_layouts(self, layout):
+        """Any strides of inputs and of incoming gradients give the values of contiguous ones."""
+        for variant in self.variants:
+            inputs = self.make((3, *self.small[1:]), torch.float64)
+            if layout == "expanded":
+                inputs = [x[:1].repeat(3, *[1] * (x.dim() - 1)) for x in inputs]
+            arranged = [LAYOUTS[layout](x) if x.dim() == 4 else x for x in inputs]
+            wanted = self.run([x.contiguous() for x in arranged], "triton", variant)
+            actual = self.run(arranged, "triton", variant)
+            for a, w in zip(actual, wanted, strict=True):
+                torch.testing.assert_close(a, w)
+            if self.preserves_layout and layout in ("contiguous", "channels_last"):
+                memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+                assert all(y.is_contiguous(memory_format=memory_format) for y in actual)
+            if not self.differentiable:
+                continue
+            cotangents = self.cotangents(wanted)
+            if layout == "expanded":
+                cotangents = [c[:1].repeat(3, *[1] * (c.dim() - 1)) if c.dim() == 4 else c for c in cotangents]
+            strided = [LAYOUTS[layout](c) if c.dim() == 4 else c for c in cotangents]
+            for a, w in zip(self.gradients(arranged, "triton", variant, strided),
+                            self.gradients([x.contiguous() for x in arranged], "triton", variant, cotangents),
+                            strict=True):
+                torch.testing.assert_close(a, w)
+
+    @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+    def test_dense_inputs_are_not_copied(self, layout):
+        for variant in self.variants:
+            inputs = self.require_grad([LAYOUTS[layout](x) if x.dim() == 4 else x
+                                        for x in self.make(self.small, torch.float32)])
+            with CopyCounter() as counter:
+                outputs = self.run(inputs, "triton", variant)
+                grads = [LAYOUTS[layout](y.detach()) if y.dim() == 4 else y.detach()
+                         for y in outputs if y.requires_grad]
+            assert not counter.copies, (variant, counter.copies)
+            if grads:
+                with CopyCounter() as counter:
+                    torch.autograd.grad([y for y in outputs if y.requires_grad],
+                                        [inputs[i] for i in self.differentiable], grads)
+                assert not counter.copies, (variant, "backward", counter.copies)
+
+    def test_gradcheck(self):
+        """The kernels' own derivatives against finite differences, in float64; second derivatives too."""
+        if not self.differentiable:
+            pytest.skip("not differentiable")
+        for variant in self.variants:
+            inputs = self.require_grad(self.make((1, *self.small[1:]), torch.float64))
+
+            def call(*tensors, variant=variant):
+                return [y for y in self.run(tensors, "triton", variant) if y.requires_grad]
+
+            assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+            if self.twice:
+                assert torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
+
+    @pytest.mark.parametrize("batch", [2, 0])
+    @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+    def test_registration(self, batch, layout):
+        """torch's own check of schema, fake kernel and tracing, for each registered operator."""
+        inputs = [LAYOUTS[layout](x) if x.dim() == 4 else x for x in self.make((batch, *self.small[1:]), torch.float32)]
+        for operator, arguments in self.operators(inputs):
+            torch.library.opcheck(operator, arguments)
+
+    def test_compiles_without_breaks(self):
+        """One graph forward and backward, and no new one for another batch size."""
+        for variant in self.variants:
+            torch._dynamo.reset()
+            counter = CompileCounterWithBackend("aot_eager")
+
+            def call(*tensors, variant=variant):
+                return self.run(tensors, "triton", variant)
+
+            compiled = torch.compile(call, fullgraph=True, backend=counter)
+            for batch in (2, 4):
+                inputs = self.require_grad(self.make((batch, *self.small[1:]), torch.float32))
+                for x in inputs:
+                    torch._dynamo.mark_dynamic(x, 0)
+                actual, wanted = compiled(*inputs), call(*inputs)
+                for a, w in zip(actual, wanted, strict=True):
+                    torch.testing.assert_close(a, w)
+                if self.differentiable:
+                    tensors = [inputs[i] for i in self.differentiable]
+                    pairs = [(a, w) for a, w in zip(actual, wanted, strict=True) if w.requires_grad]
+                    grads = torch.autograd.grad([a.sum() for a, _ in pairs], tensors)
+                    for a, w in zip(grads, torch.autograd.grad([w.sum() for _, w in pairs], tensors), strict=True):
+                        torch.testing.assert_close(a, w)
+            assert counter.frame_count == 1, f"{counter.frame_count} graphs for two batch sizes"
+
+    def test_empty_batch(self):
+        for variant in self.variants:
+            inputs = self.make((0, *self.small[1:]), torch.float32)
+            for actual, wanted in zip(self.run(inputs, "triton", variant), self.run(inputs, "eager", variant),
+                                      strict=True):
+                assert actual.shape == wanted.shape
+                torch.testing.assert_close(actual, wanted, equal_nan=True)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    def test_nonfinite_values_travel_as_in_eager(self, value):
+        for variant in self.variants:
+            inputs = self.make(self.small, torch.float32)
+            inputs[0][0, 1, 2, 3] = value
+            for actual, wanted in zip(self.run(inputs, "triton", variant), self.run(inputs, "eager", variant),
+                                      strict=True):
+                torch.testing.assert_close(actual, wanted, equal_nan=True)
+
+    def test_constant_and_large_values(self):
+        for variant in self.variants:
+            for fill in (0.25, 1e4):
+                inputs = self.make(self.small, torch.float32)
+                inputs[0].fill_(fill)
+                self.compare(self.run(inputs, "triton", variant), self.run(inputs, "eager", variant),
+                             self.run(self.widened(inputs), "eager", variant))
+
+    def test_repeats_are_bit_equal(self):
+        for variant in self.variants:
+            inputs = self.make(self.gpu_shapes[0] if GPU else self.small, torch.float32)
+            first = self.run(inputs, "triton", variant)
+            cotangents = self.cotangents(first)
+            slopes = self.gradients(inputs, "triton", variant, cotangents) if self.differentiable else []
+            for _ in range(20 if GPU else 1):
+                again = self.run(inputs, "triton", variant)
+                assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+                if self.differentiable:
+                    more = self.gradients(inputs, "triton", variant, cotangents)
+                    assert all(torch.equal(a, b) for a, b in zip(slopes, more, strict=True))
+
+    @pytest.mark.parametrize("impl", ["eager", "triton"])
+    def test_autocast_changes_nothing(self, impl):
+        for variant in self.variants:
+            inputs = self.make(self.small, torch.float32)
+            plain = self.run(inputs, impl, variant)
+            with torch.autocast(DEVICE.type, torch.bfloat16):
+                cast = self.run(inputs, impl, variant)
+            for a, b in zip(plain, cast, strict=True):
+                assert a.dtype == b.dtype
+                assert torch.equal(a, b)
+
+    def test_refuses_unknown_implementations(self):
+        inputs = self.make(self.small, torch.float32)
+        with pytest.raises(ValueError, match="not an implementation"):
+            self.run(inputs, "fast", self.variants[0])
+        with pytest.raises(RuntimeError, match="no CUDA C"):
+            self.run(inputs, "cuda", self.variants[0])
+
+    @pytest.mark.skipif(not GPU, reason="needs a GPU")
+    def test_graph_capture_and_side_stream(self):
+        for variant in self.variants:
+            inputs = self.make((4, 3, 64, 64), torch.float32)
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self.run(inputs, "triton", variant)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                captured = self.run(inputs, "triton", variant)
+            for x, new in zip(inputs, self.make((4, 3, 64, 64), torch.float32, seed=5), strict=True):
+                x.copy_(new)
+            graph.replay()
+            for a, w in zip(captured, self.run(inputs, "triton", variant), strict=True):
+                assert torch.equal(a, w)

@@ -38,8 +38,8 @@ def laplace_sharpness_eager(image: Tensor, border: str = "replicate") -> Tensor:
 # ------------------------------------------------------------------- kernels
 @jit
 def grey_row(x_ptr, row, col, mask, stride_c, stride_h, stride_w, H, C: tl.constexpr, REPLICATE: tl.constexpr,
-             ACC: tl.constexpr):
-    """Channel sum of one row of one image, where mask holds; a row outside the image is replicated or zero.
+             ACC: tl.constexpr, OUTSIDE: tl.constexpr = 0.0):
+    """Channel sum of one row of one image, where mask holds; a row outside the image is replicated or OUTSIDE.
 
     Columns are the caller's to mask: clamping them here would cost the 128-bit loads.
     """
@@ -51,14 +51,18 @@ def grey_row(x_ptr, row, col, mask, stride_c, stride_h, stride_w, H, C: tl.const
     total = tl.load(x_ptr + offset, mask=mask, other=0.0).to(ACC)
     for channel in tl.static_range(1, C):
         total += tl.load(x_ptr + channel * stride_c + offset, mask=mask, other=0.0).to(ACC)
+    if OUTSIDE != 0.0:  # not as `other`, which would be rounded to the image's dtype
+        total = tl.where(mask, total, OUTSIDE * C)
     return total
 
 
 @jit
-def neighbours(middle, left_edge, right_edge, col, W, BW: tl.constexpr, REPLICATE: tl.constexpr):
+def neighbours(middle, left_edge, right_edge, col, W, BW: tl.constexpr, REPLICATE: tl.constexpr,
+               OUTSIDE: tl.constexpr = 0.0):
     """The values left and right of every column of a row held in registers: shuffles, not loads.
 
-    left_edge and right_edge hold, in the outermost columns of the block, the values just outside it.
+    left_edge and right_edge hold, in the outermost columns of the block, the values just outside it. Outside the image
+    is the outermost value (REPLICATE) or OUTSIDE.
     """
     i = tl.arange(0, BW)
     left = tl.where(i == 0, left_edge, tl.gather(middle, tl.maximum(i - 1, 0), 0))
@@ -67,18 +71,20 @@ def neighbours(middle, left_edge, right_edge, col, W, BW: tl.constexpr, REPLICAT
         left = tl.where(col == 0, middle, left)
         right = tl.where(col == W - 1, middle, right)
     else:
-        left = tl.where(col == 0, 0.0, left)
-        right = tl.where(col == W - 1, 0.0, right)
+        left = tl.where(col == 0, OUTSIDE, left)
+        right = tl.where(col == W - 1, OUTSIDE, right)
     return left, right
 
 
 @jit
 def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride_c, stride_h, stride_w,
                    BW: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr, HALO: tl.constexpr,
-                   SIGNED: tl.constexpr, SIGN: tl.constexpr, PARTIAL: tl.constexpr, ACC: tl.constexpr):
+                   SIGNED: tl.constexpr, SIGN: tl.constexpr, PARTIAL: tl.constexpr, ACC: tl.constexpr,
+                   OUT: tl.constexpr = True, OUTSIDE: tl.constexpr = 0.0):
     """L(g) of one strip of ROWS rows and BW columns, marching down with three rows in registers.
 
-    Writes L(g) (SIGNED) or |L(g)|, its sign (SIGN) and the strip's sum of |L(g)| (PARTIAL: (B, strips)).
+    Writes L(g) (SIGNED) or |L(g)| (OUT), its sign (SIGN) and the strip's sum of |L(g)| (PARTIAL: (B, strips)). Outside
+    the image every channel is its outermost value (REPLICATE) or OUTSIDE.
     """
     image = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * ROWS + tl.zeros((BW,), tl.int32)  # Triton's interpreter cannot `&` with a scalar
@@ -87,12 +93,12 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
     inside = col < W
     x_ptr += image * stride_b
     plane = image * H * W
-    up = grey_row(x_ptr, first - 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC)
-    middle = grey_row(x_ptr, first, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC)
+    up = grey_row(x_ptr, first - 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
+    middle = grey_row(x_ptr, first, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
     total = tl.zeros((BW,), ACC)
     for step in tl.static_range(ROWS):
         row = first + step
-        down = grey_row(x_ptr, row + 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC)
+        down = grey_row(x_ptr, row + 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
         left_edge = middle
         right_edge = middle
         if HALO:
@@ -100,7 +106,7 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
                                  REPLICATE, ACC)
             right_edge = grey_row(x_ptr, row, col + 1, (i == BW - 1) & (col + 1 < W), stride_c, stride_h, stride_w, H,
                                   C, REPLICATE, ACC)
-        left, right = neighbours(middle, left_edge, right_edge, col, W, BW, REPLICATE)
+        left, right = neighbours(middle, left_edge, right_edge, col, W, BW, REPLICATE, OUTSIDE * C)
         value = (up + down + left + right - 4.0 * middle) / C
         keep = inside & (row < H)
         offset = plane + row * W + col
@@ -109,8 +115,9 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
             tl.store(sign_ptr + offset, sign.to(tl.int8), mask=keep)
         if PARTIAL:
             total += tl.where(keep, tl.abs(value), 0.0)
-        out = value if SIGNED else tl.abs(value)
-        tl.store(out_ptr + offset, out.to(out_ptr.dtype.element_ty), mask=keep)
+        if OUT:
+            out = value if SIGNED else tl.abs(value)
+            tl.store(out_ptr + offset, out.to(out_ptr.dtype.element_ty), mask=keep)
         up = middle
         middle = down
     if PARTIAL:
@@ -182,9 +189,12 @@ def strips(height: int, width: int) -> tuple[int, int, int, int]:
     return block, rows, triton.cdiv(height, rows), triton.cdiv(width, block)
 
 
-def launch_laplace(x: Tensor, border: str, out: Tensor, sign: Tensor | None = None, partial: Tensor | None = None,
-                   signed: bool = False) -> None:
-    """Run `laplace_kernel` over images of any strides. partial is (B, strips down * strips across)."""
+def launch_laplace(x: Tensor, border: str, out: Tensor | None, sign: Tensor | None = None,
+                   partial: Tensor | None = None, signed: bool = False, outside: float = 0.0) -> None:
+    """Run `laplace_kernel` over images of any strides. partial is (B, strips down * strips across).
+
+    outside is the value of every channel beyond a border of "zeros".
+    """
     x = _op.addressable(x)
     batch, channels, height, width = x.shape
     block, rows, down, across = strips(height, width)
@@ -192,7 +202,7 @@ def launch_laplace(x: Tensor, border: str, out: Tensor, sign: Tensor | None = No
         laplace_kernel[(batch, down, across)](
             x, out, sign, partial, height, width, *x.stride(), BW=block, ROWS=rows, C=channels,
             REPLICATE=border == "replicate", HALO=across > 1, SIGNED=signed, SIGN=sign is not None,
-            PARTIAL=partial is not None, ACC=_op.accumulator(x), num_warps=1)
+            PARTIAL=partial is not None, ACC=_op.accumulator(x), OUT=out is not None, OUTSIDE=outside, num_warps=1)
 
 
 def launch_adjoint(grad: Tensor, sign: Tensor | None, scale: Tensor | None, border: str, out: Tensor) -> None:

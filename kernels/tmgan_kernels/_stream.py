@@ -1,0 +1,69 @@
+"""What the elementwise kernels share: a walk over an image in memory order beside a one-channel plane, and exact sums.
+
+A walk reads flat memory, so that loads and stores are 128 bits wide in both layouts. NCHW: one row of programs for each
+of the B * C planes, an element is a pixel. NHWC: one for each of the B images, C consecutive elements are a pixel.
+"""
+
+import torch
+from torch import Tensor
+
+from tmgan_kernels import _op
+from tmgan_kernels._triton import jit, tl, triton
+
+BLOCK = 2048  # 64 images of 256 x 256 are 6144 programs; a sum over them has as many parts
+
+
+@jit
+def elements(count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr):
+    """Where this program is: bases of its walk and of its plane (int64), offsets of elements and of pixels, mask.
+
+    count: elements of a walk; PLANES: walks an image; STEP: elements a pixel.
+    """
+    walk = tl.program_id(0).to(tl.int64)
+    start = tl.program_id(1) * BLOCK
+    i = tl.arange(0, BLOCK)
+    return walk * count, walk // PLANES * (count // STEP), start + i, (start + i) // STEP, i < count - start
+
+
+@jit
+def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, BLOCK: tl.constexpr):
+    """out[row] = SCALE / values * the sum of the row's parts: one program a row, in float64, in a fixed order."""
+    row = tl.program_id(0).to(tl.int64)
+    total = tl.zeros((BLOCK,), tl.float64)
+    for start in range(0, parts, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        total += tl.load(partial_ptr + row * parts + i, mask=i < parts, other=0.0).to(tl.float64)
+    result = tl.sum(total, 0) * SCALE / values
+    tl.store(out_ptr + row, result.to(out_ptr.dtype.element_ty))
+
+
+def walks(x: Tensor) -> tuple[tuple[int, int], dict]:
+    """Grid, arguments of `elements`, and number of warps for a dense image of either layout.
+
+    As many threads as 16-byte pieces of x in a block. With fewer, a one-byte plane beside a wider image (a mask, signs)
+    gives every thread 16 elements in a row, and the threads' loads from the image lie far apart.
+    """
+    batch, channels, height, width = x.shape
+    if _op.is_nhwc(x):
+        rows, count, planes, step = batch, channels * height * width, 1, channels
+    else:
+        rows, count, planes, step = batch * channels, height * width, channels, 1
+    warps = min(16, BLOCK * x.element_size() // 16 // 32)
+    return (rows, triton.cdiv(count, BLOCK)), {"count": count, "PLANES": planes, "STEP": step, "BLOCK": BLOCK,
+                                               "num_warps": warps}
+
+
+def plane(x: Tensor) -> Tensor:
+    """A (B, 1, H, W) plane of any dtype as kernels read it: contiguous, bool as uint8. Copies only what is strided."""
+    x = x.contiguous()
+    return x.view(torch.uint8) if x.dtype == torch.bool else x
+
+
+def launch_finish(partial: Tensor, out: Tensor, scale: float, values: int) -> None:
+    """out = scale / values * sums of the rows of partial: (rows, parts) into (rows,), or into a scalar of one row."""
+    rows = out.numel()
+    parts = partial.numel() // rows
+    block = min(8192, max(32, triton.next_power_of_2(parts)))  # 25 000 parts of 256 large images are three rounds
+    with torch.cuda.device_of(partial):
+        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, BLOCK=block,
+                               num_warps=min(16, max(1, block // 256)))

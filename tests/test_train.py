@@ -152,7 +152,7 @@ def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders)
     """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
     task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
     batch = task.loader(task.planner(0))
-    weights = task.train_step._resembles(batch)
+    weights = task.train_step._resembles(batch, batch.keep)
     assert batch.mismatched.any() and not batch.mismatched.all()
     for row, mismatched in enumerate(batch.mismatched.tolist()):
         assert torch.equal(weights[row], batch.keep[row] if mismatched else torch.ones_like(batch.keep[row]))

@@ -90,17 +90,91 @@ class TextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HistogramConfig:
+    """The mask of `keep_mask: histogram`: where edit and histogram-matched photo differ little."""
+
+    threshold: float = 32.5
+    """A pixel is changed where the blurred difference is above this, in levels of 255."""
+    ceiling: float = 255.0
+    """... and not above this. 255: no ceiling; the published code takes 160."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.threshold < self.ceiling, f"method.histogram: threshold {self.threshold} must be at least 0 "
+                                                     f"and below the ceiling {self.ceiling}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharpnessLossConfig:
+    """Naive sharpness loss (NSL), added to the generator's loss."""
+
+    weight: float = 0.0
+    """Its weight; 0 switches it off. The paper's alpha is 1."""
+    gamma: float = 0.1
+    """Sensitivity: sharpness counts as tanh(gamma * |Laplacian|), for an image in [-1, 1]."""
+    labels: Literal["generated", "original"] = "generated"
+    """Whose sharp regions should be sharp: the edit's own, as in the paper, or the photo's."""
+    region: Literal["all", "sharp"] = "all"
+    """all: cross entropy over every pixel. sharp: over the sharp regions only, as published (with gamma 1)."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(self, "method.sharpness.", 0, "weight")
+        _require(self.gamma > 0, f"method.sharpness.gamma is {self.gamma}; use more than 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig:
+    """Gradient manipulation (GM): stronger gradients where the generated image is sharp."""
+
+    mode: Literal["none", "regions", "smooth"] = "none"
+    """regions: times `gain` on sharp regions, as in the paper. smooth: times 1 + tanh(sharpness), as published."""
+    gain: float = 1.5
+    """The paper's k, for mode regions."""
+    losses: Literal["all", "text"] = "all"
+    """all: right after the generator, so for every loss of the image. text: for adversarial and matching losses only."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(self, "method.gradient.", 0, "gain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlurConfig:
+    """Sharpness-aware discriminator (SAD): blurred photos are shown to it as fake."""
+
+    sizes: tuple[int, ...] = ()
+    """Edges of the blur in pixels, odd, 3 to 15; with several, the plan draws one a photo. None: SAD is off."""
+    kind: Literal["box", "gaussian", "grey"] = "box"
+    """box: each channel by itself. gaussian: with one size. grey: the grey box blur of the published code."""
+    border: Literal["replicate", "reflect", "zeros"] = "replicate"
+    """Beyond the edge of the photo. zeros, as published, paints a frame on fakes only: a clue that is not sharpness."""
+    heads: Literal["conditional", "both"] = "conditional"
+    """Which heads of the discriminator judge them. both: the mean of the two losses."""
+    skip_below: float = 0.0
+    """Leave out photos that are not sharp themselves: whose sharpness score, in levels of 255, is below this."""
+
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            _require(3 <= size <= 15 and size % 2 == 1, f"method.blur.sizes holds {size}; use odd numbers, 3 to 15.")
+        _require(self.kind != "gaussian" or len(self.sizes) <= 1,
+                 f"method.blur.kind gaussian takes one size, and sizes is {list(self.sizes)}.")
+        _require_at_least(self, "method.blur.", 0, "skip_below")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """What is asked of the generator beyond the published losses."""
+    """What is asked of the networks beyond the published losses of Lightweight GAN: the paper's methods, and ours."""
 
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
-    keep_mask: Literal["none", "dataset"] = "none"
-    """Where the text-irrelevant region comes from: the pack's true masks, or nowhere."""
+    keep_mask: Literal["none", "dataset", "histogram"] = "none"
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, or histogram matching."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0
     """With model.keep_input: weight of the cross entropy between the mask it learns and the keep-mask."""
+    histogram: HistogramConfig = field(default_factory=HistogramConfig)
+    sharpness: SharpnessLossConfig = field(default_factory=SharpnessLossConfig)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
+    blur: BlurConfig = field(default_factory=BlurConfig)
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.mismatched_text_p <= 1.0,
@@ -245,7 +319,7 @@ class TrainConfig:
         _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
         _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
         _require_at_least(self, "", 20, "drawn_images")
-        _require(not self.model.keep_input or self.method.keep_mask != "none",
+        _require(not self.model.keep_input or self.method.keep_mask == "dataset",
                  "model.keep_input needs to learn what to keep: give method.keep_mask dataset, or switch it off.")
         _require_seed(self.seed)
 

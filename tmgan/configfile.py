@@ -77,8 +77,8 @@ def merge(base: Any, values: dict, where: str) -> Any:
 
 
 def to_dict(config: Any) -> dict:
-    """Plain nested dict of a configuration."""
-    return dataclasses.asdict(config)
+    """Plain nested dict of a configuration, as YAML reads it back: tuples are lists."""
+    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
 def to_yaml(config: Any) -> str:
@@ -104,6 +104,10 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    return to_dict(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+
+
 def _nearest(word: str, known: list[str]) -> str:
     match = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {match[0]!r}? " if match else ""
@@ -115,6 +119,10 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if value not in typing.get_args(hint):
             raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")
         return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where}: {value!r} is not a list; write it as [5, 7, 9], [] for none.")
+        return tuple(_typed(item, typing.get_args(hint)[0], where) for item in value)
     assert not isinstance(hint, types.UnionType), "configuration fields have one type"
     if hint is bool:
         if not isinstance(value, bool):

@@ -32,7 +32,8 @@ class GanTask:
         model, device = config.model, runtime.device
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
-                               model.noise_dim, model.condition_dim, config.method.mismatched_text_p)
+                               model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
+                               config.method.blur.sizes)
         self.loader = ResidentLoader(pack, self.table, model.image_size, device,
                                      masks=config.method.keep_mask == "dataset")
         weights = torch.Generator().manual_seed(config.seed)

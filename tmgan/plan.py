@@ -15,7 +15,7 @@ from torch import Tensor
 from tmgan.data.pack import Pack
 
 # One Philox key per purpose, so a new purpose never shifts the numbers of another.
-_ORDER, _CROP, _FLIP, _CAPTION, _SUBSET, _NOISE, _CONDITION, _MISMATCH, _DROPOUT, _LONG = range(10)
+_ORDER, _CROP, _FLIP, _CAPTION, _SUBSET, _NOISE, _CONDITION, _MISMATCH, _DROPOUT, _LONG, _BLUR = range(11)
 _SUBSET_SEED = 0x5AB5E7          # the subsets of long captions belong to the pack, not to the run
 
 
@@ -61,6 +61,7 @@ class Plan:
     target_caption: Tensor  # (B,) row of the caption table: the text the generator is asked to obey
     noise: Tensor          # (B, noise_dim) standard normal
     eps: Tensor            # (B, condition_dim) standard normal, for the conditioning augmentation
+    blur_sizes: Tensor     # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
 
 
 class Planner:
@@ -70,10 +71,12 @@ class Planner:
     """
 
     def __init__(self, seed: int, table: CaptionTable, items: Tensor, tile: int, size: int, batch: int,
-                 noise_dim: int = 1, condition_dim: int = 1, mismatched_text_p: float = 0.0):
+                 noise_dim: int = 1, condition_dim: int = 1, mismatched_text_p: float = 0.0,
+                 blur_sizes: tuple[int, ...] = ()):
         self.seed, self.table, self.items, self.batch = seed, table, items.numpy(), batch
         self.offsets = tile - size            # the published crop draws from 0 .. tile - size - 1
         self.noise_dim, self.condition_dim, self.mismatched_text_p = noise_dim, condition_dim, mismatched_text_p
+        self.blur_sizes = np.array(blur_sizes or (1,), dtype=np.int64)
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, step: int) -> Plan:
@@ -89,10 +92,12 @@ class Planner:
         index = torch.from_numpy(index)
         caption = self._caption(index, draws[:, 0], subset[:, 0])
         own = target == index
+        blur = _uniform(self.seed, _BLUR, step, (self.batch, 1))[:, 0]
         target_caption = torch.where(own, caption, self._caption(target, draws[:, 1], subset[:, 1]))
         return Plan(index, corner[:, 0].contiguous(), corner[:, 1].contiguous(), flip, caption, target, target_caption,
                     _normal(self.seed, _NOISE, step, (self.batch, self.noise_dim)),
-                    _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)))
+                    _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)),
+                    torch.from_numpy(self.blur_sizes[np.floor(blur * len(self.blur_sizes)).astype(np.int64)]))
 
     def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
         """(B, positions, channels) float32: 0 with probability p rounded to 1/256, else 1 / (1 - p).

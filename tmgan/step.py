@@ -16,6 +16,9 @@ from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, 
 from tmgan.losses.matching import sentence_loss, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.losses.regional import keep_mask_loss
+from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.image_comparing import keep_mask
+from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.encoders.text import TextEncoder
 from tmgan.runtime import Runtime
@@ -51,36 +54,49 @@ class TrainStep:
 
             # Discriminator: real photos with their own captions, edits with the text they were asked to obey.
             self.discriminator.requires_grad_(True)
+            blur = {}
+            if method.blur.sizes:
+                blur = {"blurred": blurred(method.blur, batch.images, batch.blur_sizes),
+                        "blurred_counts": counts(method.blur, batch.images), "blurred_heads": method.blur.heads}
             d = discriminator_loss(self.discriminator, batch.images, fake.image.detach(), sentence, target_sentence,
-                                   batch.class_ids)
+                                   batch.class_ids, **blur)
         self._update(self.adam_d, d.total)
 
         # Generator, judged by the updated discriminator.
         self.discriminator.requires_grad_(False)
         with self.runtime.autocast():
-            g = generator_adversarial(self.discriminator, fake.image, target_sentence)
-            fake_features = self.photo.features(fake.image)
+            judged = strengthen(method.gradient, fake.image)  # what the text losses see
+            edit = judged if method.gradient.losses == "all" else fake.image  # what the others see
+            keep = keep_mask(method, batch.images, fake.image, batch.keep)
+            g = generator_adversarial(self.discriminator, judged, target_sentence)
+            fake_features = self.photo.features(judged)
             gammas = (self.loss.gamma1, self.loss.gamma2, self.loss.gamma3)
             matched_words = words_loss(fake_features.regions, words, padding, batch.target_class_ids, gammas)
             matched_sentences = sentence_loss(fake_features.code, target_sentence, batch.target_class_ids, gammas[2])
-            perceptual = perceptual_loss(features.perceptual, fake_features.perceptual, self._resembles(batch))
+            seen = fake_features.perceptual if edit is judged else self.photo.perceptual(edit)
+            perceptual = perceptual_loss(features.perceptual, seen, self._resembles(batch, keep))
             kl = kl_loss(fake.mu, fake.logvar)
         matching = matched_words.total + matched_sentences.total
         total = g.total + self.loss.matching * matching + self.loss.perceptual * perceptual + self.loss.kl * kl
         losses = {"d": d.total, "g_adv": g.total, "words": matched_words.total,
                   "sentence": matched_sentences.total, "perceptual": perceptual, "kl": kl}
-        if method.keep_mask != "none":
-            background = masked_mae(batch.images, fake.image, batch.keep, method.mae_alpha)
-            total = total + background
-            losses["masked_mae"] = background
+        if d.blurred is not None:
+            losses["d_blurred"] = d.blurred
+        if keep is not None:
+            losses["kept"] = keep.float().mean()  # the share of the picture that should stay: not a loss, but watch it
+            losses["masked_mae"] = masked_mae(batch.images, edit, keep, method.mae_alpha)
+            total = total + losses["masked_mae"]
             if fake.keep_logits is not None:
-                losses["keep"] = keep_mask_loss(fake.keep_logits, batch.keep)
-                total = total + self.method.keep_weight * losses["keep"]
+                losses["keep"] = keep_mask_loss(fake.keep_logits, keep)
+                total = total + method.keep_weight * losses["keep"]
+        if method.sharpness.weight > 0:
+            losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, edit)
+            total = total + method.sharpness.weight * losses["sharpness"]
         self._update(self.adam_g, total)
         self._average(len(batch.images), images_seen)
         return losses
 
-    def _resembles(self, batch: Batch) -> Tensor | None:
+    def _resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
         """(B,1,S,S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
 
         An edit that was asked for another photo's text must not be pulled back to its own photo: there only the
@@ -89,9 +105,9 @@ class TrainStep:
         if self.method.mismatched_text_p == 0:
             return None
         own = (~batch.mismatched).to(batch.images.dtype).view(-1, 1, 1, 1)
-        if batch.keep is None:
+        if keep is None:
             return own.expand(-1, 1, *batch.images.shape[2:])
-        return torch.maximum(own, batch.keep)
+        return torch.maximum(own, keep.to(own.dtype))
 
     @staticmethod
     def _update(adam: torch.optim.Adam, total: Tensor) -> None:

@@ -24,6 +24,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "doctor")
+    import tmgan_kernels
     import torch
 
     import tmgan
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> None:
     for reason in runtime.reasons:
         print(f"  {reason}")
     print(f"  torch was built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU'}")
+    print(f"  fused kernels verified on: {', '.join(tmgan_kernels.VERIFIED_ON) or 'no GPU yet (interpreter and compiler)'}")
     print("packages:")
     for name, purpose in _PACKAGES.items():
         try:

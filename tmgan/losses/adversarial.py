@@ -14,13 +14,14 @@ from tmgan.models.layers import at_least_float32
 
 
 class DiscriminatorLoss(NamedTuple):
-    """Means of the five binary cross entropies, and total = (real_u + real_c)/2 + (fake_u + fake_c + wrong_c)/3."""
+    """Means of the binary cross entropies, and total = (real_u + real_c)/2 + (fake_u + fake_c + wrong_c)/3 + blurred."""
 
     real_unconditional: Tensor
     real_conditional: Tensor
     fake_unconditional: Tensor
     fake_conditional: Tensor
     wrong_conditional: Tensor
+    blurred: Tensor | None
     total: Tensor
 
 
@@ -39,6 +40,9 @@ def discriminator_loss(
     sentence: Tensor,
     fake_sentence: Tensor,
     class_ids: Tensor | None = None,
+    blurred: Tensor | None = None,
+    blurred_counts: Tensor | None = None,
+    blurred_heads: str = "conditional",
 ) -> DiscriminatorLoss:
     """Real photos with their own text are real; generated ones, and real ones with another photo's text, are not.
 
@@ -48,6 +52,9 @@ def discriminator_loss(
         fake_sentence: (B, D), the text that each generated image was asked for.
         class_ids: int (B,). Photo i is shown with the text of photo i + 1 as a wrong pair, unless both are of the same
             class: that text may be true. As published with None: every such pair counts as wrong.
+        blurred: (B, 3, S, S), the photos blurred: fake too, with their own text (sharpness-aware discriminator).
+        blurred_counts: (B,) weights of these, 0 or 1. None: all count.
+        blurred_heads: "conditional", or "both" for the mean of the losses of both heads.
     """
     if len(real) < 2:
         raise ValueError("discriminator_loss: the batch has 1 sample, but wrong pairs need 2; use a larger batch")
@@ -55,6 +62,9 @@ def discriminator_loss(
     fake_features = discriminator(fake.detach())
     real_c = discriminator.conditional(real_features, sentence)
     fake_c = discriminator.conditional(fake_features, fake_sentence)
+    blurred_loss = None
+    if blurred is not None:
+        blurred_loss = _blurred_loss(discriminator, blurred, sentence, blurred_counts, blurred_heads)
     wrong_c = discriminator.conditional(real_features[:-1], sentence[1:])
     real_u = discriminator.unconditional(real_features)
     fake_u = discriminator.unconditional(fake_features)
@@ -72,7 +82,22 @@ def discriminator_loss(
         _cross_entropies(fake_c, 0.0).mean(),
         wrong,
     )
-    return DiscriminatorLoss(*parts, total=(parts[0] + parts[1]) / 2 + (parts[2] + parts[3] + parts[4]) / 3)
+    total = (parts[0] + parts[1]) / 2 + (parts[2] + parts[3] + parts[4]) / 3
+    if blurred_loss is not None:
+        total = total + blurred_loss
+    return DiscriminatorLoss(*parts, blurred=blurred_loss, total=total)
+
+
+def _blurred_loss(discriminator: Discriminator, blurred: Tensor, sentence: Tensor, counts: Tensor | None,
+                  heads: str) -> Tensor:
+    features = discriminator(blurred)
+    losses = _cross_entropies(discriminator.conditional(features, sentence), 0.0)
+    if heads == "both":
+        losses = (losses + _cross_entropies(discriminator.unconditional(features), 0.0)) / 2
+    if counts is None:
+        return losses.mean()
+    weights = counts.to(losses.dtype).view(-1, *[1] * (losses.dim() - 1)).expand_as(losses)
+    return (losses * weights).sum() / weights.sum().clamp(min=1)
 
 
 def generator_adversarial(discriminator: Discriminator, fake: Tensor, sentence: Tensor) -> AdversarialLoss:

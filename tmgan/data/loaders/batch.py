@@ -21,3 +21,4 @@ class Batch:
     mismatched: Tensor           # (B,) bool: the target text is another image's
     noise: Tensor                # (B, Z) float32
     eps: Tensor                  # (B, C) float32
+    blur_sizes: Tensor           # (B,) int64, edge of the blur of each photo that the discriminator is shown

@@ -42,4 +42,4 @@ class ResidentLoader:
             keep = 1.0 - gather_crop(self.masks, index, top, left, flip, self.size, value_range=(0.0, 1.0))
         return Batch(images, keep, self.class_ids[index], self.tokens[caption], self.lengths[caption],
                      self.class_ids[target], self.tokens[target_caption], self.lengths[target_caption],
-                     target != index, here(plan.noise), here(plan.eps))
+                     target != index, here(plan.noise), here(plan.eps), here(plan.blur_sizes))

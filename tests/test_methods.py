@@ -1,0 +1,184 @@
+"""The paper's methods inside a training step: each changes the gradient it should, where and how it should."""
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tmgan_kernels import change_mask, laplace_sharpness, naive_sharpness_loss, sharp_regions, sharpness_score
+
+from tmgan import configfile
+from tmgan.config import BlurConfig, GradientConfig, SharpnessLossConfig
+from tmgan.gan import GanTask
+from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.sharpness import sharpness_loss
+from tmgan.runtime import decide
+
+BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
+
+
+@pytest.fixture
+def run(tiny, pack, encoders):
+    """run(**method) -> one step of the same networks on the same batch: its task, batch, edit, image gradient, losses."""
+    def one_step(**method):
+        config = configfile.merge(tiny, {"method": {**BASELINE, **method}, "model": {"keep_input": False}}, "test")
+        task = GanTask(config, pack, encoders, decide(tiny.runtime))
+        seen = {}
+
+        def hook(module, arguments, output):
+            seen["edit"] = output.image.detach().clone()
+            output.image.register_hook(lambda grad: seen.__setitem__("grad", grad.clone()))
+
+        handle = task.train_step.generator.register_forward_hook(hook)
+        batch = task.loader(task.planner(0))
+        losses = task.train_step(batch, 0)
+        handle.remove()
+        return task, batch, seen["edit"], seen["grad"], losses
+
+    return one_step
+
+
+def weights(task) -> list[torch.Tensor]:
+    step = task.train_step
+    return [p.detach() for network in (step.generator, step.discriminator) for p in network.parameters()]
+
+
+@pytest.mark.parametrize("off", [
+    {"sharpness": {"weight": 0.0, "gamma": 5.0, "labels": "original"}},
+    {"gradient": {"mode": "none", "gain": 9.0, "losses": "text"}},
+    {"blur": {"sizes": [], "border": "zeros", "heads": "both", "skip_below": 3.0}},
+    {"histogram": {"threshold": 1.0}},
+], ids=["nsl", "gm", "sad", "histogram"])
+def test_switched_off_it_is_the_baseline_bit_for_bit(run, off):
+    baseline, _, _, _, losses = run()
+    task, _, _, _, same = run(**off)
+    assert losses.keys() == same.keys() and all(torch.equal(losses[k], same[k]) for k in losses)
+    assert all(torch.equal(a, b) for a, b in zip(weights(baseline), weights(task), strict=True))
+
+
+def test_gradient_manipulation_is_k_on_sharp_regions_and_one_elsewhere(run):
+    _, _, edit, plain, _ = run()
+    _, _, same, strong, _ = run(gradient={"mode": "regions", "gain": 1.5})
+    assert torch.equal(edit, same)  # the picture itself is untouched
+    sharp = sharp_regions(laplace_sharpness(edit))[0]
+    assert 0.01 < sharp.float().mean() < 0.5
+    torch.testing.assert_close(strong, plain * torch.where(sharp, 1.5, 1.0))
+
+
+def test_smooth_gradient_manipulation_as_published(run):
+    _, _, edit, plain, _ = run()
+    _, _, _, strong, _ = run(gradient={"mode": "smooth"})
+    torch.testing.assert_close(strong, plain * (1 + torch.tanh(laplace_sharpness(edit))))
+
+
+def test_gradient_manipulation_can_leave_perceptual_and_mae_losses_alone(run):
+    """Only what adversarial and matching losses send is scaled: the rest of the gradient is the baseline's."""
+    _, _, edit, plain, _ = run(keep_mask="dataset")
+    _, _, _, every, _ = run(keep_mask="dataset", gradient={"mode": "regions", "gain": 3.0})
+    _, _, _, text, _ = run(keep_mask="dataset", gradient={"mode": "regions", "gain": 3.0, "losses": "text"})
+    sharp = sharp_regions(laplace_sharpness(edit))[0].expand_as(edit)
+    torch.testing.assert_close(text[~sharp], plain[~sharp])
+    assert not torch.allclose(text[sharp], every[sharp])
+    assert not torch.allclose(text[sharp], plain[sharp])
+
+
+def test_naive_sharpness_loss_adds_its_own_gradient_and_sharpens(run):
+    _, _, edit, plain, losses = run()
+    _, _, _, grad, with_loss = run(sharpness={"weight": 1.0, "gamma": 0.1})
+    assert "sharpness" in with_loss and "sharpness" not in losses
+    image = edit.clone().requires_grad_()
+    own, = torch.autograd.grad(naive_sharpness_loss(image, 0.1), image)
+    torch.testing.assert_close(grad - plain, own, rtol=1e-3, atol=1e-7)
+    # Downhill is sharper where the image is sharp already.
+    sharp = sharp_regions(laplace_sharpness(edit))[0]
+    moved = laplace_sharpness(edit - own / own.abs().max() * 1e-2)
+    assert moved[sharp].mean() > laplace_sharpness(edit)[sharp].mean()
+
+
+def test_naive_sharpness_loss_can_ask_for_the_photos_sharp_regions(run):
+    _, batch, edit, _, losses = run(sharpness={"weight": 1.0, "labels": "original"})
+    labels = sharp_regions(laplace_sharpness(batch.images))[0]
+    torch.testing.assert_close(losses["sharpness"], naive_sharpness_loss(edit, 0.1, labels))
+    assert losses["sharpness"] != sharpness_loss(SharpnessLossConfig(), batch.images, edit)
+
+
+@pytest.mark.parametrize("method", ["dataset", "histogram"])
+def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, method):
+    _, batch, edit, plain, _ = run()
+    _, masked, _, grad, losses = run(keep_mask=method, histogram={"threshold": 60.0})
+    keep = masked.keep if method == "dataset" else change_mask(batch.images, edit, threshold=60.0, eight_bit=True)
+    keep = keep.float()
+    assert 0.05 < losses["kept"] < 0.95
+    added = grad - plain
+    inside = (keep == 1).expand_as(added)
+    step = 25.0 / edit.numel()
+    torch.testing.assert_close(added[inside], step * (edit - batch.images).sign()[inside], rtol=0, atol=step * 1e-2)
+    assert added[(keep == 0).expand_as(added)].abs().max() < step * 1e-2
+
+
+def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
+    baseline, batch, edit, _, losses = run()
+    task, _, same, _, with_blur = run(blur={"sizes": [9]})
+    assert torch.equal(edit, same)
+    torch.testing.assert_close(with_blur["d"], losses["d"] + with_blur["d_blurred"])
+    shown = blurred(BlurConfig(sizes=(9,)), batch.images, batch.blur_sizes)
+    sentence = task.train_step.text(batch.tokens, batch.lengths)[1]
+
+    def logit(of):
+        network = of.train_step.discriminator.eval()
+        return network.conditional(network(shown), sentence).mean()
+
+    assert logit(task) < logit(baseline)
+
+
+def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):
+    config = configfile.merge(tiny, {"batch": 16, "method": {"blur": {"sizes": [5, 7, 9]}}}, "test")
+    task = GanTask(config, pack, encoders, decide(tiny.runtime))
+    batch = task.loader(task.planner(3))
+    assert set(batch.blur_sizes.tolist()) == {5, 7, 9}
+    assert torch.equal(batch.blur_sizes, task.planner(3).blur_sizes)
+    shown = blurred(config.method.blur, batch.images, batch.blur_sizes)
+    for row, size in enumerate(batch.blur_sizes.tolist()):
+        alone = blurred(BlurConfig(sizes=(size,)), batch.images[row:row + 1], batch.blur_sizes[row:row + 1])
+        torch.testing.assert_close(shown[row:row + 1], alone)
+
+
+def test_kinds_of_blur(pack):
+    photo = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    sizes = torch.tensor([9, 9])
+    shown = {kind: blurred(BlurConfig(sizes=(9,), kind=kind), photo, sizes) for kind in ("box", "gaussian", "grey")}
+    for kind, picture in shown.items():
+        assert picture.shape == photo.shape
+        assert (sharpness_score(picture, border="replicate") < 0.3 * sharpness_score(photo, border="replicate")).all()
+        assert ((picture[:, 0] - picture[:, 1]).abs().max() == 0) == (kind == "grey")
+    framed = blurred(BlurConfig(sizes=(9,), border="zeros"), torch.ones(1, 3, 32, 32), sizes[:1])
+    assert framed[0, 0, 0, 0] < 0.5 < framed[0, 0, 16, 16]  # why a zero border is not the default
+
+
+def test_photos_that_are_blurred_already_can_be_left_out():
+    photo = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    photo[1] = 0.3
+    assert counts(BlurConfig(sizes=(9,)), photo) is None
+    assert counts(BlurConfig(sizes=(9,), skip_below=5.0), photo).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: BlurConfig(sizes=(4,)), "odd numbers"),
+    (lambda: BlurConfig(sizes=(5, 7), kind="gaussian"), "one size"),
+    (lambda: SharpnessLossConfig(gamma=0.0), "more than 0"),
+    (lambda: GradientConfig(gain=-1.0), "gain"),
+])
+def test_settings_that_mean_nothing_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_lists_survive_yaml(tiny):
+    config = configfile.merge(tiny, {"method": {"blur": {"sizes": [5, 9]}}}, "test")
+    import yaml
+    again = configfile.merge(tiny, yaml.safe_load(configfile.to_yaml(config)), "again")
+    assert again == config and again.method.blur.sizes == (5, 9)
+    assert configfile.differences(yaml.safe_load(configfile.to_yaml(config)), configfile.to_dict(config)) == []
+    with pytest.raises(ValueError, match="not a list"):
+        configfile.merge(tiny, {"method": {"blur": {"sizes": 5}}}, "test")
+    assert dataclasses.replace(config) == config

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test test-all install clean
+.PHONY: train test test-all bench install clean
 
 install: $(INSTALLED)
 
@@ -16,10 +16,13 @@ train: $(INSTALLED)       ## the embedded default: draw birds, train a small mod
 	$(VENV)/bin/tmgan train
 
 test: $(INSTALLED)        ## under 15 minutes on 2 cores
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 test-all: $(INSTALLED)    ## the slow tests too
-	$(VENV)/bin/python -m pytest -m 'slow or not slow'
+	$(VENV)/bin/python -m pytest -n 2 -m 'slow or not slow'
+
+bench: $(INSTALLED)       ## speed of the kernels: minutes on a GPU, a check of the harness on a CPU
+	$(VENV)/bin/python -m pytest benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info

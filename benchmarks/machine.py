@@ -2,16 +2,20 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).parents[1]
+
 
 def describe(device: str) -> dict[str, str | int]:
-    """Processor, cores, GPU, versions and date; device: "cuda" when the measured run used the GPU."""
+    """Processor, cores, GPU, versions, date and source; device: "cuda" when the measured run used the GPU."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -21,7 +25,42 @@ def describe(device: str) -> dict[str, str | int]:
         triton = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
         triton = "not installed"
+    gpu = device == "cuda"
     return {"processor": model, "cores": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name() if device == "cuda" else "not used",
-            "python": platform.python_version(), "torch": torch.__version__, "triton": triton,
-            "date": datetime.date.today().isoformat()}
+            "gpu": torch.cuda.get_device_name() if gpu else "not used",
+            "driver": _nvidia_smi("driver_version") if gpu else "not used",
+            "cuda": torch.version.cuda or "none",
+            "python": platform.python_version(), "torch": str(torch.__version__), "triton": triton,
+            "date": datetime.date.today().isoformat(), "commit": _commit(), "sources": sources()}
+
+
+def gpu_state() -> str:
+    """Clocks, power and temperature, read and never set: a card that throttled shows here."""
+    return _nvidia_smi("clocks.sm,clocks.mem,power.draw,temperature.gpu")
+
+
+def sources() -> str:
+    """Twelve digits that change with any byte of the kernels' source: what was measured, commit or not."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "kernels" / "tmgan_kernels").glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _commit() -> str:
+    """TMGAN_COMMIT where the sources were copied without their history."""
+    commit = os.environ.get("TMGAN_COMMIT") or _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "kernels", "tmgan")
+    return commit if changed in ("", "unknown") else f"{commit} with changes"
+
+
+def _nvidia_smi(query: str) -> str:
+    return _output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""

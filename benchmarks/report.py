@@ -1,20 +1,27 @@
-"""Writes the tables of README.md from benchmarks/results/*.json: no number there is typed by hand.
+"""Writes the tables of README.md and docs/performance.md from benchmarks/results/*.json: no number is typed by hand.
 
-    python benchmarks/report.py          # rewrite
-    python benchmarks/report.py --check  # exit 1 when README.md does not match the results
+    python benchmarks/report.py          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
+    python benchmarks/report.py --check  # exit 1 when a page does not match the results, or a plot is missing
 """
 from __future__ import annotations
 
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import schema
+import tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
+NO_GPU = "No GPU has been measured yet."
 
 
+# -------------------------------------------------------------------- README
 def quickstart_table() -> str:
     """One row a measured run, with the two baselines of the last one."""
     lines = ["| | colour accuracy | other parts kept | background PSNR | measured |", "|---|---|---|---|---|"]
@@ -22,8 +29,8 @@ def quickstart_table() -> str:
     for path in sorted(RESULTS.glob("quickstart-*.json")):
         result = json.loads(path.read_text())
         machine = result["machine"]
-        where = (f"{_minutes(result['seconds'])}, {machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}, "
-                 f"torch {machine['torch']}, {machine['date']}")
+        where = (f"{_minutes(result['seconds'])}, {machine['cores']} cores of {machine['processor']}, "
+                 f"GPU {machine['gpu']}, torch {machine['torch']}, {machine['date']}")
         lines.append(_row(f"`{result['command']}`", result["rows"]["trained"], where))
         baselines = {name: row for name, row in result["rows"].items() if name != "trained"}
     lines += [_row(name, row, "") for name, row in baselines.items()]
@@ -39,17 +46,64 @@ def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
-def filled(text: str) -> str:
-    """README text with the part between the table markers replaced."""
-    return re.sub(r"(<!-- quickstart -->\n).*?(<!-- end -->)",
-                  lambda match: f"{match[1]}{quickstart_table()}\n{match[2]}", text, flags=re.S)
+# ------------------------------------------------------- docs/performance.md
+def latest(results: Path) -> list[tuple[str, dict]]:
+    """(file name, document) of the newest run on each GPU, then of the newest without one."""
+    newest: dict[str, tuple[str, dict]] = {}
+    for path in sorted(results.glob("kernels-*.json")):
+        document = json.loads(path.read_text())
+        schema.check(document)
+        before = newest.get(document["machine"]["gpu"])
+        if before is None or before[1]["machine"]["date"] <= document["machine"]["date"]:
+            newest[document["machine"]["gpu"]] = path.name, document
+    return sorted(newest.values(), key=lambda pair: (not schema.on_gpu(pair[1]), pair[0]))
+
+
+def plot_name(file: str) -> str:
+    return f"{Path(file).stem}.png"
+
+
+def kernel_section(results: Path = RESULTS) -> str:
+    """The kernels' section of docs/performance.md."""
+    parts = [] if any(schema.on_gpu(document) for _, document in latest(results)) else [NO_GPU]
+    for file, document in latest(results):
+        gpu = schema.on_gpu(document)
+        parts.append(f"### {document['machine']['gpu'] if gpu else 'Without a GPU'}")
+        parts.append(tables.machine_line(document, file))
+        if gpu:
+            parts.append(f"![share of the copy bandwidth, by operation and implementation]({plot_name(file)})")
+        parts += (tables.gpu_sections if gpu else tables.cpu_sections)(document)
+    return "\n\n".join(parts)
+
+
+# ------------------------------------------------------------------ the pages
+def filled(text: str, marker: str, content: Callable[[], str]) -> str:
+    """A page with the part between <!-- marker --> and <!-- end --> replaced."""
+    assert f"<!-- {marker} -->\n" in text and "<!-- end -->" in text, marker
+    return re.sub(rf"(<!-- {marker} -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{content()}\n{match[2]}", text,
+                  flags=re.S)
+
+
+def pages() -> dict[Path, str]:
+    """What the pages should say."""
+    return {README: filled(README.read_text(), "quickstart", quickstart_table),
+            PERFORMANCE: filled(PERFORMANCE.read_text(), "kernels", kernel_section)}
 
 
 def main() -> None:
-    text = README.read_text()
+    measured = [(file, document) for file, document in latest(RESULTS) if schema.on_gpu(document)]
     if "--check" in sys.argv:
-        sys.exit(0 if filled(text) == text else "README.md does not match benchmarks/results: run benchmarks/report.py")
-    README.write_text(filled(text))
+        wrong = [path.relative_to(ROOT) for path, text in pages().items() if path.read_text() != text]
+        wrong += [plot for file, _ in measured
+                  if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
+        names = ", ".join(map(str, wrong))
+        sys.exit(f"{names} and benchmarks/results differ: run benchmarks/report.py" if wrong else 0)
+    for path, text in pages().items():
+        path.write_text(text)
+    if measured:
+        import plots
+        for file, document in measured:
+            plots.draw(document, PERFORMANCE.with_name(plot_name(file)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 from tmgan.data.synthetic import write_birds
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")

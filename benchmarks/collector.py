@@ -1,0 +1,135 @@
+"""Collects the rows of one session, failures and what was not reached too: nothing is silently absent."""
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import machine
+import pytest
+import schema
+import timer
+import torch
+from timer import Timing
+
+MUST_RUN = ("eager", "triton")  # a failure of another provider is a row, and no failure of the run
+
+
+class Results:
+    """What a session measured. say prints a line at once; budget is in seconds, 0 for none."""
+
+    def __init__(self, budget: float, only_compile: bool, say: Callable[[str], None]) -> None:
+        self.gpu = torch.cuda.is_available()
+        self.budget, self.only_compile, self.say = budget, only_compile, say
+        self.planned: list[dict] = []  # keys of all tests of speed that were selected
+        self.rows: list[dict] = []
+        self.host: list[dict] = []
+        self.start = time.monotonic()
+        self.machine = machine.describe("cuda" if self.gpu else "cpu")
+        if self.gpu:
+            self.machine["gpu_state_before"] = machine.gpu_state()
+        self.copy = self._copy() if self.gpu and not only_compile else None
+
+    def _copy(self) -> dict:
+        clock, moved = timer.copy_timer()
+        for _ in range(timer.ROUNDS):
+            clock.round()
+        timing = clock.timing()
+        self.say(f"copy: {moved / timing.median / 1e3:.0f} GB/s, read and written")
+        return {"gigabytes_per_second": moved / timing.median / 1e3, "bytes": moved, "microseconds": timing.median,
+                "iqr_microseconds": timing.iqr}
+
+    # ------------------------------------------------------------------ rows
+    @contextlib.contextmanager
+    def measuring(self, key: dict, rows: list[dict]) -> Iterator[None]:
+        """Around a measurement that goes into `rows`: past the budget it is skipped, and an error becomes its row."""
+        if self.budget and time.monotonic() - self.start > self.budget:
+            pytest.skip("the time given by --budget is over")
+        try:
+            yield
+        except Exception as error:
+            rows.append({**key, "error": describe_error(error)})
+            self._progress(key, rows[-1]["error"])
+            if self.gpu:
+                self._stop_if_lost()
+            if key["provider"] in MUST_RUN:
+                raise
+            pytest.xfail(rows[-1]["error"])
+
+    @staticmethod
+    def _stop_if_lost() -> None:
+        """An illegal access ends the CUDA context: every later row would fail for it."""
+        try:
+            torch.cuda.synchronize()
+        except Exception as error:
+            pytest.exit(f"the GPU is lost to this process: {describe_error(error)}", returncode=1)
+
+    def measured(self, key: dict, timing: Timing, moved: int, benchmark: object) -> None:
+        row = {**key, **_times(timing), "calls": timing.calls, "input_sets": timing.sets, "bytes": moved,
+               **schema.derived(timing.median, moved, self.copy), "peak_bytes": timing.peak_bytes}
+        self.rows.append(row)
+        benchmark.extra_info.update(row)
+        fraction = f", {row['copy_fraction']:.0%} of copy" if self.copy else ""
+        self._progress(key, f"{timing.median:.1f} us{fraction}")
+
+    def host_measured(self, key: dict, timing: Timing, benchmark: object) -> None:
+        self.host.append({**key, **_times(timing)})
+        benchmark.extra_info.update(self.host[-1])
+
+    def _progress(self, key: dict, what: str) -> None:
+        """A line a row, with how far we are and, from the pace so far, how long it will still take."""
+        if not self.gpu or self.only_compile:
+            return
+        done, spent = len(self.rows) / max(len(self.planned), 1), time.monotonic() - self.start
+        size = f"{key['batch']}x{key['channels']}x{key['height']}x{key['width']} {key['dtype']} {key['layout']}" \
+            if "batch" in key else "host"
+        left = spent * (1 - done) / max(done, 1e-6)
+        self.say(f"[{done:4.0%}, {spent:3.0f} s, {left:3.0f} s left] {key['operation']} {key['pass']} "
+                 f"{key['provider']} {size}{_options(key)}: {what}")
+
+    # -------------------------------------------------------------- document
+    def document(self) -> dict:
+        """What `schema.check` accepts; rows that were planned and are not there are named."""
+        done = {schema.identity(row) for row in self.rows}
+        missing = [{**key, "reason": "the run stopped before it"} for key in self.planned
+                   if schema.identity(key) not in done]
+        if self.gpu:
+            self.machine["gpu_state_after"] = machine.gpu_state()
+        return {"schema": schema.SCHEMA, "machine": self.machine, "copy": self.copy,
+                "seconds": round(time.monotonic() - self.start, 1), "rows": self.rows, "host": self.host,
+                "not_measured": missing}
+
+    def write(self, path: Path) -> Path:
+        """Write to `path`, or into it under a name of its own if it is a folder."""
+        document = self.document()
+        if path.suffix != ".json":
+            gpu = document["machine"]["gpu"]
+            name = re.sub(r"\W+", "-", gpu if schema.on_gpu(document) else "cpu").strip("-").lower()
+            path = path / f"kernels-{name}-{document['machine']['date']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One row a line, so that a diff of two runs can be read.
+        head = {name: value for name, value in document.items() if not isinstance(value, list)}
+        lists = [f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]" if document[name]
+                 else f' "{name}": []' for name in ("rows", "host", "not_measured")]
+        path.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + ",\n".join(lists) + "\n}\n")
+        schema.check(document)  # last: a measurement that cannot be repeated is not thrown away
+        return path
+
+
+def _times(timing: Timing) -> dict:
+    return {"microseconds": timing.median, "iqr_microseconds": timing.iqr, "samples": len(timing.samples)}
+
+
+def _options(key: dict) -> str:
+    return "".join(f" {name}={value}" for name, value in key.get("options", {}).items())
+
+
+def describe_error(error: BaseException) -> str:
+    """Its first line, and that of the error before it: a capture that fails reports its end, not its cause."""
+    lines = [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]]
+    if error.__context__ is not None and error.__cause__ is None and not error.__suppress_context__:
+        lines.append(describe_error(error.__context__))
+    return "; after ".join(lines)

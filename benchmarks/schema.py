@@ -1,0 +1,128 @@
+"""What a file benchmarks/results/kernels-*.json holds, and a checker that says which value is wrong.
+
+A document is {"schema", "machine", "copy", "rows", "host", "not_measured", "seconds"}. A row says what was called (KEY)
+and either what was measured (MEASURED) or the "error" of a provider that failed. The numbers that follow from others
+(floor, bandwidth, fraction) are checked against them. All times are microseconds a call.
+"""
+from __future__ import annotations
+
+import datetime
+import math
+
+SCHEMA = 1
+PASSES = ("forward", "backward", "both")
+PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton")
+DTYPES = ("float32", "bfloat16", "uint8")
+LAYOUTS = ("nchw", "nhwc")
+
+KEY = {"operation": str, "pass": str, "provider": str, "batch": int, "channels": int, "height": int, "width": int,
+       "dtype": str, "layout": str, "options": dict}
+MEASURED = {"microseconds": float, "iqr_microseconds": float, "samples": int, "calls": int, "input_sets": int,
+            "bytes": int}
+# null for a run without a GPU: what fits in a processor's caches says nothing about memory
+ON_GPU = {"floor_microseconds": float, "gigabytes_per_second": float, "copy_fraction": float, "peak_bytes": int}
+HOST = {"operation": str, "pass": str, "provider": str, "microseconds": float, "iqr_microseconds": float,
+        "samples": int}
+FAILED_HOST = {"operation": str, "pass": str, "provider": str, "error": str}
+MACHINE = {"processor": str, "cores": int, "gpu": str, "driver": str, "cuda": str, "python": str, "torch": str,
+           "triton": str, "date": str, "commit": str, "sources": str}
+COPY = {"gigabytes_per_second": float, "bytes": int, "microseconds": float, "iqr_microseconds": float}
+
+
+class SchemaError(ValueError):
+    """A results file that does not say what it must; the message names the value."""
+
+
+def identity(row: dict) -> tuple:
+    """What a row is about, as something to sort and to look up by."""
+    return tuple(tuple(sorted(row[name].items())) if name == "options" else row[name] for name in KEY)
+
+
+def on_gpu(document: dict) -> bool:
+    return document["machine"]["gpu"] != "not used"
+
+
+def derived(microseconds: float, moved: int, copy: dict | None) -> dict[str, float | None]:
+    """What follows from a time and the bytes that had to move; None on a machine whose copy was not measured."""
+    if copy is None:
+        return {"floor_microseconds": None, "gigabytes_per_second": None, "copy_fraction": None}
+    floor = moved / copy["gigabytes_per_second"] / 1e3
+    return {"floor_microseconds": floor, "gigabytes_per_second": moved / microseconds / 1e3,
+            "copy_fraction": floor / microseconds}
+
+
+def check(document: dict) -> None:
+    """Raise SchemaError at the first value that is missing, of the wrong kind, impossible, or at odds with another."""
+    _fields(document, {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list,
+                       "seconds": float}, "document")
+    _require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
+    _fields(document["machine"], MACHINE, "machine")
+    try:
+        datetime.date.fromisoformat(document["machine"]["date"])
+    except ValueError as error:
+        raise SchemaError(f"machine.date: {error}") from None
+    gpu = on_gpu(document)
+    copy = document.get("copy")
+    if gpu:
+        _require(isinstance(copy, dict), "copy", "a GPU run must hold the bandwidth of a copy")
+        _fields(copy, COPY, "copy")
+    else:
+        _require(copy is None, "copy", "must be null in a run without a GPU")
+    _require(bool(document["rows"]), "rows", "nothing was measured")
+    seen: set[tuple] = set()
+    for i, row in enumerate(document["rows"]):
+        where = f"rows[{i}]"
+        _check_key(row, where)
+        _require(identity(row) not in seen, where, f"measured twice: {identity(row)}")
+        seen.add(identity(row))
+        if "error" in row:
+            _fields(row, {"error": str}, where)
+            _require(not row.keys() & MEASURED.keys(), where, "holds both an error and a measurement")
+        else:
+            _check_measurement(row, copy, where)
+    for i, row in enumerate(document["host"]):
+        _fields(row, HOST if "error" not in row else FAILED_HOST, f"host[{i}]")
+    for i, row in enumerate(document["not_measured"]):
+        where = f"not_measured[{i}]"
+        _check_key(row, where)
+        _fields(row, {"reason": str}, where)
+        _require(identity(row) not in seen, where, "stands among the measured rows too")
+
+
+def _check_key(row: dict, where: str) -> None:
+    _fields(row, KEY, where)
+    for name, allowed in (("pass", PASSES), ("provider", PROVIDERS), ("dtype", DTYPES), ("layout", LAYOUTS)):
+        _require(row[name] in allowed, f"{where}.{name}", f"{row[name]!r} is not one of {', '.join(allowed)}")
+    for name in ("batch", "channels", "height", "width"):
+        _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is no size")
+
+
+def _check_measurement(row: dict, copy: dict | None, where: str) -> None:
+    _fields(row, MEASURED, where)
+    for name in ("microseconds", "samples", "calls", "input_sets", "bytes"):
+        _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
+    _require(row["iqr_microseconds"] >= 0, f"{where}.iqr_microseconds", "below 0")
+    if copy is None:
+        for name in ON_GPU:
+            _require(row.get(name, 0) is None, f"{where}.{name}", "must be null in a run without a GPU")
+        return
+    _fields(row, ON_GPU, where)
+    for name, value in derived(row["microseconds"], row["bytes"], copy).items():
+        _require(math.isclose(row[name], value, rel_tol=1e-3), f"{where}.{name}",
+                 f"{row[name]} does not follow from time, bytes and copy bandwidth: {value:.6g}")
+
+
+def _fields(row: object, fields: dict[str, type], where: str) -> None:
+    _require(isinstance(row, dict), where, f"must be an object, is {type(row).__name__}")
+    for name, kind in fields.items():
+        _require(name in row, where, f"lacks {name!r}")
+        value = row[name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        right = number and math.isfinite(value) if kind is float else type(value) is kind
+        _require(right, f"{where}.{name}", f"must be a {'finite number' if kind is float else kind.__name__}, "
+                                           f"is {value!r}")
+
+
+def _require(condition: bool, where: str, what: str) -> None:
+    if not condition:
+        raise SchemaError(f"{where}: {what}")

@@ -163,9 +163,9 @@ def tails_of(window, AT: tl.constexpr, GAP: tl.constexpr, R: tl.constexpr, TAILS
 
 
 @jit
-def sum_row(vectors, n, groups, R: tl.constexpr, WEIGHTS: tl.constexpr, TAILS: tl.constexpr, V: tl.constexpr,
-            STEP: tl.constexpr, EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, ACC: tl.constexpr):
-    """The horizontal pass over one row as stored: (LANES, V) in ACC."""
+def sum_row(vectors, n, groups, weights, tails, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr,
+            EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, PER_IMAGE: tl.constexpr, ACC: tl.constexpr):
+    """The horizontal pass over one row as it is stored: (LANES, V) in ACC."""
     WHOLE: tl.constexpr = STEP % V == 0
     window = ()
     for i in tl.static_range(len(vectors)):
@@ -184,16 +184,18 @@ def sum_row(vectors, n, groups, R: tl.constexpr, WEIGHTS: tl.constexpr, TAILS: t
     HOME: tl.constexpr = (len(window) - PIECES) // 2
     sums = ()
     for e in tl.static_range(PIECES):
-        total = WEIGHTS[R] * window[HOME + e]
+        total = weights[R] * window[HOME + e]
         for t in tl.static_range(1, R + 1):
-            total += WEIGHTS[R - t] * window[HOME + e - t * GAP]
-            total += WEIGHTS[R + t] * window[HOME + e + t * GAP]
+            pair = window[HOME + e - t * GAP] + window[HOME + e + t * GAP]
+            total += weights[R + t] * (tl.where(weights[R + t] > 0, pair, 0.0) if PER_IMAGE else pair)
         if (FOLD or DOUBLE) and (e < STEP or PIECES - e <= STEP):  # else never a value of an outermost pixel
             at_start = n * V + e < STEP
             at_end = n * V + e >= groups * V - STEP
             if FOLD:
-                total += tl.where(at_start, tails_of(window, HOME + e, GAP, R, TAILS), 0.0)
-                total += tl.where(at_end, tails_of(window, HOME + e, -GAP, R, TAILS), 0.0)
+                for t in tl.static_range(R):  # an input near the end once more for every position beyond the end
+                    extra = tl.where(at_start, window[HOME + e + t * GAP], 0.0)
+                    extra += tl.where(at_end, window[HOME + e - t * GAP], 0.0)
+                    total += tails[R + t + 1] * (tl.where(weights[R + t + 1] > 0, extra, 0.0) if PER_IMAGE else extra)
             if DOUBLE:
                 total = tl.where(at_start | at_end, 0.5 * total, total)
         sums = sums + (total,)
@@ -201,9 +203,9 @@ def sum_row(vectors, n, groups, R: tl.constexpr, WEIGHTS: tl.constexpr, TAILS: t
 
 
 @jit
-def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, R: tl.constexpr, WEIGHTS: tl.constexpr,
-          TAILS: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr, EXTEND: tl.constexpr, FOLD: tl.constexpr,
-          DOUBLE: tl.constexpr, ACC: tl.constexpr):
+def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, weights, tails, R: tl.constexpr, V: tl.constexpr,
+          STEP: tl.constexpr, EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, PER_IMAGE: tl.constexpr,
+          ACC: tl.constexpr):
     """Output rows [first, first + rows) of vector n, reading and summing every input row once.
 
     partial[m] is what output row (current - R + m) has so far. Adding a row's share and moving all of them one place
@@ -219,28 +221,28 @@ def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, R: tl.constexpr, WEI
         partial = partial + (tl.zeros((n.shape[0], V), ACC),)
     coming = ()  # two rows are under way while one is summed
     for i in tl.static_range(2):
-        wanted = valid & (row + i - R < end)
+        wanted = valid & (row + (i - R) < end)
         coming = coming + (read_row(x_ptr, row + i, wanted, own, shifts, exists, H, stride, EXTEND),)
     for _ in range(0, rows + 2 * R, 2):
         for _ in tl.static_range(2):
             vectors = coming[0]
-            wanted = valid & (row - (R - 2) < end)
+            wanted = valid & (row + (2 - R) < end)
             coming = (coming[1], read_row(x_ptr, row + 2, wanted, own, shifts, exists, H, stride, EXTEND))
-            value = sum_row(vectors, n, groups, R, WEIGHTS, TAILS, V, STEP, EXTEND, FOLD, DOUBLE, ACC)
+            value = sum_row(vectors, n, groups, weights, tails, R, V, STEP, EXTEND, FOLD, DOUBLE, PER_IMAGE, ACC)
             if DOUBLE:
                 read = source(row, H, EXTEND)
                 value *= tl.where((read == 0) | (read == H - 1), 2.0, 1.0)
             moved = ()
             for m in tl.static_range(2 * R + 1):
+                share = tl.where(weights[m] > 0, value, 0.0) if PER_IMAGE else value  # not 0 * inf
                 if FOLD:
                     outermost = row == R - m if m <= R else row == H - 1 + (R - m)
-                    weight = tl.where(outermost, tl.full(row.shape, TAILS[m], ACC),
-                                      tl.full(row.shape, WEIGHTS[m], ACC))
+                    weight = tl.where(outermost, tl.full(row.shape, tails[m], ACC), tl.full(row.shape, weights[m], ACC))
                     if m == R:
-                        weight += tl.where(row == H - 1, tl.full(row.shape, TAILS[R + 1], ACC), 0.0)
-                    share = weight * value
+                        weight += tl.where(row == H - 1, tl.full(row.shape, tails[R + 1], ACC), 0.0)
+                    share *= weight
                 else:
-                    share = WEIGHTS[m] * value
+                    share *= weights[m]
                 moved = moved + (share if m == 2 * R else partial[m] + share,)
             partial = moved[1:]
             out_row = row - R
@@ -260,8 +262,7 @@ def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS:
     """Filter images of `planes` planes of H rows of `groups` vectors of V values; taps are STEP values apart.
 
     A lane is one strip of `rows` rows of one vector, anywhere in the image: narrow images waste no lanes.
-    PER_IMAGE: size_ptr holds a size for every image; WEIGHTS and TAILS are those of all sizes up to 2R + 1, one after
-    another.
+    PER_IMAGE: a mean whose size, at most 2R + 1, size_ptr holds for every image; else WEIGHTS and TAILS, 2R + 1 each.
     """
     strips = tl.cdiv(H, rows)
     lanes = planes * strips * groups
@@ -275,13 +276,18 @@ def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS:
     out_ptr += image * planes * H * groups * V + plane
     if PER_IMAGE:
         radius = tl.minimum(tl.maximum(tl.load(size_ptr + image).to(tl.int32) // 2, 1), R)
-        for r in tl.static_range(1, R + 1):
-            if radius == r:
-                march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, r, WEIGHTS[r * r - 1:r * r + 2 * r],
-                      TAILS[r * r - 1:r * r + 2 * r], V, STEP, EXTEND, FOLD, DOUBLE, ACC)
+        size = (2 * radius + 1).to(ACC)
+        weights = ()
+        tails = ()
+        for m in tl.static_range(2 * R + 1):
+            further = tl.minimum(radius + (R - m), radius - (R - m))  # taps further out than this one
+            weights = weights + (tl.where(further >= 0, 1.0 / size, 0.0),)
+            tails = tails + (tl.maximum(further + 1, 0) / size,)
+        march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, weights, tails, R, V, STEP, EXTEND, FOLD, DOUBLE,
+              PER_IMAGE, ACC)
     else:
-        march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, R, WEIGHTS, TAILS, V, STEP, EXTEND, FOLD,
-              DOUBLE, ACC)
+        march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, WEIGHTS, TAILS, R, V, STEP, EXTEND, FOLD, DOUBLE,
+              PER_IMAGE, ACC)
 
 
 # ------------------------------------------------------------------ launcher
@@ -316,22 +322,21 @@ def strip_rows(columns: int, height: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def tails(weights: tuple[float, ...]) -> tuple[float, ...]:
+def tails_of(weights: tuple[float, ...]) -> tuple[float, ...]:
     """For every weight the sum of it and of those further out."""
     half = weights[len(weights) // 2:]
     sums = [sum(half[i:]) for i in range(len(half))]
     return (*sums[:0:-1], *sums)
 
 
-def launch(x: Tensor, weights: Sequence[tuple[float, ...]], border: str, adjoint: bool,
-           sizes: Tensor | None = None) -> Tensor:
-    """Filter x by weights[0], 2R + 1 of them; or with `sizes` (B,), by weights[i] images of size 2i + 3."""
+def launch(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, sizes: Tensor | None = None) -> Tensor:
+    """Filter x by 2R + 1 weights; or, with `sizes` (B,), by means of up to as many pixels, and the weights go unused."""
     x = _op.dense(x)
     out = _op.empty_like(x)
     if not out.numel():
         return out
     batch, channels, height, width = x.shape
-    radius = len(weights[-1]) // 2
+    radius = len(weights) // 2
     step, planes = (channels, 1) if _op.is_nhwc(x) else (1, channels)
     vector = vector_width(width * step, step, radius, x.element_size())
     groups = width * step // vector
@@ -340,8 +345,7 @@ def launch(x: Tensor, weights: Sequence[tuple[float, ...]], border: str, adjoint
     fold, double = adjoint and border == "replicate", adjoint and border == "reflect"
     with torch.cuda.device_of(x):
         separable_kernel[(batch * blocks,)](
-            x, out, sizes, height, groups, planes, rows, WEIGHTS=sum(weights, ()),
-            TAILS=sum(map(tails, weights), ()), R=radius, PER_IMAGE=sizes is not None, V=vector, STEP=step,
-            EXTEND="zeros" if fold else border, FOLD=fold, DOUBLE=double, LANES=LANES, ACC=_op.accumulator(x),
-            num_warps=1)
+            x, out, sizes, height, groups, planes, rows, WEIGHTS=weights, TAILS=tails_of(weights), R=radius,
+            PER_IMAGE=sizes is not None, V=vector, STEP=step, EXTEND="zeros" if fold else border, FOLD=fold,
+            DOUBLE=double, LANES=LANES, ACC=_op.accumulator(x), num_warps=1)
     return out

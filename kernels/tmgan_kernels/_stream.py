@@ -1,7 +1,7 @@
 """What the elementwise kernels share: a walk over an image in memory order beside a one-channel plane, and exact sums.
 
-A walk reads flat memory, so that loads and stores are 128 bits wide in both layouts. NCHW: one row of programs for each
-of the B * C planes, an element is a pixel. NHWC: one for each of the B images, C consecutive elements are a pixel.
+A walk reads flat memory, so that loads and stores are 128 bits wide in both layouts. NCHW: a walk is one of the B * C
+planes, an element is a pixel. NHWC: a walk is one of the B images, C consecutive elements are a pixel.
 """
 
 import torch
@@ -15,14 +15,16 @@ BLOCK = 2048  # 64 images of 256 x 256 are 6144 programs; a sum over them has as
 
 @jit
 def elements(count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr):
-    """Where this program is: bases of its walk and of its plane (int64), offsets of elements and of pixels, mask.
+    """Where this program is: start of its walk and number of its image (int64), elements, their pixels, and a mask.
 
-    count: elements of a walk; PLANES: walks an image; STEP: elements a pixel.
+    count: elements of a walk; PLANES: walks an image; STEP: elements a pixel. Programs lie on one axis of the grid, a
+    walk's blocks one after another: the other axes end at 65535, less than the blocks of a large photo.
     """
-    walk = tl.program_id(0).to(tl.int64)
-    start = tl.program_id(1) * BLOCK
+    blocks = (count - 1) // BLOCK + 1
+    walk = (tl.program_id(0) // blocks).to(tl.int64)
+    start = tl.program_id(0) % blocks * BLOCK
     i = tl.arange(0, BLOCK)
-    return walk * count, walk // PLANES * (count // STEP), start + i, (start + i) // STEP, i < count - start
+    return walk * count, walk // PLANES, start + i, (start + i) // STEP, i < count - start
 
 
 @jit
@@ -37,7 +39,7 @@ def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, BLOC
     tl.store(out_ptr + row, result.to(out_ptr.dtype.element_ty))
 
 
-def walks(x: Tensor) -> tuple[tuple[int, int], dict]:
+def walks(x: Tensor) -> tuple[tuple[int], dict]:
     """Grid, arguments of `elements`, and number of warps for a dense image of either layout.
 
     As many threads as 16-byte pieces of x in a block. With fewer, a one-byte plane beside a wider image (a mask, signs)
@@ -49,8 +51,8 @@ def walks(x: Tensor) -> tuple[tuple[int, int], dict]:
     else:
         rows, count, planes, step = batch * channels, height * width, channels, 1
     warps = min(16, BLOCK * x.element_size() // 16 // 32)
-    return (rows, triton.cdiv(count, BLOCK)), {"count": count, "PLANES": planes, "STEP": step, "BLOCK": BLOCK,
-                                               "num_warps": warps}
+    return (rows * triton.cdiv(count, BLOCK),), {"count": count, "PLANES": planes, "STEP": step, "BLOCK": BLOCK,
+                                                 "num_warps": warps}
 
 
 def plane(x: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ def box_blur_eager(image: Tensor, kernel_size: int | Tensor, border: str = "repl
 
 # ------------------------------------------------------------------ launcher
 def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool) -> Tensor:
-    weights = [box_weights(size) for size in (SIZES if sizes is not None else (kernel_size,))]
-    return launch(image, weights, border, adjoint, None if sizes is None else sizes.contiguous())
+    if sizes is not None:
+        return launch(image, box_weights(SIZES[-1]), border, adjoint, sizes.contiguous())
+    return launch(image, box_weights(kernel_size), border, adjoint)
 
 
 def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool) -> Tensor:

@@ -89,10 +89,12 @@ def _changed_kernel(matched_ptr, x_ptr, words_ptr, H, W, stride_b, stride_c, str
     place = tl.minimum(tl.abs(W - 1 - tl.abs(W - 1 - tl.abs(column))), W - 1)
     left, left2 = tl.maximum(lane - 1, 0), tl.maximum(lane - 2, 0)
     right, right2 = tl.minimum(lane + 1, 31), tl.minimum(lane + 2, 31)
+    x_ptr += image * stride_b
+    matched_ptr += image * (C * H * W)
     word = tl.zeros((32,), tl.int32)
     for channel in range(C):
-        matched_plane = matched_ptr + (image * C + channel) * (H * W)
-        x_plane = x_ptr + image * stride_b + channel * stride_c
+        x_plane = x_ptr + channel * stride_c
+        matched_plane = matched_ptr + channel * (H * W)
         # Rows y-2..y+1 of a - b; the first four steps only fill them.
         row0 = tl.zeros((32,), ACC)
         row1 = row0
@@ -162,24 +164,16 @@ def _keep_kernel(words_ptr, keep_ptr, H, W, BW: tl.constexpr, ROWS: tl.constexpr
 
 
 # ----------------------------------------------------------------- launchers
-def launch_keep(words: Tensor, rows: int, keep: Tensor) -> None:
-    """keep, bool (B, 1, H, W), from `changed` as words (B, strips of so many rows, W)."""
-    batch, _, height, width = keep.shape
-    block = min(256, max(32, triton.next_power_of_2(width)))
-    with torch.cuda.device_of(words):
-        _keep_kernel[(batch, words.shape[1], triton.cdiv(width, block))](words, keep, height, width, BW=block,
-                                                                         ROWS=rows, num_warps=4)
+def launch_changed(matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float,
+                   ceiling: float | None) -> tuple[Tensor, int]:
+    """`changed` as words (B, strips of rows, W) of one bit a row, and the rows of a strip.
 
-
-def launch_change(matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float,
-                  ceiling: float | None, keep: Tensor) -> None:
-    """keep from the matched image, planes in order: levels if it is uint8, else in the units of generated.
-
-    Strips of 16 rows read each row 20/16 times (mostly from L2) and make 10 240 warps of 64 x 256 x 256.
+    matched, planes in order, holds levels if it is uint8, else values in the units of generated. Strips of 16 rows
+    load each row 20/16 times (mostly from L2) and make 10 240 warps of 64 x 256 x 256.
     """
     generated = _op.dense(generated)
     batch, channels, height, width = generated.shape
-    rows = min(16, max(4, triton.next_power_of_2(height)))
+    rows = min(16, max(4, triton.next_power_of_2(height)))  # 4: `_eroded` looks so far into the strip above
     words = generated.new_empty((batch, triton.cdiv(height, rows), width), dtype=torch.int32)
     offset, scale = scaling(value_range)
     with torch.cuda.device_of(generated):
@@ -187,7 +181,16 @@ def launch_change(matched: Tensor, generated: Tensor, value_range: tuple[float, 
             matched, generated, words, height, width, *pixel_strides(generated), C=channels, ROWS=rows,
             LEVELS=matched.dtype == torch.uint8, OFFSET=offset, SCALE=scale, THRESHOLD=threshold, CEILING=ceiling,
             TAP0=_TAPS[0], TAP1=_TAPS[1], TAP2=_TAPS[2], ACC=_op.accumulator(generated, matched), num_warps=1)
-    launch_keep(words, rows, keep)
+    return words, rows
+
+
+def launch_keep(words: Tensor, rows: int, keep: Tensor) -> None:
+    """keep, bool (B, 1, H, W), from what `launch_changed` returns."""
+    batch, _, height, width = keep.shape
+    block = min(256, max(32, triton.next_power_of_2(width)))
+    with torch.cuda.device_of(words):
+        _keep_kernel[(batch, words.shape[1], triton.cdiv(width, block))](words, keep, height, width, BW=block,
+                                                                         ROWS=rows, num_warps=4)
 
 
 def _forward(original: Tensor, generated: Tensor, low: float, high: float, threshold: float, ceiling: float | None,
@@ -197,7 +200,7 @@ def _forward(original: Tensor, generated: Tensor, low: float, high: float, thres
         matched = torch.empty(generated.shape, device=generated.device,
                               dtype=torch.uint8 if quantize else _op.wide(original, generated))
         launch_match(original, generated, (low, high), ties, quantize, eight_bit, matched)
-        launch_change(matched, generated, (low, high), threshold, ceiling, keep)
+        launch_keep(*launch_changed(matched, generated, (low, high), threshold, ceiling), keep)
     return keep
 
 

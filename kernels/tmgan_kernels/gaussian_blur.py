@@ -36,7 +36,7 @@ _cached_weights = lru_cache(maxsize=256)(gaussian_weights)
 
 
 def _blur(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool) -> Tensor:
-    return launch(image, [_cached_weights(kernel_size, sigma)], border, adjoint)
+    return launch(image, _cached_weights(kernel_size, sigma), border, adjoint)
 
 
 def _blur_fake(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool) -> Tensor:

@@ -88,10 +88,10 @@ def combine(count, mean, m2, shift, total):
 
 
 @jit
-def forward_kernel(x_ptr, out_ptr, mean_ptr, rstd_ptr, table_ptr, HW, x_pixel, x_channel, y_pixel, y_channel,
-                   C: tl.constexpr, STRIP, STRIPS: tl.constexpr, BLOCKS, ROWS: tl.constexpr, STEPS: tl.constexpr,
-                   P: tl.constexpr, CB: tl.constexpr, EPS: tl.constexpr, MEASURE: tl.constexpr, APPLY: tl.constexpr,
-                   ACC: tl.constexpr):
+def forward_kernel(x_ptr, out_ptr, mean_ptr, rstd_ptr, table_ptr, HW, x_channel, y_channel, STRIP, BLOCKS,
+                   C: tl.constexpr, x_pixel: tl.constexpr, y_pixel: tl.constexpr, STRIPS: tl.constexpr,
+                   ROWS: tl.constexpr, STEPS: tl.constexpr, P: tl.constexpr, CB: tl.constexpr, EPS: tl.constexpr,
+                   MEASURE: tl.constexpr, APPLY: tl.constexpr, ACC: tl.constexpr):
     """Sweep 1: mean and sum of squared deviations. Sweep 2: out = u * sigmoid(v), and mean and rstd (B, 2C)."""
     image, strip, channel = my_share(STRIPS, BLOCKS, CB, not MEASURE)
     real = channel < C
@@ -161,9 +161,10 @@ def reaching(grad, a, b, mean_a, rstd_a, mean_b, rstd_b):
 
 
 @jit
-def backward_kernel(grad_ptr, x_ptr, mean_ptr, rstd_ptr, dx_ptr, table_ptr, HW, x_pixel, x_channel, y_pixel, y_channel,
-                    C: tl.constexpr, STRIP, STRIPS: tl.constexpr, BLOCKS, ROWS: tl.constexpr, STEPS: tl.constexpr,
-                    P: tl.constexpr, CB: tl.constexpr, MEASURE: tl.constexpr, APPLY: tl.constexpr, ACC: tl.constexpr):
+def backward_kernel(grad_ptr, x_ptr, mean_ptr, rstd_ptr, dx_ptr, table_ptr, HW, x_channel, y_channel, STRIP, BLOCKS,
+                    C: tl.constexpr, x_pixel: tl.constexpr, y_pixel: tl.constexpr, STRIPS: tl.constexpr,
+                    ROWS: tl.constexpr, STEPS: tl.constexpr, P: tl.constexpr, CB: tl.constexpr,
+                    MEASURE: tl.constexpr, APPLY: tl.constexpr, ACC: tl.constexpr):
     """Sweep 1: sums of du, du * u, dv, dv * v. Sweep 2: dx = rstd * (du - mean(du) - u * mean(du * u)); v likewise."""
     image, strip, channel = my_share(STRIPS, BLOCKS, CB, not MEASURE)
     real = channel < C

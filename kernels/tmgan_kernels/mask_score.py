@@ -2,8 +2,8 @@
 
     score[b] = (255 / (high - low))^2 * mean over c, y, x of ((original - generated) * mask)^2
 
-Traffic for three channels of e bytes and a mask of m: reads 3e + 3e + m bytes a pixel. Both images are read in one order,
-that of `generated`: an `original` of another memory layout is copied first. Sums are finished in float64, in a fixed
+Traffic for three channels of e bytes and a mask of m: reads 3e + 3e + m bytes a pixel. Both images are read in the
+order of `generated`; an `original` of another memory layout is copied first. Sums are finished in float64, in a fixed
 order. A metric: where a gradient is asked for, the eager definition runs. Source: Table I of the paper.
 """
 

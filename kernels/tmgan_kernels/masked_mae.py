@@ -4,7 +4,7 @@
 
 Traffic for three channels of e bytes and a mask of m: forward reads 3e + 3e + m and writes 3 bytes a pixel (nothing
 where no gradient is wanted); backward reads 3 + m and writes 3e for each image that has a gradient. Saved: the sign of
-the difference, one int8 a value, beside the mask, a constant. Both images are read in one order, that of `generated`: an
+the difference, one int8 a value, beside the mask, a constant. Both images are read in the order of `generated`; an
 `original` of another memory layout is copied first. Sums are finished in float64, in a fixed order. Differentiable any
 number of times (second derivatives through the eager definition); the subgradient at equality, and at NaN, is 0.
 Source: the paper's MAE-Mask loss, alpha * MAE(I_o * M, I_g * M) with alpha = 25.
@@ -33,10 +33,10 @@ def difference_kernel(original_ptr, generated_ptr, mask_ptr, sign_ptr, partial_p
                       STEP: tl.constexpr, BLOCK: tl.constexpr, SQUARE: tl.constexpr, SIGN: tl.constexpr,
                       ACC: tl.constexpr):
     """A block's sum of |d| * mask, or of (d * mask)^2 (SQUARE), for d = original - generated; the sign of d (SIGN)."""
-    base, plane_base, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
+    base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     original = tl.load(original_ptr + base + element, mask=inside, other=0.0).to(ACC)
     generated = tl.load(generated_ptr + base + element, mask=inside, other=0.0).to(ACC)
-    mask = tl.load(mask_ptr + plane_base + pixel, mask=inside, other=0).to(ACC)
+    mask = tl.load(mask_ptr + image * (count // STEP) + pixel, mask=inside, other=0).to(ACC)
     difference = original - generated
     if SIGN:
         sign = tl.where(difference > 0, 1, tl.where(difference < 0, -1, 0))
@@ -46,17 +46,16 @@ def difference_kernel(original_ptr, generated_ptr, mask_ptr, sign_ptr, partial_p
         value *= value
     else:
         value = tl.abs(difference) * mask
-    block = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(partial_ptr + block, tl.sum(value, 0))
+    tl.store(partial_ptr + tl.program_id(0).to(tl.int64), tl.sum(value, 0))
 
 
 @jit
 def _backward_kernel(grad_ptr, sign_ptr, mask_ptr, out_ptr, count, values, PLANES: tl.constexpr, STEP: tl.constexpr,
                      BLOCK: tl.constexpr, ALPHA: tl.constexpr, ACC: tl.constexpr):
     """sign * mask * ALPHA * grad / values, for a scalar grad."""
-    base, plane_base, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
+    base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     sign = tl.load(sign_ptr + base + element, mask=inside, other=0).to(ACC)
-    mask = tl.load(mask_ptr + plane_base + pixel, mask=inside, other=0).to(ACC)
+    mask = tl.load(mask_ptr + image * (count // STEP) + pixel, mask=inside, other=0).to(ACC)
     value = sign * mask * (tl.load(grad_ptr).to(ACC) * ALPHA / values)
     tl.store(out_ptr + base + element, value.to(out_ptr.dtype.element_ty), mask=inside)
 
@@ -68,7 +67,7 @@ def launch_difference(original: Tensor, generated: Tensor, mask: Tensor, sign: T
     original = original.contiguous(memory_format=torch.channels_last if _op.is_nhwc(generated)
                                    else torch.contiguous_format)
     grid, where = walks(generated)
-    partial = generated.new_empty((len(generated), grid[0] * grid[1] // len(generated)),
+    partial = generated.new_empty((len(generated), grid[0] // len(generated)),
                                   dtype=_op.wide(original, generated))
     with torch.cuda.device_of(generated):
         difference_kernel[grid](original, generated, plane(mask), sign, partial, **where, SQUARE=square,

@@ -33,9 +33,9 @@ def scale_gradient_eager(image: Tensor, gain: Tensor) -> Tensor:
 @jit
 def scale_kernel(grad_ptr, gain_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr,
                  ACC: tl.constexpr):
-    base, plane_base, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
+    base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     grad = tl.load(grad_ptr + base + element, mask=inside, other=0.0).to(ACC)
-    gain = tl.load(gain_ptr + plane_base + pixel, mask=inside, other=0).to(ACC)
+    gain = tl.load(gain_ptr + image * (count // STEP) + pixel, mask=inside, other=0).to(ACC)
     tl.store(out_ptr + base + element, (grad * gain).to(out_ptr.dtype.element_ty), mask=inside)
 
 

@@ -4,14 +4,14 @@
     backward: grad * gain,   gain = k on the sharp regions of the image and 1 elsewhere          (mode "regions")
                              gain = 1 + tanh(sharpness)                                          (mode "smooth")
 
-sharpness = |L(g)| of the channel mean g with a replicate border, in float32 (see `laplace_sharpness`); sharp regions are
-those of `sharp_regions`, five steps.
+sharpness = |L(g)| of the channel mean g with a replicate border, in float32 (see `laplace_sharpness`); the sharp
+regions are those of `sharp_regions`, five steps.
 
-Traffic for three channels of e bytes: forward none, the output is a view of the input; backward reads 3e + 3e and writes
-3e bytes a pixel, and passes the sharpness in float32 from one kernel to the next: 4 written and 4 read ("smooth"), or
-6 x 4 read ("regions", in eight launches), nearly all of it in L2 where the batch fits (17 MB for 64 images of 256 x
-256). Nothing wider than a load would be gained by one kernel: a stencil that walks NHWC pixel by pixel writes every
-32-byte sector of the gradient in three pieces. Saved: the image.
+Traffic for three channels of e bytes: forward none, the output is a view of the input. Backward reads 3e + 3e and
+writes 3e bytes a pixel, and passes the sharpness in float32 from kernel to kernel: 4 written and 4 read ("smooth", two
+launches) or 6 x 4 read ("regions", eight launches), from L2 as long as the batch fits there (17 MB for 64 images of
+256 x 256). One kernel for "smooth" would save those 8 bytes, and lose more in NHWC: a stencil holds a pixel a thread,
+so it would write every 32-byte sector of the gradient in three pieces. Saved: the image.
 
 The gain depends on the image but is a constant in every derivative: gradients of gradients are those of the
 multiplication. Source: figure 3 of the paper (k = 1.5); "smooth" is the published code's `GradientManipulator`.
@@ -51,11 +51,11 @@ def sharp_gradient_eager(image: Tensor, k: float = 1.5, mode: str = "regions") -
 @jit
 def _gain_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr,
                  BLOCK: tl.constexpr, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr):
-    base, plane_base, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
+    base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     grad = tl.load(grad_ptr + base + element, mask=inside, other=0.0).to(ACC)
-    sharpness = tl.load(sharpness_ptr + plane_base + pixel, mask=inside, other=0.0).to(ACC)
+    sharpness = tl.load(sharpness_ptr + image * (count // STEP) + pixel, mask=inside, other=0.0).to(ACC)
     if REGIONS:
-        threshold = tl.load(threshold_ptr + tl.program_id(0) // PLANES).to(ACC)
+        threshold = tl.load(threshold_ptr + image).to(ACC)
         out = tl.where(sharpness > threshold, grad * K, grad)
     else:
         out = grad * (2 * tl.sigmoid(2 * sharpness))  # = 1 + tanh(sharpness)

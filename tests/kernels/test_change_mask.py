@@ -13,6 +13,7 @@ from tmgan_kernels.change_mask import (
     erode_eager,
     forward_op,
     gaussian_eager,
+    launch_changed,
     launch_keep,
 )
 
@@ -117,6 +118,23 @@ class TestChangeMask(KernelContract):
         x = torch.rand(1, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         wanted = scipy.ndimage.gaussian_filter(x[0, 0].numpy(), sigma=1, radius=2, mode="mirror")
         np.testing.assert_allclose(gaussian_eager(x)[0, 0], wanted, rtol=1e-12, atol=1e-13)
+
+    @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 18, 30), True), ((2, 1, 3, 5), False)], ids=str)
+    def test_changed_equals_scipys(self, shape, levels):
+        """Bit by bit, before the dilation hides what is wrong: noise, half of it above the threshold."""
+        random = np.random.default_rng(7)
+        matched = random.integers(0, 256, shape) if levels else np.float32(random.random(shape) * 255)
+        generated = np.float32(random.random(shape) * 255)
+        difference = np.abs(scipy.ndimage.gaussian_filter(matched.astype(np.float64) - generated, sigma=1, radius=2,
+                                                          mode="mirror", axes=(2, 3)))
+        threshold = np.median(difference).item()
+        images = [torch.from_numpy(x).to(DEVICE) for x in (matched.astype(np.uint8) if levels else matched, generated)]
+        words, rows = launch_changed(*images, (0.0, 255.0), threshold, 60.0)
+        bits = words.cpu().numpy()[:, :, None] >> np.arange(rows)[:, None] & 1
+        bits = bits.reshape(shape[0], -1, shape[3])
+        changed = ((difference > threshold) & (difference <= 60.0)).any(axis=1)
+        assert np.array_equal(bits[:, :shape[2]], changed)
+        assert not bits[:, shape[2]:].any()
 
     @pytest.mark.parametrize("options", [{"quantize": False, "ceiling": 100.0}, {"ties": "level"},
                                          {"ties": "level", "quantize": False}, {}, {"eight_bit": True}], ids=str)

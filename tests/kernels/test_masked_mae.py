@@ -1,4 +1,4 @@
-"""masked_mae: the contract of all operations, loops, the published code's values, and mixtures of dtypes and layouts."""
+"""masked_mae: the contract of all operations, loops, the published loss, and mixtures of dtypes and layouts."""
 from __future__ import annotations
 
 import itertools

@@ -18,7 +18,7 @@ class TestSharpGradient(KernelContract):
     preserves_layout = True
     # Eight launches each, and the interpreter is slow: as few rows as will do.
     shapes = ((1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 1, 300))
-    small = (2, 3, 2, 6)
+    small = (2, 2, 2, 6)
 
     def operators(self, inputs):
         image, = inputs  # the mode changes no shape; this one is interpreted faster
@@ -105,6 +105,7 @@ class TestSharpGradient(KernelContract):
         for mode in ("regions", "smooth"):
             assert torch.equal(torch.autograd.grad(sharp_gradient(x, mode=mode, impl=impl), x, incoming)[0], incoming)
 
+    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, in the interpreter
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_nonfinite_values_travel_as_in_eager(self, value):
         """The contract's own test looks at the forward, which is the image; this one at the gradient."""

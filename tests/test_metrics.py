@@ -350,7 +350,8 @@ def test_features_and_distance_equal_pytorch_fid(their_network, our_features, pi
 @pytest.mark.slow
 def test_fid_equals_the_command_line_of_pytorch_fid(their_network, our_features, pictures, pytorch_fid_distance):
     paths = [str(folder) for folder in pictures[0]]
-    wanted = pytorch_fid.fid_score.calculate_fid_given_paths(paths, batch_size=6, device="cpu", dims=2048, num_workers=0)
+    settings = {"batch_size": 6, "device": "cpu", "dims": 2048, "num_workers": 0}
+    wanted = pytorch_fid.fid_score.calculate_fid_given_paths(paths, **settings)
     assert frechet_distance(*map(_moments, our_features)).fid == pytest.approx(wanted, rel=1e-4)
 
 

@@ -16,7 +16,7 @@ def table(pack: Pack) -> CaptionTable:
 
 
 def planner(pack: Pack, table: CaptionTable, batch: int = 8, seed: int = 5, p: float = 0.5) -> Planner:
-    return Planner(seed, table, pack.train, 76, 64, batch, 6, 3, mismatched_text_p=p)
+    return Planner(seed, table, pack.train, 76, 64, batch, 6, 3, mismatched_text_p=p, blur_sizes=(5, 7, 9))
 
 
 def fields(plan: Plan) -> dict[str, torch.Tensor]:

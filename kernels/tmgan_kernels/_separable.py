@@ -97,7 +97,7 @@ def reach(n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr, EXTEN
         for t in tl.static_range(-R, R + 1):
             read = source(pixel + t, width, EXTEND)
             shifts = shifts + ((read - pixel) * STEP,)
-            exists = exists + ((read >= 0) & (read < width),)
+            exists = exists + ((read >= 0) & (read < width) if EXTEND == "zeros" else n >= 0,)
     else:
         HALO: tl.constexpr = (R * STEP + V - 1) // V
         for t in tl.static_range(-HALO, HALO + 1):
@@ -291,18 +291,18 @@ def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS:
 
 
 # ------------------------------------------------------------------ launcher
-def vector_width(length: int, step: int, radius: int, itemsize: int) -> int:
+def vector_width(length: int, step: int, radius: int, itemsize: int, per_image: bool) -> int:
     """Values a lane holds: 16 bytes where rows are whole vectors and the registers of a lane suffice.
 
-    Estimated 32-bit registers: two rows under way as stored, one row in float32, 2 * radius partial sums. The compiler
-    adds some 40; more than 255 would spill. Windows of more than three vectors on either side (NHWC only) cost more
+    Estimated 32-bit registers: two rows under way as stored, one row in float32, 2 * radius partial sums, the weights
+    unless they are compiled in. The compiler adds some 40; more than 255 would spill. Windows of more than three vectors on either side (NHWC only) cost more
     instructions than reading each tap by itself, which width 1 does.
     """
     vector = 16 // itemsize
     while vector > 1:
         whole = step % vector == 0
         vectors = 2 * radius + 1 if whole else 2 * -(-radius * step // vector) + 1
-        registers = 2 * vectors * -(-vector * itemsize // 4) + (vectors + 2 * radius) * vector
+        registers = 2 * vectors * -(-vector * itemsize // 4) + (vectors + 2 * radius) * vector + 4 * radius * per_image
         if length % vector == 0 and (whole or radius * step <= 3 * vector) and registers <= 160:
             break
         vector //= 2
@@ -338,7 +338,7 @@ def launch(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, si
     batch, channels, height, width = x.shape
     radius = len(weights) // 2
     step, planes = (channels, 1) if _op.is_nhwc(x) else (1, channels)
-    vector = vector_width(width * step, step, radius, x.element_size())
+    vector = vector_width(width * step, step, radius, x.element_size(), sizes is not None)
     groups = width * step // vector
     rows = strip_rows(batch * planes * groups, height)
     blocks = triton.cdiv(planes * groups * triton.cdiv(height, rows), LANES)

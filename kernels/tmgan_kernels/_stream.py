@@ -28,12 +28,12 @@ def elements(count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexp
 
 
 @jit
-def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, BLOCK: tl.constexpr):
+def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr):
     """out[row] = SCALE / values * the sum of the row's parts: one program a row, in float64, in a fixed order."""
     row = tl.program_id(0).to(tl.int64)
     total = tl.zeros((BLOCK,), tl.float64)
-    for start in range(0, parts, BLOCK):
-        i = start + tl.arange(0, BLOCK)
+    for turn in range(TURNS):  # a constexpr: Triton 3.6 with NumPy 2.4 cannot interpret a bound that is an argument
+        i = turn * BLOCK + tl.arange(0, BLOCK)
         total += tl.load(partial_ptr + row * parts + i, mask=i < parts, other=0.0).to(tl.float64)
     result = tl.sum(total, 0) * SCALE / values
     tl.store(out_ptr + row, result.to(out_ptr.dtype.element_ty))
@@ -65,7 +65,7 @@ def launch_finish(partial: Tensor, out: Tensor, scale: float, values: int) -> No
     """out = scale / values * sums of the rows of partial: (rows, parts) into (rows,), or into a scalar of one row."""
     rows = out.numel()
     parts = partial.numel() // rows
-    block = min(8192, max(32, triton.next_power_of_2(parts)))  # 25 000 parts of 256 large images are three rounds
+    block = min(8192, max(32, triton.next_power_of_2(parts)))  # 64 images of 256 x 256 are one turn
     with torch.cuda.device_of(partial):
-        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, BLOCK=block,
+        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, TURNS=triton.cdiv(parts, block), BLOCK=block,
                                num_warps=min(16, max(1, block // 256)))

@@ -8,7 +8,12 @@ try:
 
     jit = triton.jit
 except ImportError:
-    triton = tl = None
+    triton = None
+
+    class tl:
+        """Stands in for `triton.language`: what the kernels' signatures name, and nothing that runs."""
+
+        constexpr = None
 
     def jit(function):
         """Stands in for `triton.jit`, so that the kernels can be defined where nothing can launch them."""

@@ -5,12 +5,13 @@
     loss = mean of  -label log t - (1 - label) log(1 - t)         over all pixels,   or
     loss = sum of (-label log t) / sum of the labels              ("sharp", as published)
 
-In log space, with u = exp(-2z):  -log t = log1p(u) - log(-expm1(-2z)),  -log(1 - t) = 2z + log1p(u) - log 2. So the loss
-of a pixel is at most 13.9 where z is at the floor, and grows like 2z elsewhere; its gradient with respect to s is at
-most gamma / 1e-6, and 0 below the floor.
+In log space, u = exp(-2z): -log t = log1p(u) - log(-expm1(-2z)) and -log(1 - t) = 2z + log1p(u) - log 2. So a pixel
+with label 1 costs at most 13.9, where z is at the floor, and one with label 0 about 2z; the gradient with respect to s
+is at most gamma / 1e-6, and 0 below the floor.
 
-Traffic for three channels of e bytes: forward reads 3e, writes and reads a float32 plane (4 + 5 * 4 + 4 bytes; the reads
-come from L2 as long as the batch fits there) and writes e; backward reads e and writes 3e. Eight launches and one.
+Traffic for three channels of e bytes: forward reads 3e bytes a pixel, writes a float32 plane (4), reads it six times
+(24, from L2 as long as the batch fits there: 64 planes of 256 x 256 are 17 MB), reads the labels if given, which saves
+five of these times, and writes e; backward reads e and writes 3e. Eight launches forward, two backward.
 Saved: the gradient of every pixel's loss with respect to its Laplacian, one plane in the image's dtype. Differentiable
 any number of times (second derivatives through the eager definition); labels are constants.
 Source: equation 2 of the paper and its `sharpness_loss`.
@@ -25,21 +26,14 @@ from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, check_plane, choose
 from tmgan_kernels._triton import jit, tl, triton
 from tmgan_kernels.laplace_sharpness import laplacian_eager, launch_adjoint, launch_laplace, strips
-from tmgan_kernels.sharp_regions import (
-    launch_sweeps,
-    load_chunk,
-    sharp_regions_eager,
-    table_options,
-    threshold_of,
-)
+from tmgan_kernels.sharp_regions import launch_sweeps, load_chunk, sharp_regions_eager, table_options, threshold_of
 
 REGIONS = ("all", "sharp")
 FLOOR = 1e-6  # of z
 STEPS = 5  # of 2-means
 UNIT = 16  # gamma * UNIT is what the saved gradient is measured in: float16 then holds its largest value, 1e6 gamma
-
-# About 85 instructions a pixel: a program does 4096 pixels for one threshold, but 1024 at a time, so that registers are
-# left for 32 warps a multiprocessor.
+# One threshold for 4096 pixels, but 1024 at a time: at some 85 instructions a pixel arithmetic is the limit, and 64
+# registers a thread leave room for 32 warps a multiprocessor.
 BLOCK, PARTS = 1024, 4
 
 
@@ -163,31 +157,28 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool) ->
     batch, _, height, width = image.shape
     pixels = height * width
     plane = loss.new_empty(local.shape)
-    _, _, down, across = strips(height, width)
-    sums = table = None
     if labels is None:
+        _, _, down, across = strips(height, width)
         sums = loss.new_empty((batch, down * across))
-    elif labels.dtype == torch.bool:
-        labels = labels.contiguous().view(torch.uint8)
+        launch_laplace(image, "replicate", plane, partial=sums, signed=True)
+        table = launch_sweeps(plane, sums, STEPS, absolute=True)
+        options = {"table_chunks": table.shape[-1], **table_options(table)}
     else:
         labels = labels.contiguous()
-    launch_laplace(image, "replicate", plane, partial=sums, signed=True)
-    options = {"TABLE": 1, "TURNS": 1}
-    if labels is None:
-        table = launch_sweeps(plane, sums, STEPS, absolute=True)
-        options = table_options(table)
+        launch_laplace(image, "replicate", plane, signed=True)
+        table, options = None, {"table_chunks": 0, "TABLE": 1, "TURNS": 1}
     block = min(BLOCK, triton.next_power_of_2(pixels))
     parts = min(PARTS, triton.cdiv(pixels, block))
-    chunks = triton.cdiv(pixels, block * parts)
-    partial = loss.new_empty((2, batch * chunks))
+    programs = triton.cdiv(pixels, block * parts)
+    partial = loss.new_empty((2, batch * programs))
     constants = {"SHARP": sharp, "GAMMA": gamma, "UNIT": UNIT}
     with torch.cuda.device_of(image):
-        loss_kernel[(batch, chunks)](
-            plane, table, labels, local, partial, 0 if table is None else table.shape[-1], pixels,
-            LABELS=labels is not None, HARD=labels is None or not labels.is_floating_point(), FLOOR=FLOOR, **constants, **options,
-            PARTS=parts, BLOCK=block, ACC=_op.accumulator(image),
-            num_warps=4)
-        finish_kernel[(1,)](partial, loss, scale, batch * chunks, batch * pixels, **constants, BLOCK=1024, num_warps=4)
+        loss_kernel[(batch, programs)](
+            plane, table, labels, local, partial, pixels=pixels, **options, LABELS=labels is not None,
+            HARD=labels is None or not labels.is_floating_point(), FLOOR=FLOOR, **constants, PARTS=parts, BLOCK=block,
+            ACC=_op.accumulator(image), num_warps=4)
+        finish_kernel[(1,)](partial, loss, scale, batch * programs, batch * pixels, **constants, BLOCK=1024,
+                            num_warps=4)
     return loss, local, scale
 
 
@@ -248,8 +239,8 @@ def naive_sharpness_loss(image: Tensor, gamma: float = 0.1, labels: Tensor | Non
         image: floating (B, C, H, W), any memory layout, in [-1, 1].
         gamma: steepness, > 0; the paper's text has 0.1, its code 1.
         labels: (B, 1, H, W) of any dtype, 1 where the image should be sharp and 0 where smooth; values between are
-            weights. None: the image's own sharp regions, `sharp_regions(laplace_sharpness(image))`. Constant in the
-            gradient.
+            weights. None: the image's own sharp regions, as of `sharp_regions(laplace_sharpness(image.float()))`.
+            Constant in the gradient.
         region: "all" is the mean over all pixels; "sharp" is the mean of -log tanh over the pixels with label 1 of the
             whole batch, weighted by the labels where these are soft, and 0 where no label is above 0 (as published).
         impl: "auto", "eager" or "triton".

@@ -13,8 +13,8 @@ MODULE = sys.modules[instance_norm_glu.__module__]
 IMPLEMENTATIONS = ("eager", "triton")
 # Limits so small that tiny planes take several steps of one program in NCHW, several strips in NHWC; then the reverse.
 STEPS_AND_STRIPS = {"STEP": 2, "STRIP_NHWC": 2, "WHOLE_NHWC": 0}
-STRIPS_AND_STEPS = {"STEP": 1, "STRIP_NCHW": 2, "WHOLE_NCHW": 0}
-FEW_SHAPES = ((2, 2, 2, 7), (1, 2, 3, 4, "channels_last"))  # for STRIPS_AND_STEPS
+STRIPS_AND_STEPS = {"STEP": 1, "STRIP_NCHW": 4, "WHOLE_NCHW": 0}
+FEW_SHAPES = ((2, 2, 2, 9), (1, 2, 3, 4, "channels_last"))  # for STRIPS_AND_STEPS
 
 
 def channels_last(x):
@@ -114,7 +114,7 @@ class TestInstanceNormGLU(KernelContract):
     def test_constant_planes_are_zero(self, layout, limits):
         """Exactly: 1 / sqrt(eps) would magnify a rounded mean 316 times. The gradient is finite."""
         constants = self.make((1, 16 if layout == "channels_last" else 2, 1, 1), torch.float32)[0] * 1e4
-        x = LAYOUTS[layout](constants.expand(-1, -1, 5, 7)).requires_grad_()
+        x = LAYOUTS[layout](constants.expand(-1, -1, 3, 5)).requires_grad_()
         y = instance_norm_glu(x, impl="triton")
         assert (y == 0).all()
         assert torch.autograd.grad(y.sum(), x)[0].isfinite().all()

@@ -15,8 +15,9 @@ from .contract import DEVICE, KernelContract, assert_accurate
 class TestSharpRegions(KernelContract):
     operation = sharp_regions
     variants = ({"steps": 5}, {"steps": 0})
-    shapes = ((1, 1, 1, 1), (2, 1, 5, 7), (1, 1, 1, 9), (2, 1, 75, 120))  # the last: two chunks, the second partly empty
-    gpu_shapes = ((4, 1, 256, 256), (3, 1, 255, 257), (1, 1, 1500, 1500))  # the last: more chunks than a TABLE
+    # The last shape: two chunks, the second partly empty.
+    shapes = ((1, 1, 1, 1), (2, 1, 5, 7), (1, 1, 1, 9), (2, 1, 75, 120))
+    gpu_shapes = ((4, 1, 256, 256), (3, 1, 255, 257), (1, 1, 1500, 1500))  # the last: several turns
     differentiable = ()
     small = (2, 1, 4, 6)
     compiled_shapes = ((2, 1, 256, 256),)
@@ -55,8 +56,9 @@ class TestSharpRegions(KernelContract):
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_equals_scipy(self, impl):
-        """Lloyd's algorithm from the two sides of the mean."""
-        for image in self.make((2, 1, 9, 11), torch.float64)[0]:
+        """Lloyd's algorithm from the two sides of the mean, above and below zero."""
+        one, other = self.make((2, 1, 9, 11), torch.float64)[0]
+        for image in (one, other - 0.9):
             values = image.cpu().numpy().reshape(-1)
             sides = np.array([values[values <= values.mean()].mean(), values[values > values.mean()].mean()])
             for steps in (1, 2, 6):

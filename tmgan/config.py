@@ -320,7 +320,8 @@ class TrainConfig:
         _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
         _require_at_least(self, "", 20, "drawn_images")
         _require(not self.model.keep_input or self.method.keep_mask == "dataset",
-                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset, or switch it off.")
+                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset, or switch it off "
+                 "(--model.no-keep-input).")
         _require_seed(self.seed)
 
 

@@ -25,6 +25,9 @@ KNOWN = {
                             "photo encoder of DAMSM (ImageNet Inception-v3)"),
     "vgg16": WeightFile("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth",
                         "perceptual features (ImageNet VGG16)"),
+    "fid_inception": WeightFile("pt_inception-2015-12-05-6726825d.pth",
+                                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                                "pt_inception-2015-12-05-6726825d.pth", "the network that defines FID"),
 }
 
 

@@ -12,7 +12,6 @@ the tail w[o] + w[o+1] + ... instead of w[o]; likewise at the other end; elsewhe
 with B symmetric and S the identity but for a 2 at both ends (each is its own mirror image): its adjoint is S^-1 A S.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -84,7 +83,7 @@ def source(i, size, EXTEND: tl.constexpr):
 
 @jit
 def reach(n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr, EXTEND: tl.constexpr):
-    """What of a row a lane reads to sum its own vector n: how far each vector lies from that one, and whether it exists.
+    """What of a row a lane reads to sum its own vector n: how far each vector lies from n, and whether it exists.
 
     Where taps are whole vectors apart (V divides STEP), one vector a tap, at the border where that tap reads; else the
     2 HALO + 1 vectors around n, whose border values `mend_ends` puts in place.
@@ -142,24 +141,17 @@ def mend_ends(window, n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.cons
                     window = replace_where(window, HOME - lane * V + i, n == lane, twice)
                     twice = 2 * window[LAST - HOME + lane * V - i]
                     window = replace_where(window, LAST - HOME + lane * V - i, from_end == lane, twice)
-    PIXELS: tl.constexpr = 2 if EXTEND == "reflect" else 1  # from a value to the one that stands for it, or just short
+    # The value i places before a row is d = ceil(i / STEP) pixels before it: value 2 d STEP - i of the row mirrors it,
+    # value d STEP - i, of the first pixel, replicates it.
+    TIMES: tl.constexpr = 2 if EXTEND == "reflect" else 1
     for lane in tl.static_range(HOME // V):
         for i in tl.static_range(1, R * STEP - lane * V + 1):
-            if PIXELS * ((i + STEP - 1) // STEP * STEP) - i - lane * V <= LAST - HOME:
-                value = window[HOME - lane * V + PIXELS * ((i + STEP - 1) // STEP * STEP) - i]
+            if TIMES * ((i + STEP - 1) // STEP * STEP) - i - lane * V <= LAST - HOME:
+                value = window[HOME - lane * V + TIMES * ((i + STEP - 1) // STEP * STEP) - i]
                 window = replace_where(window, HOME - lane * V - i, n == lane, value)
-                value = window[LAST - HOME + lane * V - PIXELS * ((i + STEP - 1) // STEP * STEP) + i]
+                value = window[LAST - HOME + lane * V - TIMES * ((i + STEP - 1) // STEP * STEP) + i]
                 window = replace_where(window, LAST - HOME + lane * V + i, from_end == lane, value)
     return window
-
-
-@jit
-def tails_of(window, AT: tl.constexpr, GAP: tl.constexpr, R: tl.constexpr, TAILS: tl.constexpr):
-    """What the adjoint of replicate adds to an outermost pixel: each input near it once more for all positions beyond."""
-    total = TAILS[R + 1] * window[AT]
-    for t in tl.static_range(1, R):
-        total += TAILS[R + 1 + t] * window[AT + t * GAP]
-    return total
 
 
 @jit
@@ -294,9 +286,9 @@ def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS:
 def vector_width(length: int, step: int, radius: int, itemsize: int, per_image: bool) -> int:
     """Values a lane holds: 16 bytes where rows are whole vectors and the registers of a lane suffice.
 
-    Estimated 32-bit registers: two rows under way as stored, one row in float32, 2 * radius partial sums, the weights
-    unless they are compiled in. The compiler adds some 40; more than 255 would spill. Windows of more than three vectors on either side (NHWC only) cost more
-    instructions than reading each tap by itself, which width 1 does.
+    Estimated 32-bit registers: two rows under way as stored, one row in float32, 2 * radius partial sums, weights
+    that are not compiled in. The compiler adds some 40; more than 255 would spill. Windows of over three vectors on
+    either side (NHWC only) cost more instructions than reading each tap by itself, which width 1 does.
     """
     vector = 16 // itemsize
     while vector > 1:
@@ -312,8 +304,8 @@ def vector_width(length: int, step: int, radius: int, itemsize: int, per_image: 
 def strip_rows(columns: int, height: int) -> int:
     """Rows a lane marches over, for `columns` columns of vectors in all images together.
 
-    A strip of n rows reads and sums n + 2R, so long strips are cheap; but an H200 wants some 10 KB of reads under way on
-    each of its 132 processors: 49152 lanes are 11.6 warps a processor, each with two rows of 32 vectors of 16 bytes.
+    A strip of n rows reads and sums n + 2R, so long strips are cheap; but an H200 wants some 10 KB of reads under way
+    on each of its 132 processors: 49152 lanes are 11.6 warps a processor, each with two rows of 32 vectors of 16 bytes.
     """
     rows = max(2, min(64, triton.next_power_of_2(height)))
     while rows > 8 and columns * triton.cdiv(height, rows) < 49152:
@@ -330,7 +322,7 @@ def tails_of(weights: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def launch(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, sizes: Tensor | None = None) -> Tensor:
-    """Filter x by 2R + 1 weights; or, with `sizes` (B,), by means of up to as many pixels, and the weights go unused."""
+    """Filter x by 2R + 1 weights; or with `sizes` (B,) by means of up to as many pixels, whatever the weights."""
     x = _op.dense(x)
     out = _op.empty_like(x)
     if not out.numel():

@@ -30,7 +30,7 @@ def run(tiny, pack, encoders):
             output.image.register_hook(lambda grad: seen.__setitem__("grad", grad.clone()))
 
         handle = task.train_step.generator.register_forward_hook(hook)
-        batch = task.loader(task.planner(0))
+        batch = task.loader(0)
         losses = task.train_step(batch, 0)
         handle.remove()
         return task, batch, seen["edit"], seen["grad"], losses
@@ -134,7 +134,7 @@ def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
 def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):
     config = configfile.merge(tiny, {"batch": 16, "method": {"blur": {"sizes": [5, 7, 9]}}}, "test")
     task = GanTask(config, pack, encoders, decide(tiny.runtime))
-    batch = task.loader(task.planner(3))
+    batch = task.loader(3)
     assert set(batch.blur_sizes.tolist()) == {5, 7, 9}
     assert torch.equal(batch.blur_sizes, task.planner(3).blur_sizes)
     shown = blurred(config.method.blur, batch.images, batch.blur_sizes)

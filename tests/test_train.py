@@ -151,7 +151,7 @@ def test_ema_follows_its_definition(tiny, pack, encoders):
 def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders):
     """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
     task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
-    batch = task.loader(task.planner(0))
+    batch = task.loader(0)
     weights = task.train_step._resembles(batch, batch.keep)
     assert batch.mismatched.any() and not batch.mismatched.all()
     for row, mismatched in enumerate(batch.mismatched.tolist()):
@@ -181,7 +181,7 @@ def test_no_host_reads_in_the_sources_of_the_hot_path():
 
 def test_no_host_reads_in_the_step(tiny, pack, encoders):
     task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
-    batch = task.loader(task.planner(0))
+    batch = task.loader(0)
     with _NoWaits():
         task.train_step(batch, 0)
 
@@ -244,7 +244,7 @@ def test_without_a_keep_mask_the_packs_masks_play_no_part(tiny, pack, encoders):
     config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, keep_input=False),
                                  method=dataclasses.replace(tiny.method, keep_mask="none"))
     task = GanTask(config, pack, encoders, decide(config.runtime))
-    assert pack.masks is not None and task.loader(task.planner(0)).keep is None
+    assert pack.masks is not None and task.loader(0).keep is None
 
 
 def test_resuming_with_other_settings_names_them(tiny, pack, encoders):

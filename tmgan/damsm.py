@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, save_encoders
 from tmgan.config import DamsmConfig
-from tmgan.data.loaders.batch import Batch
-from tmgan.data.loaders.resident import ResidentLoader
+from tmgan.data.loaders.batch import Batch, Columns
+from tmgan.data.loaders.resident import ResidentLoader, planned_crops
 from tmgan.data.pack import Pack, spread
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.plan import CaptionTable, Planner
@@ -33,15 +33,15 @@ class DamsmTask:
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         tile = pack.tiles.shape[1]
         self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
-        self.loader = ResidentLoader(pack, self.table, pack.image_size, runtime.device, masks=False)
+        self.columns = Columns(pack, self.table, runtime.device)
+        self.loader = ResidentLoader(self.planner, self.columns, pack.tiles, None, pack.image_size)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
         trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update from the step's batch. The optimiser runs on through the epochs (published: reset each epoch)."""
-        plan = self.planner(step)
-        batch = self.loader(plan)
+        batch = self.loader(step)
         drop = self.config.pretrain.dropout
         dropout = None
         if drop > 0:
@@ -84,8 +84,10 @@ class DamsmTask:
         """Some held-out photos, spread over the classes (training ones where nothing is held out), in eval mode:
         their batch, regions, codes, words and sentences."""
         items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
-        batch = self.loader(Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1],
-                                    self.pack.image_size, len(items))(0))
+        plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size,
+                       len(items))(0)
+        images = planned_crops(self.pack.tiles, plan, self.pack.image_size).to(self.runtime.device)
+        batch = self.columns.batch(plan, images, None)
         self.text.eval()
         self.photo.eval()
         with self.runtime.autocast():

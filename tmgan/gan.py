@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
 from tmgan.config import TrainConfig
+from tmgan.data.loaders.batch import Columns
 from tmgan.data.loaders.resident import ResidentLoader, centre_crops
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
@@ -34,8 +35,8 @@ class GanTask:
         self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
                                model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
                                config.method.blur.sizes)
-        self.loader = ResidentLoader(pack, self.table, model.image_size, device,
-                                     masks=config.method.keep_mask == "dataset")
+        self.loader = ResidentLoader(self.planner, Columns(pack, self.table, device), pack.tiles,
+                                     pack.masks if config.method.keep_mask == "dataset" else None, model.image_size)
         weights = torch.Generator().manual_seed(config.seed)
         generator = build_generator(model, encoders)
         discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)
@@ -49,7 +50,7 @@ class GanTask:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of both networks."""
-        return self.train_step(self.loader(self.planner(step)), step * self.batch)
+        return self.train_step(self.loader(step), step * self.batch)
 
     def measure(self) -> dict[str, float]:
         """Colour accuracy on a few held-out drawn birds; nothing for other data."""

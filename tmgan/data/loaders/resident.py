@@ -7,10 +7,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tmgan.data.loaders.batch import Batch
-from tmgan.data.pack import Pack
-from tmgan.plan import CaptionTable, Plan
+from tmgan.data.loaders.batch import Batch, Columns
+from tmgan.plan import Plan, Planner
 from tmgan_kernels import gather_crop
+
+
+def planned_crops(tiles: Tensor, plan: Plan, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
+    """The crops that `plan` asks for, (B, C, size, size) float32, channels_last, where `tiles` (N, T, T, C) lie."""
+    index, top, left, flip = (tensor.to(tiles.device, non_blocking=True)
+                              for tensor in (plan.index, plan.top, plan.left, plan.flip))
+    return gather_crop(tiles, index, top, left, flip, size, value_range)
 
 
 def centre_crops(tiles: Tensor, index: Tensor, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
@@ -20,26 +26,19 @@ def centre_crops(tiles: Tensor, index: Tensor, size: int, value_range: tuple[flo
 
 
 class ResidentLoader:
-    """loader(plan) -> Batch. masks: the run uses the pack's masks, which must be there."""
+    """A Loader. tiles: uint8 (N, T, T, 3). masks: uint8 (N, T, T, 1) with 255 = object, or None for a run without."""
 
-    def __init__(self, pack: Pack, table: CaptionTable, size: int, device: torch.device, masks: bool):
-        on_gpu = device.type == "cuda"
-        self.device, self.size = device, size
-        self.tiles = pack.tiles.to(device) if on_gpu else pack.tiles
-        self.masks = (pack.masks.to(device) if on_gpu else pack.masks) if masks else None
-        self.tokens, self.lengths = table.tokens.to(device), table.lengths.to(device)
-        self.class_ids = pack.class_ids.to(device)
+    def __init__(self, planner: Planner, columns: Columns, tiles: Tensor, masks: Tensor | None, size: int):
+        self.planner, self.columns, self.size = planner, columns, size
+        on_gpu = columns.device.type == "cuda"
+        self.tiles = tiles.to(columns.device) if on_gpu else tiles
+        self.masks = masks.to(columns.device) if on_gpu and masks is not None else masks
 
-    def __call__(self, plan: Plan) -> Batch:
-        def here(tensor: Tensor) -> Tensor:
-            return tensor.to(self.device, non_blocking=True)
-
-        index, top, left, flip = here(plan.index), here(plan.top), here(plan.left), here(plan.flip)
-        target, caption, target_caption = here(plan.target_index), here(plan.caption), here(plan.target_caption)
-        images = gather_crop(self.tiles, index, top, left, flip, self.size)
-        keep = None
+    def __call__(self, step: int) -> Batch:
+        plan, keep = self.planner(step), None
         if self.masks is not None:
-            keep = 1.0 - gather_crop(self.masks, index, top, left, flip, self.size, value_range=(0.0, 1.0))
-        return Batch(images, keep, self.class_ids[index], self.tokens[caption], self.lengths[caption],
-                     self.class_ids[target], self.tokens[target_caption], self.lengths[target_caption],
-                     target != index, here(plan.noise), here(plan.eps), here(plan.blur_sizes))
+            keep = 1.0 - planned_crops(self.masks, plan, self.size, value_range=(0.0, 1.0))
+        return self.columns.batch(plan, planned_crops(self.tiles, plan, self.size), keep)
+
+    def close(self) -> None:
+        """Nothing runs beside this process."""

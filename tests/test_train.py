@@ -152,7 +152,7 @@ def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders)
     """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
     task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
     batch = task.loader(0)
-    weights = task.train_step._resembles(batch, batch.keep)
+    weights = task.train_step.objective.resembles(batch, batch.keep)
     assert batch.mismatched.any() and not batch.mismatched.all()
     for row, mismatched in enumerate(batch.mismatched.tolist()):
         assert torch.equal(weights[row], batch.keep[row] if mismatched else torch.ones_like(batch.keep[row]))
@@ -171,7 +171,7 @@ class _NoWaits(TorchDispatchMode):
 def test_no_host_reads_in_the_sources_of_the_hot_path():
     """DESIGN: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
     root = Path(bundle.__file__).parent
-    hot = [root / "step.py", *(root / "models").rglob("*.py"), *(root / "losses").rglob("*.py"),
+    hot = [root / "step.py", root / "objective.py", *(root / "models").rglob("*.py"), *(root / "losses").rglob("*.py"),
            *(root / "data" / "loaders").rglob("*.py")]
     for path in hot:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,0 +1,129 @@
+"""What a training step computes, as three functions of a batch: the edit, the discriminator's loss, the generator's loss.
+
+Nothing here updates a weight, draws a random number or waits for the device, so each function is one graph for a
+compiler. Signs and order of the calls are those of the published trainer.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tmgan.config import LossConfig, MethodConfig
+from tmgan.data.loaders.batch import Batch
+from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
+from tmgan.losses.matching import sentence_loss, words_loss
+from tmgan.losses.perceptual import perceptual_loss
+from tmgan.losses.regional import keep_mask_loss
+from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.image_comparing import keep_mask
+from tmgan.methods.sharpness import sharpness_loss, strengthen
+from tmgan.models.encoders import ImageFeatures, PhotoEncoder
+from tmgan.models.encoders.text import TextEncoder
+from tmgan.runtime import Runtime
+from tmgan_kernels import masked_mae
+
+
+class Edit(NamedTuple):
+    """The generator's answer to a batch, and the frozen features that it and the losses use. Shapes as in the models.
+
+    With gradient: image (B, 3, S, S), mu, logvar, keep_logits (None without model.keep_input). Constant: features of
+    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; sentence (B, D) of the photos' own.
+    """
+
+    image: Tensor
+    mu: Tensor
+    logvar: Tensor
+    keep_logits: Tensor | None
+    features: ImageFeatures
+    words: Tensor
+    sentence: Tensor
+    target_sentence: Tensor
+
+
+Losses = dict[str, Tensor]       # scalars on the device, by the name the status line shows
+
+
+class Objective:
+    """generate(batch) -> edit; d_loss(batch, edit) and g_loss(batch, edit) -> what to minimise, and its parts.
+
+    The encoders must be frozen: their parameters take no gradient.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, text: TextEncoder, photo: PhotoEncoder,
+                 method: MethodConfig, loss: LossConfig, runtime: Runtime):
+        self.generator, self.discriminator, self.text, self.photo = generator, discriminator, text, photo
+        self.method, self.loss, self.runtime = method, loss, runtime
+
+    def generate(self, batch: Batch) -> Edit:
+        """The batch's edits. The frozen features are computed here, once a step."""
+        with self.runtime.autocast():
+            with torch.no_grad():
+                features = self.photo.features(batch.images)
+                words, sentence = self.text(batch.tokens, batch.lengths)
+                if self.method.mismatched_text_p > 0:
+                    words, target_sentence = self.text(batch.target_tokens, batch.target_lengths)
+                else:
+                    target_sentence = sentence
+            made = self.generator(batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features,
+                                  batch.images)
+        return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, sentence, target_sentence)
+
+    def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
+        """Real photos with their own captions are real; edits with the text they were asked to obey are not."""
+        blur, config = {}, self.method.blur
+        with self.runtime.autocast():
+            if config.sizes:
+                blur = {"blurred": blurred(config, batch.images, batch.blur_sizes),
+                        "blurred_counts": counts(config, batch.images), "blurred_heads": config.heads}
+            d = discriminator_loss(self.discriminator, batch.images, edit.image.detach(), edit.sentence,
+                                   edit.target_sentence, batch.class_ids, **blur)
+        losses = {"d": d.total}
+        if d.blurred is not None:
+            losses["d_blurred"] = d.blurred
+        return d.total, losses
+
+    def g_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
+        """How the edits are judged: by the discriminator as it is now, by text, by photo, and by the methods."""
+        method, loss = self.method, self.loss
+        with self.runtime.autocast():
+            judged = strengthen(method.gradient, edit.image)  # what the text losses see
+            image = judged if method.gradient.losses == "all" else edit.image  # what the others see
+            keep = keep_mask(method, batch.images, edit.image, batch.keep)
+            adversarial = generator_adversarial(self.discriminator, judged, edit.target_sentence)
+            seen = self.photo.features(judged)
+            gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
+            words = words_loss(seen.regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
+            sentence = sentence_loss(seen.code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
+            texture = seen.perceptual if image is judged else self.photo.perceptual(image)
+            perceptual = perceptual_loss(edit.features.perceptual, texture, self.resembles(batch, keep))
+            kl = kl_loss(edit.mu, edit.logvar)
+        matching = words.total + sentence.total
+        total = adversarial.total + loss.matching * matching + loss.perceptual * perceptual + loss.kl * kl
+        losses = {"g_adv": adversarial.total, "words": words.total, "sentence": sentence.total,
+                  "perceptual": perceptual, "kl": kl}
+        if keep is not None:
+            losses["kept"] = keep.float().mean()  # the share of the picture that should stay: not a loss, but watch it
+            losses["masked_mae"] = masked_mae(batch.images, image, keep, method.mae_alpha)
+            total = total + losses["masked_mae"]
+            if edit.keep_logits is not None:
+                losses["keep"] = keep_mask_loss(edit.keep_logits, keep)
+                total = total + method.keep_weight * losses["keep"]
+        if method.sharpness.weight > 0:
+            losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, image)
+            total = total + method.sharpness.weight * losses["sharpness"]
+        return total, losses
+
+    def resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
+        """(B,1,S,S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
+
+        An edit that was asked for another photo's text must not be pulled back to its own photo: there only the
+        text-irrelevant region counts, or nothing when no mask is known.
+        """
+        if self.method.mismatched_text_p == 0:
+            return None
+        own = (~batch.mismatched).to(batch.images.dtype).view(-1, 1, 1, 1)
+        if keep is None:
+            return own.expand(-1, 1, *batch.images.shape[2:])
+        return torch.maximum(own, keep.to(own.dtype))

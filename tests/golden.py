@@ -90,10 +90,10 @@ def fill(module: nn.Module, names: dict[str, str]) -> nn.Module:
     return module
 
 
-def assert_golden(value: Tensor, file: str, name: str, tolerance: float = TOLERANCE) -> None:
-    """Fail unless a float64 result equals the stored one in relative l2, by samples and by statistics."""
+def assert_golden(value: Tensor, file: str, name: str, tolerance: float = TOLERANCE, run: str = "f64") -> None:
+    """Fail unless a result equals the stored one of a run in f64 or f32 in relative l2, by samples and by statistics."""
     stored = _load(file)
-    key = f"f64:{name}"
+    key = f"{run}:{name}"
     got = value.detach().double().numpy()
     flat = got.reshape(-1)
     if key in stored:
@@ -124,9 +124,9 @@ def assert_golden_gradients(
     assert not stored, f"{file}: gradients nobody compared: {sorted(stored)}"
 
 
-def stored_value(file: str, name: str) -> np.ndarray:
+def stored_value(file: str, name: str, run: str = "f64") -> np.ndarray:
     """The stored array itself."""
-    return _load(file)[f"f64:{name}"]
+    return _load(file)[f"{run}:{name}"]
 
 
 def _assert_close(got: np.ndarray, wanted: np.ndarray, what: str, tolerance: float) -> None:

@@ -74,6 +74,8 @@ IMAGE_ENCODER = {"trunk": "", "region_head": "emb_features", "code_head": "emb_c
 
 VGG = {"layers": "vgg"}
 
+SEGMENTER = {"network": ""}
+
 SPATIAL_ATTENTION = {"project": "sp.conv_context"}
 CHANNEL_ATTENTION = {"project": "ch.conv_context"}
 

@@ -165,8 +165,9 @@ class MethodConfig:
 
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
-    keep_mask: Literal["none", "dataset", "histogram"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, or histogram matching."""
+    keep_mask: Literal["none", "dataset", "histogram", "fcn"] = "none"
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or masks that
+    `tmgan data masks` has stored in the pack."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0
@@ -180,6 +181,11 @@ class MethodConfig:
         _require(0.0 <= self.mismatched_text_p <= 1.0,
                  f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.")
         _require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
+
+    @property
+    def stored_masks(self) -> str:
+        """Name of the pack's masks that a batch must bring along, "" for none."""
+        return self.keep_mask if self.keep_mask not in ("none", "histogram") else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,8 +325,8 @@ class TrainConfig:
         _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
         _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
         _require_at_least(self, "", 20, "drawn_images")
-        _require(not self.model.keep_input or self.method.keep_mask == "dataset",
-                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset, or switch it off "
+        _require(not self.model.keep_input or self.method.stored_masks != "",
+                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset or fcn, or switch it off "
                  "(--model.no-keep-input).")
         _require_seed(self.seed)
 

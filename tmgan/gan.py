@@ -1,6 +1,7 @@
 """The editor as a task for the training loop: planner, loader, networks, pictures, metrics, export."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from tmgan.bundle import Encoders, build_generator, save_encoders, save_generato
 from tmgan.config import TrainConfig
 from tmgan.data.loaders.batch import Columns
 from tmgan.data.loaders.resident import ResidentLoader, centre_crops
+from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
 from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
@@ -36,7 +38,7 @@ class GanTask:
                                model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
                                config.method.blur.sizes)
         self.loader = ResidentLoader(self.planner, Columns(pack, self.table, device), pack.tiles,
-                                     pack.masks if config.method.keep_mask == "dataset" else None, model.image_size)
+                                     open_masks(pack, config.method.stored_masks), model.image_size)
         weights = torch.Generator().manual_seed(config.seed)
         generator = build_generator(model, encoders)
         discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)
@@ -81,7 +83,11 @@ class GanTask:
         return " ".join(self.pack.vocabulary.words[i] for i in ids)
 
     def identity(self) -> dict[str, str]:
-        return {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
+        same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
+        masks = self.config.method.stored_masks
+        if masks not in ("", "dataset"):
+            same["set of masks"] = json.dumps(read_record(self.pack, masks)["about"])
+        return same
 
     def state_dict(self) -> dict:
         return self.train_step.state_dict()
@@ -101,6 +107,10 @@ def check(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
         raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
                          "segmentations, or train without: --preset lightweight, or --method.keep-mask none "
                          "--model.no-keep-input.")
+    masks = config.method.stored_masks
+    if masks not in ("", "dataset") and read_record(pack, masks) is None:
+        raise ValueError(f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"
+                         f"  tmgan data masks {pack.path} --provider {masks}")
     if len(pack.train) == 0:
         raise ValueError(f"{pack.path} has no training images.")
     if encoders is None:

@@ -28,6 +28,9 @@ KNOWN = {
     "fid_inception": WeightFile("pt_inception-2015-12-05-6726825d.pth",
                                 "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
                                 "pt_inception-2015-12-05-6726825d.pth", "the network that defines FID"),
+    "fcn": WeightFile("fcn_resnet101_coco-7ecb50ca.pth",
+                      "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth",
+                      "segmentation network of the FCN masks (FCN-ResNet101)"),
 }
 
 

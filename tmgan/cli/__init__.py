@@ -13,6 +13,7 @@ import sys
 COMMANDS = {
     "data synth": ("data_synth", "draw birds with captions and true masks, as a CUB folder"),
     "data prepare": ("data_prepare", "turn a CUB or captioned image folder into a pack"),
+    "data masks": ("data_masks", "find the object in every image of a pack, once"),
     "data doctor": ("data_doctor", "say what a folder holds and what is missing"),
     "damsm": ("damsm", "train the text and photo encoders"),
     "train": ("train", "train the editor; with no arguments on drawn birds"),

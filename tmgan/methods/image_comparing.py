@@ -15,11 +15,11 @@ def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor |
     Args:
         photo: (B, 3, S, S) in [-1, 1], from 8-bit pictures.
         edit: the same shape; a constant here.
-        known: (B, 1, S, S) masks that came with the batch, for `keep_mask: dataset`.
+        known: (B, 1, S, S) keep-masks that came with the batch, for masks that are stored in the pack.
     """
     if method.keep_mask == "none":
         return None
-    if method.keep_mask == "dataset":
+    if method.stored_masks:
         return known
     # The images are mapped to 0-255 first. As published they are not, which makes every mask 1 everywhere.
     ceiling = method.histogram.ceiling if method.histogram.ceiling < 255 else None

@@ -1,0 +1,197 @@
+"""Object masks that a network has found, stored in a pack once: PACK/masks-NAME.u8 with a record, masks-NAME.json.
+
+The file is as masks.u8 is: (N, T, T, 1) uint8, 255 on the object. It grows as masks-NAME.u8.partial, and is valid when
+both it and its record are there. A run that was killed goes on from masks-NAME.partial.json, which is written only
+after the masks it counts have reached the disk.
+"""
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tmgan import __version__
+from tmgan.checkpoint import write_atomically
+from tmgan.data.pack import Pack, spread
+from tmgan.data.progress import Progress
+from tmgan_kernels import gather_crop
+
+SYNC_SECONDS = 5.0       # how much work a kill may cost
+_COMPARED = 64           # images of which masks are computed again, crop by crop
+
+# images (B, 3, T, T) in [-1, 1], their first captions, edge in training crops -> object masks (B, 1, T, T) in [0, 1]
+Finder = Callable[[Tensor, list[str], float], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What `write_masks` did: images in all and in this run, the mean share of a tile that is object, and how many
+    tiles show none."""
+
+    path: Path
+    images: int
+    computed: int
+    seconds: float
+    coverage: float
+    empty: int
+
+
+def mask_path(pack: Path, name: str) -> Path:
+    """Where the masks of a provider lie."""
+    return pack / f"masks-{name}.u8"
+
+
+def read_record(pack: Pack, name: str) -> dict[str, Any] | None:
+    """What the stored masks of a provider were made by; None when there are none. ValueError when they are damaged."""
+    path = mask_path(pack.path, name)
+    record = path.with_suffix(".json")
+    if not (path.is_file() and record.is_file()):
+        return None
+    try:
+        found = json.loads(record.read_text("utf-8"))
+        fits = found["pack"] == pack.hash and path.stat().st_size == _bytes(pack)
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{path} is damaged, or belongs to another pack. {_again(pack, name)}")
+    return found
+
+
+def open_masks(pack: Pack, name: str) -> Tensor | None:
+    """Object masks of a pack by name, uint8 (N, T, T, 1), mapped from disk; None when the pack has none of this name.
+
+    name: "dataset" for the masks that came with the source, "" for none, else a provider's.
+    """
+    if name == "":
+        return None
+    if name == "dataset":
+        return pack.masks
+    if read_record(pack, name) is None:
+        return None
+    return torch.from_file(str(mask_path(pack.path, name)), shared=False, size=_bytes(pack),
+                           dtype=torch.uint8).view(*pack.tiles.shape[:3], 1)
+
+
+def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, device: torch.device, batch: int,
+                show: Progress) -> Summary:
+    """Find and store the masks of all tiles; go on where a run that was killed has stopped.
+
+    about: what the masks depend on, JSON types. ValueError when the pack has masks of this name that depend on
+    something else: they are never overwritten.
+    """
+    start = time.monotonic()
+    path = mask_path(pack.path, name)
+    partial, progress = path.with_suffix(".u8.partial"), path.with_suffix(".partial.json")
+    record = read_record(pack, name)
+    if record is not None and record["about"] != about:
+        raise ValueError(f"{path} exists and depends on other things ({_differs(record['about'], about)}). "
+                         f"{_again(pack, name)}")
+    first = 0
+    if record is None:
+        settings = {"pack": pack.hash, "about": about}
+        first = _resume(partial, progress, settings, _bytes(pack))
+        _fill(pack, find, device, batch, show, partial, progress, settings, first)
+        made = {**settings, "tmgan": __version__, "made": datetime.date.today().isoformat()}
+        write_atomically(path.with_suffix(".json"), lambda file: file.write(json.dumps(made, indent=1).encode()))
+        os.replace(partial, path)
+        progress.unlink()
+    masks = open_masks(pack, name)
+    assert masks is not None
+    objects = masks.view(len(masks), -1)
+    coverage = torch.stack([row.float().mean() / 255 for row in objects])
+    return Summary(path=path, images=len(pack), computed=0 if record is not None else len(pack) - first,
+                   seconds=time.monotonic() - start, coverage=float(coverage.mean()),
+                   empty=int((objects < 128).all(1).sum()))
+
+
+def agreement(pack: Pack, masks: Tensor, find: Finder | None, device: torch.device, batch: int) -> dict[str, float]:
+    """Intersection over union of stored masks with others, means over images where either shows something.
+
+    "crops": with masks found anew in still centre crops of up to 64 images, if `find` is given; "dataset": with the
+    true masks, if the pack has them.
+    """
+    result = {}
+    if pack.masks is not None:
+        result["dataset"] = _iou(masks, pack.masks)
+    if find is not None:
+        rows, size = spread(torch.arange(len(pack)), _COMPARED), pack.image_size
+        corner = torch.full_like(rows, (pack.tiles.shape[1] - size) // 2)
+        still = torch.zeros_like(rows, dtype=torch.bool)
+        stored = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
+        crops = gather_crop(pack.tiles, rows, corner, corner, still, size)
+        texts = first_captions(pack, rows)
+        anew = [find(crops[at:at + batch].to(device), texts[at:at + batch], 1.0).cpu()
+                for at in range(0, len(rows), batch)]
+        result["crops"] = _iou(stored, torch.cat(anew), 0.5)
+    return result
+
+
+def first_captions(pack: Pack, rows: Tensor) -> list[str]:
+    """The first caption of each image, as known words."""
+    captions = pack.first[rows]
+    return [" ".join(pack.vocabulary.words[i] for i in pack.tokens[c, :int(pack.lengths[c])].tolist())
+            for c in captions.tolist()]
+
+
+def _fill(pack: Pack, find: Finder, device: torch.device, batch: int, show: Progress, partial: Path, progress: Path,
+          settings: dict[str, Any], first: int) -> None:
+    """Write masks first.. into the partial file; at the end all of it has reached the disk."""
+    span = pack.tiles.shape[1] / pack.image_size
+    synced = time.monotonic()
+    with open(partial, "r+b" if first else "w+b") as file, show.bar("images", len(pack), start=first):
+        file.seek(first * _bytes(pack) // len(pack))
+        for at in range(first, len(pack), batch):
+            rows = torch.arange(at, min(at + batch, len(pack)))
+            images = pack.tiles[rows].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            found = find(images, first_captions(pack, rows), span)
+            file.write((found * 255).round().to(torch.uint8).cpu().contiguous().numpy().tobytes())
+            done = at + len(rows)
+            if done == len(pack) or time.monotonic() - synced > SYNC_SECONDS:
+                file.flush()
+                os.fsync(file.fileno())
+                state = json.dumps({**settings, "done": done}).encode()
+                write_atomically(progress, lambda record: record.write(state))
+                synced = time.monotonic()
+            for _ in rows:
+                show.advance()
+
+
+def _resume(partial: Path, progress: Path, settings: dict[str, Any], size: int) -> int:
+    """How many masks of a run that was killed can be kept: those it had counted, made from the same things."""
+    try:
+        state = json.loads(progress.read_text("utf-8"))
+        done = state.pop("done")
+        return done if state == settings and partial.is_file() and partial.stat().st_size <= size else 0
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _bytes(pack: Pack) -> int:
+    count, edge = pack.tiles.shape[:2]
+    return count * edge * edge
+
+
+def _again(pack: Pack, name: str) -> str:
+    path = mask_path(pack.path, name)
+    return f"To make them anew, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} " \
+           f"--provider {name}"
+
+
+def _differs(old: dict[str, Any], new: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {old.get(key)}, not {new.get(key)}" for key in {**old, **new}
+                     if old.get(key) != new.get(key))
+
+
+def _iou(one: Tensor, other: Tensor, threshold: float = 127.5) -> float:
+    a, b = (x.reshape(len(x), -1) > threshold for x in (one, other))
+    both, either = (a & b).sum(1), (a | b).sum(1)
+    seen = either > 0
+    return float((both[seen] / either[seen]).mean()) if bool(seen.any()) else float("nan")

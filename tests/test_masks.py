@@ -14,10 +14,11 @@ from tmgan_kernels import gather_crop
 
 from tmgan import configfile
 from tmgan.cli import main
-from tmgan.data.masks import agreement, first_captions, mask_path, open_masks, read_record, write_masks
+from tmgan.data.masks import RANDOM_NOTE, agreement, first_captions, mask_path, open_masks, read_record, write_masks
 from tmgan.data.pack import Pack
 from tmgan.data.progress import Progress
 from tmgan.gan import GanTask, check
+from tmgan.jobs import train_editor
 from tmgan.models.segmentation import VOC, Segmenter, voc_ids
 from tmgan.runtime import decide
 
@@ -193,6 +194,18 @@ def test_a_pack_without_masks_is_refused_with_the_command_that_makes_them(own, t
         check(config, own, encoders)
     store(own)
     check(config, own, encoders)
+
+
+def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(own, tiny, capsys):
+    config = configfile.merge(tiny, {"data": str(own.path), "images": 8, "method": {"keep_mask": "fcn"}}, "test")
+    store(own)
+    assert train_editor(config) == "done"
+    assert RANDOM_NOTE in capsys.readouterr().out
+    for file in own.path.glob("masks-fcn*"):
+        file.unlink()
+    store(own, about={"classes": ["dog"], "weights": "fcn-12345678.pth"})
+    with pytest.raises(ValueError, match="another set of masks"):
+        train_editor(dataclasses.replace(config, images=16))
 
 
 def test_agreement(own):

@@ -84,10 +84,8 @@ class GanTask:
 
     def identity(self) -> dict[str, str]:
         same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
-        masks = self.config.method.stored_masks
-        if masks not in ("", "dataset"):
-            same["set of masks"] = json.dumps(read_record(self.pack, masks)["about"])
-        return same
+        record = read_record(self.pack, self.config.method.stored_masks)
+        return same if record is None else {**same, "set of masks": json.dumps(record["about"])}
 
     def state_dict(self) -> dict:
         return self.train_step.state_dict()

@@ -17,6 +17,7 @@ from tmgan import bundle
 from tmgan.checkpoint import write_atomically
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.damsm import DamsmTask
+from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 from tmgan.data.progress import Progress
@@ -78,6 +79,9 @@ def train_editor(config: TrainConfig) -> str:
         check(config, pack, encoders)
         if encoders.weights == "random":
             run.log(f"NOTE: {bundle.RANDOM_NOTE}")
+        masks = read_record(pack, config.method.stored_masks)
+        if masks is not None and masks["about"]["weights"] == "random":
+            run.log(f"NOTE: {RANDOM_NOTE}")
         task = GanTask(config, pack, encoders, runtime)
         result = train(task, run, config.images, config.output, stop)
         if result == "done":

@@ -37,10 +37,10 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "data masks")
     if given.batch < 1:
         raise ValueError(f"--batch is {given.batch}; use 1 or more.")
-    from tmgan.data.masks import agreement, open_masks, write_masks
+    from tmgan.data.masks import RANDOM_NOTE, agreement, open_masks, write_masks
     from tmgan.data.pack import Pack
     from tmgan.data.progress import Progress
-    from tmgan.methods.mask_providers import RANDOM_NOTE, make_provider
+    from tmgan.methods.mask_providers import make_provider
     from tmgan.runtime import decide
 
     pack, device = Pack.open(given.pack), decide(given.runtime).device

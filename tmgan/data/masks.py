@@ -24,6 +24,7 @@ from tmgan.data.pack import Pack, spread
 from tmgan.data.progress import Progress
 from tmgan_kernels import gather_crop
 
+RANDOM_NOTE = "the stored masks were found with random weights; they mean nothing."
 SYNC_SECONDS = 5.0       # how much work a kill may cost
 _COMPARED = 64           # images of which masks are computed again, crop by crop
 
@@ -50,7 +51,9 @@ def mask_path(pack: Path, name: str) -> Path:
 
 
 def read_record(pack: Pack, name: str) -> dict[str, Any] | None:
-    """What the stored masks of a provider were made by; None when there are none. ValueError when they are damaged."""
+    """What the stored masks of a provider were made by, its `about` among it; None when there are none, as for
+    "dataset". ValueError when they are damaged.
+    """
     path = mask_path(pack.path, name)
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file()):

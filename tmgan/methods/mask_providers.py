@@ -14,7 +14,6 @@ from tmgan import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids
 
-RANDOM_NOTE = "the masks were found with random weights; they mean nothing."
 _RANDOM_SEED = 0
 
 

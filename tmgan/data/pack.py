@@ -1,8 +1,8 @@
 """The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then mapped and only read.
 
-tiles.u8 (N,T,T,3), masks.u8 (N,T,T,1) with 255 = object, parts.u8 (N,T,T,1) labels, text.safetensors, vocabulary.json
-and names.json: rows are the same images in the same order in all. pack.json holds the sizes of the others, so that a
-copy that was cut off is noticed.
+tiles.u8 (N,T,T,3), masks.u8 (N,T,T,1) with 255 = object, parts.u8 (N,T,T,1) labels, text.safetensors, vocabulary.json,
+names.json and originals.json: rows are the same images in the same order in all. pack.json holds the sizes of the
+others, so that a copy that was cut off is noticed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from tmgan import __version__
+from tmgan.checkpoint import write_atomically
 from tmgan.data.birds import PALETTE, PARTS
 from tmgan.data.captions import label_backend, word_labels
 from tmgan.data.progress import Progress
@@ -29,6 +30,7 @@ from tmgan.data.vocabulary import Vocabulary
 
 FORMAT = 1
 HEADER = "pack.json"
+ORIGINALS = "originals.json"  # made and read by originals.py; packs of earlier versions lack it
 PARTIAL = ".partial"
 CHANNELS = {"tiles.u8": 3, "masks.u8": 1, "parts.u8": 1}
 
@@ -249,10 +251,10 @@ def _colours(source: Source, rows: list[int]) -> np.ndarray:
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
     """Write pack.json with the sizes of all other files, last, when everything is on the disk."""
-    names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json"]
+    names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).exists()}
     header = {**header, "tmgan": __version__, "bytes": sizes}
-    (folder / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
+    write_atomically(folder / HEADER, lambda file: file.write(json.dumps(header, indent=1).encode()))
     for file in (*(folder / name for name in sizes), folder / HEADER, folder):
         sync_to_disk(file)
 

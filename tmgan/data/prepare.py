@@ -26,9 +26,20 @@ import PIL
 
 from tmgan.data.captions import tokenize
 from tmgan.data.cub import read_source
-from tmgan.data.pack import CHANNELS, FORMAT, Pack, partial_path, read_header, sync_to_disk, write_header, write_texts
+from tmgan.data.originals import write_originals
+from tmgan.data.pack import (
+    CHANNELS,
+    FORMAT,
+    ORIGINALS,
+    Pack,
+    partial_path,
+    read_header,
+    sync_to_disk,
+    write_header,
+    write_texts,
+)
 from tmgan.data.progress import Progress
-from tmgan.data.source import Item, first_lines
+from tmgan.data.source import Item, Source, first_lines
 from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
 
 STATE = "state.json"
@@ -99,6 +110,7 @@ def prepare(
     if pack.is_file() or pack.is_dir() and any(pack.iterdir()):
         _check_same(pack, geometry | made_from)
         show.say(f"{pack} is already prepared")
+        _update_originals(pack, listing, show)
         return _summary(pack, start, show, cut=0, already=True)
 
     files = ["tiles.u8"]
@@ -136,7 +148,7 @@ def prepare(
     header = {
         **geometry,
         **made_from,
-        "source": str(source.resolve()),
+        "source": str(listing.path.resolve()),
         "kind": listing.kind,
         "tile": cutter.tile,
         "count": len(rows),
@@ -147,6 +159,7 @@ def prepare(
         "dropped_captions": listing.dropped,
         **write_texts(cutter.folder, listing, rows, show),
     }
+    write_originals(cutter.folder, listing, rows)
     write_header(cutter.folder, header)
     cutter.folder.rename(pack)
     sync_to_disk(pack.parent)
@@ -182,6 +195,16 @@ def _check_same(pack: Path, wanted: dict[str, Any]) -> None:
             "pictures_hash": "pictures of its source were exchanged since",
         }.get(differs, f"{differs} is {header.get(differs)}")
         raise ValueError(f"{pack} exists and is another pack ({how}): choose another name, or delete it first")
+
+
+def _update_originals(pack: Path, source: Source, show: Progress) -> None:
+    """Make a pack say where its pictures are: earlier versions did not, and the source may have been moved since."""
+    header, folder = read_header(pack), str(source.path.resolve())
+    if ORIGINALS in header["bytes"] and header["source"] == folder:
+        return
+    write_originals(pack, source, [row for row, item in enumerate(source.items) if item.name not in header["skipped"]])
+    write_header(pack, {**header, "source": folder})
+    show.say(f"{pack} now says that its pictures are in {folder}")
 
 
 def _key(item: Item) -> int:
@@ -226,8 +249,8 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
 
 def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
     """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
-    names = {file.name for file in folder.iterdir()}
-    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", "pack.json"}
+    names = {file.name for file in folder.iterdir() if ".tmp-" not in file.name}  # left by a kill of write_atomically
+    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS, "pack.json"}
     if foreign:
         raise ValueError(
             f"{folder} holds {min(foreign)}, which is not of a pack: move that folder away, or choose another name"

@@ -72,15 +72,21 @@ def to_tile(
     reach further), so the right or lower part of a region that is not square is lost.
     """
     image = image.crop(region(image.size, box))
-    width, height = image.size
+    width, height, left, top = placed(image.size, tile, placement)
+    if (width, height) != image.size:
+        image = image.resize((width, height), resample)
+    return image.crop((left, top, left + tile, top + tile)) if (width, height) != (tile, tile) else image
+
+
+def placed(size: tuple[int, int], tile: int, placement: str) -> tuple[int, int, int, int]:
+    """Where the tile lies in a region of `size`: width and height of the scaled region, left and top of the tile."""
+    width, height = size
     if width < height:
-        size = (tile, int(tile * height / width))
+        width, height = tile, int(tile * height / width)
     else:
-        size = (int(tile * width / height), tile)
-    if size != image.size:
-        image = image.resize(size, resample)
-    left, top = ((size[0] - tile) // 2, (size[1] - tile) // 2) if placement == "centre" else (0, 0)
-    return image.crop((left, top, left + tile, top + tile)) if size != (tile, tile) else image
+        width, height = int(tile * width / height), tile
+    return (width, height, (width - tile) // 2, (height - tile) // 2) if placement == "centre" else (
+        width, height, 0, 0)
 
 
 def open_photo(path: Path, exif: bool) -> Image.Image:

@@ -1,0 +1,102 @@
+"""Where the pictures of a pack came from: the list that loaders need which decode the original files at every step.
+
+originals.json lies in the pack: a row an image with its file below the source folder, the file's size in bytes, the
+size of the upright picture, and the region that was kept of it (tiles.region). What it says can be made again from the
+source at any time, so a pack without it, or whose source has moved, is mended by `tmgan data prepare` in a second.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.ExifTags import Base
+
+from tmgan.checkpoint import write_atomically
+from tmgan.data.pack import ORIGINALS, Pack, prepare_command
+from tmgan.data.source import Source, first_lines
+from tmgan.data.tiles import placed, region
+
+ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+INSTEAD = "or use the tiles that the pack holds: --runtime.loader resident"
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The original pictures of a pack's N images, checked to be there with their sizes in bytes.
+
+    paths (N)   exif: whether their EXIF orientation is obeyed   tile: edge of the pack's tiles
+    sizes (N,2) width and height of each upright picture         regions (N,4) left, top, right, bottom of what is kept
+    scaled (N,2) width and height of a region when its shorter side is `tile`
+    corners (N,2) left and top of the tile in that scaled region
+    """
+
+    paths: tuple[Path, ...]
+    exif: bool
+    tile: int
+    sizes: np.ndarray
+    regions: np.ndarray
+    scaled: np.ndarray
+    corners: np.ndarray
+
+    @staticmethod
+    def open(pack: Pack) -> Originals:
+        """Read the list in `pack` and look at every file. ValueError, with the remedy, when it or a file is not there."""
+        command = _mend(pack, pack.header["source"])
+        if ORIGINALS not in pack.header["bytes"]:
+            raise ValueError(f"{pack.path} does not say from which files it was made, as packs of earlier versions do "
+                             f"not. Add that with\n  {command}\n{INSTEAD}")
+        try:
+            rows = json.loads((pack.path / ORIGINALS).read_text("utf-8"))
+            files, lengths = rows["files"], rows["bytes"]
+            sizes, regions = (np.array(rows[name], np.int32).reshape(len(pack), width)
+                              for name, width in (("sizes", 2), ("regions", 4)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}") from error
+        folder = Path(pack.header["source"])
+        paths = tuple(folder / file for file in files)
+        wrong = [f"{path} {problem}" for path, length in zip(paths, lengths, strict=True)
+                 if (problem := _changed(path, length))]
+        if wrong:
+            raise ValueError(
+                f"{len(wrong)} of the {len(paths)} files that {pack.path} was made from are not there as they were:\n"
+                f"{first_lines(wrong, 5)}\nPut them back; or, if the folder was moved, say where to with\n"
+                f"  {_mend(pack, 'SOURCE')}\n{INSTEAD}")
+        tile = pack.header["tile"]
+        places = np.array([placed((right - left, bottom - top), tile, pack.placement)
+                           for left, top, right, bottom in regions.tolist()], np.int32).reshape(len(pack), 4)
+        return Originals(paths, pack.header["kind"] == "imagefolder", tile, sizes, regions, places[:, :2],
+                         places[:, 2:])
+
+
+def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> None:
+    """Write originals.json of items `rows` of `source` into `folder`. Opens the pictures' headers only."""
+    files, lengths, sizes, regions = [], [], [], []
+    for row in rows:
+        item = source.items[row]
+        with Image.open(item.image) as image:
+            turned = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
+            size = image.size[::-1] if turned else image.size
+        files.append(Path(os.path.relpath(item.image, source.path)).as_posix())
+        lengths.append(item.image.stat().st_size)
+        sizes.append(size)
+        regions.append(region(size, item.box))
+    content = json.dumps({"files": files, "bytes": lengths, "sizes": sizes, "regions": regions})
+    write_atomically(folder / ORIGINALS, lambda file: file.write(content.encode()))
+
+
+def _mend(pack: Pack, source: str) -> str:
+    return prepare_command(source, pack.path, pack.image_size, pack.placement)
+
+
+def _changed(path: Path, length: int) -> str:
+    """Why a file is no longer the one of `length` bytes that was prepared; "" if it is."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if found == length else f"has {found} bytes, not {length}"

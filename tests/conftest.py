@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def packed(birds: Path) -> Path:
 @pytest.fixture(scope="session")
 def pack(packed: Path) -> Pack:
     return Pack.open(packed)
+
+
+@pytest.fixture
+def own(packed: Path, tmp_path: Path) -> Pack:
+    """The same pack as a copy of one's own, to store masks in."""
+    return Pack.open(shutil.copytree(packed, tmp_path / "pack"))
 
 
 TINY = {"images": 24, "batch": 4,

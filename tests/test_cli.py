@@ -54,7 +54,7 @@ def test_no_arguments_at_all_but_smaller(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not BIRDS_MINI.is_dir(), reason=f"no real photographs in {BIRDS_MINI}")
-def test_real_photographs_end_to_end(tmp_path, capsys):
+def test_real_photographs_end_to_end(tmp_path, capsys, monkeypatch):
     """prepare -> damsm -> train -> edit on real photographs with bounding boxes and true masks."""
     pack, encoders, editor = tmp_path / "pack", tmp_path / "encoders", tmp_path / "editor"
     run("data", "doctor", BIRDS_MINI)
@@ -64,12 +64,16 @@ def test_real_photographs_end_to_end(tmp_path, capsys):
     run("train", "--data", pack, "--encoders", encoders, "--run", editor, "--images", "16", "--batch", "4", *SMALL)
     photo = sorted((BIRDS_MINI / "CUB_200_2011" / "images").rglob("*.jpg"))[0]
     run("edit", editor, photo, "--text", "a bird with a red head and whight wings", "--box", "130", "55", "210", "134",
-        "--attention", "--out", tmp_path / "out" / "red.png")
+        "--attention", "--keep", "histogram", "--out", tmp_path / "out" / "red.png")
     err = capsys.readouterr().err
     assert "'whight' is unknown (nearest: white" in err
     edited, before = np.array(Image.open(tmp_path / "out" / "red.png")), np.array(Image.open(photo).convert("RGB"))
     assert edited.shape == before.shape and (edited != before).any() and (edited[:, 0] == before[:, 0]).all()
-    assert (tmp_path / "out" / "red.attention.png").exists()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "red.attention.png", "red.composited.png", "red.keep.png", "red.png"]
+    composited, keep = (np.array(Image.open(tmp_path / "out" / f"red.{name}.png")) for name in ("composited", "keep"))
+    assert np.array_equal(composited[keep == 255], before[keep == 255])
+    assert np.array_equal(composited[keep == 0], edited[keep == 0])
     folder = tmp_path / "folder"
     folder.mkdir()
     for k in range(2):
@@ -78,6 +82,17 @@ def test_real_photographs_end_to_end(tmp_path, capsys):
     message = fails(capsys, "edit", editor, folder, "--text", "a red bird", "--out", tmp_path / "many")
     assert "1 of 3 photos were not edited" in message and "broken.jpg" in message
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == ["0.png", "1.png"]
+    (folder / "broken.jpg").unlink()
+    monkeypatch.setattr("tmgan.methods.mask_providers.make_provider", lambda *a: lambda images, texts: images[:, :1] * 0)
+    run("edit", editor, folder, "--text", "a red bird", "--out", tmp_path / "sky", "--keep", "fcn", "--weights", "random")
+    kept = (np.array(Image.open(path)) for path in (tmp_path / "sky" / "1.composited.png", folder / "1.jpg"))
+    assert np.array_equal(*kept)  # no bird is found
+    assert "its mask means nothing" in capsys.readouterr().err
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (before.shape[1], before.shape[0])).save(tmp_path / "masks" / "0.png")
+    message = fails(capsys, "edit", editor, folder, "--text", "a red bird", "--out", tmp_path / "own", "--keep", tmp_path / "masks")
+    assert "1 of 2 photos were not edited" in message and "1.png is missing" in message
+    assert (np.array(Image.open(tmp_path / "own" / "0.keep.png")) == 0).mean() > 0.5
     assert "overwrite the photo" in fails(capsys, "edit", editor, folder / "0.jpg", "--text", "red", "--out", folder / "0.jpg")
     assert "tmgan data synth" in fails(capsys, "evaluate", editor)
 
@@ -130,6 +145,9 @@ def test_doctor_names_weights_and_device(capsys):
     (["edit", "nowhere", __file__, "--text", "red", "--out", "x.png"], "no run folder nowhere"),
     (["edit", "nowhere", "none.jpg", "--text", "red", "--out", "x.png"], "no photo none.jpg"),
     (["edit", "nowhere", __file__, "--text", "red", "--out", "x"], "picture name"),
+    (["edit", "nowhere", __file__, "--text", "red", "--out", "x.png", "--keep", "histgram"], "--keep is 'histgram'"),
+    (["edit", "nowhere", __file__, str(Path(__file__).with_name("golden.py")), "--text", "red", "--out", "x", "--keep",
+      __file__], "for several photos give a folder"),
     (["evaluate", "nowhere"], "nowhere"),
     (["evaluate", "nowhere", "--count", "0"], "use 1 or more"),
     (["evaluate", "nowhere", "--json", "missing/x.json"], "no folder missing"),

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tmgan_kernels import change_mask
 
 from tmgan.bundle import build_generator, load_encoders, load_generator, save_encoders, save_generator
+from tmgan.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
+from tmgan.config import HistogramConfig
 from tmgan.edit import BOX_TO_SQUARE, Editor, open_photo, square
 from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
 from tmgan.models.layers import init_weights
@@ -55,8 +58,60 @@ def test_same_seed_same_edit_and_text_matters(editor, photo):
 
 
 def test_attention_map_for_every_known_word(editor, photo):
-    _, maps = editor.edit_with_attention(photo, "a bird with a zebraish red head")
+    maps = editor.edit_in_full(photo, "a bird with a zebraish red head").attention
     assert [word for word, _ in maps] == ["a", "bird", "with", "a", "red", "head"]
+
+
+def two_halves(view: View) -> torch.Tensor:
+    """Keep the left half of the square."""
+    return torch.tensor([[[[1.0, 0.0]]]]).repeat_interleave(4, 3)
+
+
+@pytest.mark.parametrize("box", [None, (100, 60, 60, 40)])
+def test_compositing_is_the_photo_where_kept_and_the_edit_elsewhere(editor, photo, box):
+    whole = editor.edit_in_full(photo, "a bird with a red head", box, keep=two_halves)
+    before, edited, composited, keep = (np.array(p).astype(int) for p in (photo, whole.picture, whole.composited, whole.keep))
+    assert np.array_equal(edited, np.array(editor.edit(photo, "a bird with a red head", box)))
+    left, top, side = square(photo.size, box)
+    assert keep.shape == before.shape[:2] and (keep[:, :left] == 255).all() and (keep[:, left + side:] == 255).all()
+    kept, free = keep == 255, keep == 0
+    assert kept[top:top + side, left:left + side].mean() > 0.3 and free.mean() > 0.05
+    assert np.array_equal(composited[kept], before[kept]) and np.array_equal(composited[free], edited[free])
+    assert (edited[kept] != before[kept]).any() and (edited[free] != before[free]).any()
+    mixed = keep[..., None] / 255 * before + (1 - keep[..., None] / 255) * edited
+    assert np.abs(composited - mixed).max() <= 1
+
+
+def test_what_is_unchanged_is_kept_with_the_methods_threshold(editor, photo):
+    small = photo.crop((0, 0, 64, 64))
+    before = to_tensor(small)
+    after = before.clone()
+    after[..., 20:40, 20:40] = -after[..., 20:40, 20:40].sign()
+    keep = keep_unchanged(editor.config.method)(View(small, (0, 0, 64), before, after, ""))
+    assert torch.equal(keep, change_mask(before, after, eight_bit=True).float()) and 0.2 < keep.mean() < 0.95
+    none = dataclasses.replace(editor.config.method, histogram=HistogramConfig(threshold=254.0))
+    assert keep_unchanged(none)(View(small, (0, 0, 64), before, after, "")).all()
+
+
+def test_a_provider_sees_the_square_and_the_text(editor, photo):
+    def provider(images, texts, span=1.0):
+        assert images.shape == (1, 3, 256, 256) and texts == ["a red bird"] and span == 1.0
+        return (images.mean(1, keepdim=True) > 0).float()
+
+    square_ = (20, 10, 120)
+    keep = keep_without(provider)(View(photo, square_, torch.zeros(0), torch.zeros(0), "a red bird"))
+    area = photo.crop((20, 10, 140, 130)).resize((256, 256), Image.Resampling.BILINEAR)
+    assert torch.equal(keep[0, 0] == 0, torch.from_numpy(np.array(area)).float().mean(2) > 127.5)
+
+
+def test_mask_files_must_fit_the_photo(editor, photo, tmp_path):
+    Image.fromarray(np.tile(np.arange(220, dtype=np.uint8), (150, 1))).save(tmp_path / "m.png")
+    view = View(photo, (35, 0, 150), torch.zeros(0), torch.zeros(0), "")
+    assert torch.equal(keep_file(tmp_path / "m.png")(view)[0, 0, 0] * 255, torch.arange(35.0, 185.0))
+    with pytest.raises(ValueError, match="220x150 pixels, its image 100x100"):
+        editor.edit_in_full(photo.crop((0, 0, 100, 100)), "a red bird", keep=keep_file(tmp_path / "m.png"))
+    with pytest.raises(ValueError, match="none.png is missing"):
+        editor.edit_in_full(photo, "a red bird", keep=keep_file(tmp_path / "none.png"))
 
 
 @pytest.mark.parametrize("box", [(100, 60, 40, 20), (0, 0, 10, 10), (200, 140, 20, 10), (0, 0, 220, 150)])

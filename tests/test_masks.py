@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from tmgan.jobs import train_editor
 from tmgan.models.segmentation import VOC, Segmenter, voc_ids
 from tmgan.runtime import decide
 
-CPU = torch.device("cpu")
 QUIET = Progress(visible=False)
 
 
@@ -73,14 +71,8 @@ class Painted:
 ABOUT = {"classes": ["bird"], "weights": "random"}
 
 
-@pytest.fixture
-def own(packed, tmp_path) -> Pack:
-    """A pack of one's own, to store masks in."""
-    return Pack.open(shutil.copytree(packed, tmp_path / "pack"))
-
-
 def store(pack: Pack, find=None, about=None):
-    return write_masks(pack, "fcn", about or ABOUT, find or Painted(), CPU, 7, QUIET)
+    return write_masks(pack, "fcn", about or ABOUT, find or Painted(), 7, QUIET)
 
 
 def test_masks_are_found_once_from_whole_tiles_with_the_first_captions(own):
@@ -211,8 +203,8 @@ def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(
 def test_agreement(own):
     store(own)
     masks = open_masks(own, "fcn")
-    assert agreement(own, own.masks, None, CPU, 8) == {"dataset": 1.0}
-    compared = agreement(own, masks, Painted(), CPU, 8)
+    assert agreement(own, own.masks, None, 8) == {"dataset": 1.0}
+    compared = agreement(own, masks, Painted(), 8)
     assert compared["crops"] == 1.0  # a threshold finds the same in every crop
     a, b = masks.view(len(own), -1) > 127, own.masks.view(len(own), -1) > 127
     assert compared["dataset"] == pytest.approx(((a & b).sum(1) / (a | b).sum(1)).mean().item())

@@ -2,15 +2,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from skimage.filters import threshold_otsu
 from tmgan_kernels import change_mask, laplace_sharpness, naive_sharpness_loss, sharp_regions, sharpness_score
+from tmgan_kernels.change_mask import difference_eager
 
 from tmgan import configfile
 from tmgan.config import BlurConfig, GradientConfig, SharpnessLossConfig
+from tmgan.data.masks import write_masks
+from tmgan.data.progress import Progress
 from tmgan.gan import GanTask
 from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
 from tmgan.methods.sharpness import sharpness_loss
 from tmgan.runtime import decide
 
@@ -18,11 +25,11 @@ BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
 
 
 @pytest.fixture
-def run(tiny, pack, encoders):
+def run(tiny, own, encoders):
     """run(**method) -> one step of the same networks on the same batch: its task, batch, edit, image gradient, losses."""
     def one_step(**method):
         config = configfile.merge(tiny, {"method": {**BASELINE, **method}, "model": {"keep_input": False}}, "test")
-        task = GanTask(config, pack, encoders, decide(tiny.runtime))
+        task = GanTask(config, own, encoders, decide(tiny.runtime))
         seen = {}
 
         def hook(module, arguments, output):
@@ -47,7 +54,7 @@ def weights(task) -> list[torch.Tensor]:
     {"sharpness": {"weight": 0.0, "gamma": 5.0, "labels": "original"}},
     {"gradient": {"mode": "none", "gain": 9.0, "losses": "text"}},
     {"blur": {"sizes": [], "border": "zeros", "heads": "both", "skip_below": 3.0}},
-    {"histogram": {"threshold": 1.0}},
+    {"histogram": {"threshold": 1.0, "adaptive": True}},
 ], ids=["nsl", "gm", "sad", "histogram"])
 def test_switched_off_it_is_the_baseline_bit_for_bit(run, off):
     baseline, _, _, _, losses = run()
@@ -102,11 +109,19 @@ def test_naive_sharpness_loss_can_ask_for_the_photos_sharp_regions(run):
     assert losses["sharpness"] != sharpness_loss(SharpnessLossConfig(), batch.images, edit)
 
 
-@pytest.mark.parametrize("method", ["dataset", "histogram"])
-def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, method):
+@pytest.mark.parametrize("method", ["dataset", "fcn", "histogram", "adaptive"])
+def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, own, method):
+    """fcn: with masks in the pack as `tmgan data masks` stores them."""
+    if method == "fcn":
+        write_masks(own, "fcn", {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8,
+                    Progress(visible=False))
     _, batch, edit, plain, _ = run()
-    _, masked, _, grad, losses = run(keep_mask=method, histogram={"threshold": 60.0})
-    keep = masked.keep if method == "dataset" else change_mask(batch.images, edit, threshold=60.0, eight_bit=True)
+    _, masked, _, grad, losses = run(keep_mask="histogram" if method == "adaptive" else method,
+                                     histogram={"threshold": 60.0, "adaptive": method == "adaptive"})
+    if method == "histogram":
+        keep = change_mask(batch.images, edit, threshold=60.0, eight_bit=True)
+    else:
+        keep = adaptive_change_mask(batch.images, edit) if method == "adaptive" else masked.keep
     keep = keep.float()
     assert 0.05 < losses["kept"] < 0.95
     added = grad - plain
@@ -114,6 +129,42 @@ def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, method
     step = 25.0 / edit.numel()
     torch.testing.assert_close(added[inside], step * (edit - batch.images).sign()[inside], rtol=0, atol=step * 1e-2)
     assert added[(keep == 0).expand_as(added)].abs().max() < step * 1e-2
+
+
+def test_otsu_threshold_equals_scikit_image():
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(0, high, (400,), generator=generator) for high in (256, 40, 3)]
+    rows += [torch.cat([torch.randint(0, 20, (300,), generator=generator), torch.randint(90, 130, (100,), generator=generator)])]
+    found = otsu_threshold(torch.stack(rows))
+    assert found.tolist() == [threshold_otsu(row.numpy()) for row in rows]
+    assert 19 <= found[3] < 90
+
+
+def test_adaptive_histogram_mask_finds_faint_and_strong_edits_alike():
+    """One square is edited by 24 levels, another by 120: one threshold for both finds all of one or none of the other."""
+    photo = (torch.randint(60, 120, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 127.5 - 1).float()
+    edit, inside = photo.clone(), torch.zeros(64, 64, dtype=torch.bool)
+    inside[20:44, 20:44] = True
+    edit[0][:, inside] += 24 / 127.5
+    edit[1][:, inside] += 120 / 127.5
+    edit += 2 / 127.5 * torch.rand(edit.shape, generator=torch.Generator().manual_seed(1))
+    fixed, adaptive = change_mask(photo, edit, eight_bit=True), adaptive_change_mask(photo, edit)
+    wide = F.max_pool2d(inside[None, None].float(), 11, 1, 5)[0, 0] > 0  # blur and dilation reach so far
+    assert fixed[0].all()
+    for keep in adaptive[:, 0]:
+        assert not keep[inside].any() and keep[~wide].float().mean() > 0.95
+    assert adaptive_change_mask(photo, photo).all()  # nothing is divided where nothing was changed
+
+
+def test_adaptive_mask_is_the_change_mask_of_its_threshold():
+    photo = (torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 127.5 - 1).float()
+    edit = photo.roll(1, 3) * torch.linspace(0, 1, 64)
+    levels = difference_eager(photo, edit, eight_bit=True).floor().long().amax(1).flatten(1)
+    whole = float(otsu_threshold(levels)) + 1  # levels above t: differences from t + 1 on
+    below = math.nextafter(whole, 0)
+    for ceiling in (None, 160.0):
+        assert torch.equal(adaptive_change_mask(photo, edit, ceiling),
+                           change_mask(photo, edit, threshold=below, ceiling=ceiling, eight_bit=True))
 
 
 def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):

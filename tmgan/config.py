@@ -97,6 +97,8 @@ class HistogramConfig:
     """A pixel is changed where the blurred difference is above this, in levels of 255."""
     ceiling: float = 255.0
     """... and not above this. 255: no ceiling; the published code takes 160."""
+    adaptive: bool = False
+    """Each image's own threshold, by Otsu's method, in place of `threshold` (not in the paper)."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.threshold < self.ceiling, f"method.histogram: threshold {self.threshold} must be at least 0 "

@@ -6,6 +6,7 @@ and what the edit leaves alone stays exactly as sharp as it was.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from tmgan.bundle import GENERATOR, Encoders, load_encoders, load_generator
+from tmgan.compositing import KeepSource, View, composite, keep_picture, to_tensor
 from tmgan.config import RuntimeConfig, TrainConfig
 from tmgan.data import tiles
 from tmgan.models.lightweight import GeneratorOutput
@@ -23,6 +25,19 @@ from tmgan.runtime import Runtime, decide
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
 BOX_TO_SQUARE = 2 * 0.75 * 256 / 304
 _FEATHER = 0.04          # of the square's edge: over this width the change fades out towards the rest of the photo
+
+
+class Edited(NamedTuple):
+    """An edit at the photo's own resolution.
+
+    attention: for every known word where the generator looked: (word, greyscale map of the square).
+    composited, keep: with a keep-mask, M * photo + (1 - M) * picture, and M (greyscale, white = kept); else None.
+    """
+
+    picture: Image.Image
+    attention: list[tuple[str, Image.Image]]
+    composited: Image.Image | None
+    keep: Image.Image | None
 
 
 class Editor:
@@ -81,27 +96,30 @@ class Editor:
         box: x, y, width, height of the bird in pixels; without it the photo's centred square is edited.
         ValueError when the photo cannot be read, the box lies outside, or no word is known.
         """
-        return self.edit_with_attention(photo, text, box, seed)[0]
+        return self.edit_in_full(photo, text, box, seed).picture
 
-    def edit_with_attention(self, photo: str | Path | Image.Image, text: str,
-                            box: tuple[float, float, float, float] | None = None,
-                            seed: int = 0) -> tuple[Image.Image, list[tuple[str, Image.Image]]]:
-        """edit(), and for every known word where the generator looked: (word, greyscale map of the square)."""
+    def edit_in_full(self, photo: str | Path | Image.Image, text: str,
+                     box: tuple[float, float, float, float] | None = None, seed: int = 0,
+                     keep: KeepSource | None = None) -> Edited:
+        """edit(), and for every known word where the generator looked; with `keep`, composited too."""
         picture = open_photo(photo)
         left, top, side = square(picture.size, box)
         area = picture.crop((left, top, left + side, top + side))
         small = area.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        before = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        before = to_tensor(small)
         output = self.edit_tensors(before, [text], seed)
-        change = output.image.float().cpu() - before
-        change = F.interpolate(change, size=(side, side), mode="bicubic", align_corners=False)[0]
+        after = output.image.float().cpu()
+        change = F.interpolate(after - before, size=(side, side), mode="bicubic", align_corners=False)[0]
         change *= _feather(side, left, top, picture.size)
         full = torch.from_numpy(np.array(area)).permute(2, 0, 1).float() + change * 127.5
         edited = picture.copy()
         edited.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
         words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
         maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu())]
-        return edited, maps
+        if keep is None:
+            return Edited(edited, maps, None, None)
+        mask = keep_picture(keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side))
+        return Edited(edited, maps, composite(picture, edited, mask), mask)
 
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:

@@ -43,17 +43,17 @@ def main(arguments: list[str]) -> None:
     from tmgan.methods.mask_providers import make_provider
     from tmgan.runtime import decide
 
-    pack, device = Pack.open(given.pack), decide(given.runtime).device
-    provider = make_provider(given.provider, given.classes, given.weights, given.weights_dir, device)
+    pack, runtime = Pack.open(given.pack), decide(given.runtime)
+    provider = make_provider(given.provider, given.classes, given.weights, given.weights_dir, runtime.device)
     show = Progress(visible=True)
-    made = write_masks(pack, provider.name, provider.about, provider, device, given.batch, show)
+    made = write_masks(pack, provider.name, provider.about, provider, given.batch, show)
     if made.computed:
         print(f"{made.path}: {made.images:,} masks; {made.computed / max(made.seconds, 1e-9):.1f} images/s")
     else:
         print(f"{made.path} is there already: {made.images:,} masks.")
     print(f"The object covers {100 * made.coverage:.1f} % of an image; {made.empty:,} images show none.")
     masks, random = open_masks(pack, provider.name), given.weights == "random"
-    compared = agreement(pack, masks, None if random else provider, device, given.batch)
+    compared = agreement(pack, masks, None if random else provider, given.batch)
     if "crops" in compared:
         print(f"IoU with masks found crop by crop: {compared['crops']:.3f}")
     if "dataset" in compared:

@@ -4,13 +4,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from tmgan.cli.parse import parse
 from tmgan.config import RuntimeConfig
 
-_ATTENTION = ".attention"
+_ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"      # of the file names beside OUT
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -28,6 +29,16 @@ class Arguments:
     """Picture to write for one photo, folder for several."""
     box: tuple[float, float, float, float] | None = None
     """x y width height of the bird in pixels; without it the photo's centred square is edited."""
+    keep: str = "none"
+    """Also write M * photo + (1 - M) * edit, as OUT.composited, and M, as OUT.keep. M is 1 where `histogram` matching
+    finds no change, where `fcn` sees none of the classes, or white in a picture FILE (for several photos a folder with
+    a PNG of the same name for each)."""
+    classes: tuple[str, ...] = ("bird",)
+    """With --keep fcn: what the text may change."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """With --keep fcn: random for seeded random numbers in place of trained weights, for trying things out."""
+    weights_dir: str = ""
+    """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
     attention: bool = False
     """Also write where each word looked, as OUT.attention.png."""
     seed: int = 0
@@ -53,8 +64,11 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"--out would overwrite the photo {overwritten.pop()}; choose another name or folder.")
     if not 0 <= given.seed < 2**63:
         raise ValueError(f"--seed is {given.seed}; use 0 to 2**63 - 1.")
+    files = _keep_files(given.keep, photos, several)
     from tmgan.bundle import RANDOM_NOTE
+    from tmgan.compositing import keep_file, keep_unchanged, keep_without
     from tmgan.edit import load, open_photo       # imports torch: after mistakes in the flags
+    from tmgan.methods.mask_providers import make_provider
     from tmgan.snapshot import save_picture, words_strip
 
     editor = load(given.run, given.runtime)
@@ -64,24 +78,48 @@ def main(arguments: list[str]) -> None:
     unknown = editor.unknown_words(given.text)
     if unknown:
         print(f"NOTE: left out: {unknown}", file=sys.stderr)
+    if given.keep == "histogram":
+        keep = keep_unchanged(editor.config.method)
+    elif given.keep == "fcn":
+        keep = keep_without(make_provider("fcn", given.classes, given.weights, given.weights_dir, editor.runtime.device))
+        if given.weights == "random":
+            print("NOTE: --keep fcn uses random weights; its mask means nothing.", file=sys.stderr)
+    else:
+        keep = None
     (given.out if several else given.out.parent).mkdir(parents=True, exist_ok=True)
     failed = []
-    for photo, target in zip(photos, targets):
+    for photo, target, file in zip(photos, targets, files):
         try:
-            picture, maps = editor.edit_with_attention(open_photo(photo), given.text, given.box, given.seed)
+            edited = editor.edit_in_full(open_photo(photo), given.text, given.box, given.seed,
+                                         keep if file is None else keep_file(file))
         except ValueError as error:
             if not several:
                 raise
             failed.append(str(error))
             continue
-        save_picture(picture, target)
-        print(target)
+        pictures = {target: edited.picture}
+        if edited.composited is not None:
+            pictures[target.with_name(f"{target.stem}{_COMPOSITED}{target.suffix}")] = edited.composited
+            pictures[target.with_name(f"{target.stem}{_KEEP}.png")] = edited.keep
         if given.attention:
-            beside = target.with_name(f"{target.stem}{_ATTENTION}.png")
-            save_picture(words_strip(maps), beside)
-            print(beside)
+            pictures[target.with_name(f"{target.stem}{_ATTENTION}.png")] = words_strip(edited.attention)
+        for path, picture in pictures.items():
+            save_picture(picture, path)
+            print(path)
     if failed:
         raise ValueError(f"{len(failed)} of {len(photos)} photos were not edited:\n" + "\n".join(failed))
+
+
+def _keep_files(keep: str, photos: list[Path], several: bool) -> list[Path | None]:
+    """The mask file of each photo, None where --keep names no file."""
+    if keep in ("none", "histogram", "fcn"):
+        return [None] * len(photos)
+    path = Path(keep)
+    if not path.exists():
+        raise ValueError(f"--keep is {keep!r}, which is neither none, histogram or fcn nor a picture that is there.")
+    if several and not path.is_dir():
+        raise ValueError(f"--keep {keep}: for several photos give a folder with a mask PNG of the same name for each.")
+    return [path / f"{photo.stem}.png" if path.is_dir() else path for photo in photos]
 
 
 def _photos(given: tuple[Path, ...]) -> list[Path]:
@@ -89,7 +127,7 @@ def _photos(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         if path.is_dir():
             found = sorted(p for p in path.iterdir()
-                           if p.suffix.lower() in _PICTURES and not p.stem.endswith(_ATTENTION))
+                           if p.suffix.lower() in _PICTURES and not p.stem.endswith((_ATTENTION, _COMPOSITED, _KEEP)))
             if not found:
                 raise ValueError(f"The folder {path} holds no pictures ({', '.join(_PICTURES)}).")
             photos += found

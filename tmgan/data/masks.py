@@ -83,7 +83,7 @@ def open_masks(pack: Pack, name: str) -> Tensor | None:
                            dtype=torch.uint8).view(*pack.tiles.shape[:3], 1)
 
 
-def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, device: torch.device, batch: int,
+def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int,
                 show: Progress) -> Summary:
     """Find and store the masks of all tiles; go on where a run that was killed has stopped.
 
@@ -101,7 +101,7 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, devi
     if record is None:
         settings = {"pack": pack.hash, "about": about}
         first = _resume(partial, progress, settings, _bytes(pack))
-        _fill(pack, find, device, batch, show, partial, progress, settings, first)
+        _fill(pack, find, batch, show, partial, progress, settings, first)
         made = {**settings, "tmgan": __version__, "made": datetime.date.today().isoformat()}
         write_atomically(path.with_suffix(".json"), lambda file: file.write(json.dumps(made, indent=1).encode()))
         os.replace(partial, path)
@@ -115,7 +115,7 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, devi
                    empty=int((objects < 128).all(1).sum()))
 
 
-def agreement(pack: Pack, masks: Tensor, find: Finder | None, device: torch.device, batch: int) -> dict[str, float]:
+def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dict[str, float]:
     """Intersection over union of stored masks with others, means over images where either shows something.
 
     "crops": with masks found anew in still centre crops of up to 64 images, if `find` is given; "dataset": with the
@@ -131,7 +131,7 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, device: torch.devi
         stored = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
         crops = gather_crop(pack.tiles, rows, corner, corner, still, size)
         texts = first_captions(pack, rows)
-        anew = [find(crops[at:at + batch].to(device), texts[at:at + batch], 1.0).cpu()
+        anew = [find(crops[at:at + batch], texts[at:at + batch], 1.0).cpu()
                 for at in range(0, len(rows), batch)]
         result["crops"] = _iou(stored, torch.cat(anew), 0.5)
     return result
@@ -144,7 +144,7 @@ def first_captions(pack: Pack, rows: Tensor) -> list[str]:
             for c in captions.tolist()]
 
 
-def _fill(pack: Pack, find: Finder, device: torch.device, batch: int, show: Progress, partial: Path, progress: Path,
+def _fill(pack: Pack, find: Finder, batch: int, show: Progress, partial: Path, progress: Path,
           settings: dict[str, Any], first: int) -> None:
     """Write masks first.. into the partial file; at the end all of it has reached the disk."""
     span = pack.tiles.shape[1] / pack.image_size
@@ -153,7 +153,7 @@ def _fill(pack: Pack, find: Finder, device: torch.device, batch: int, show: Prog
         file.seek(first * _bytes(pack) // len(pack))
         for at in range(first, len(pack), batch):
             rows = torch.arange(at, min(at + batch, len(pack)))
-            images = pack.tiles[rows].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            images = pack.tiles[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
             found = find(images, first_captions(pack, rows), span)
             file.write((found * 255).round().to(torch.uint8).cpu().contiguous().numpy().tobytes())
             done = at + len(rows)

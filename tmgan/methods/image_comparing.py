@@ -3,10 +3,14 @@
 Source: section II.B of the paper.
 """
 
+import torch
 from torch import Tensor
 
 from tmgan.config import MethodConfig
-from tmgan_kernels import change_mask
+from tmgan_kernels import change_mask, gaussian_blur, match_histogram
+from tmgan_kernels.change_mask import dilate_eager, erode_eager
+
+_LEAST = 8      # levels of 255: smallest adaptive threshold
 
 
 def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor | None) -> Tensor | None:
@@ -22,5 +26,39 @@ def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor |
     if method.stored_masks:
         return known
     # The images are mapped to 0-255 first. As published they are not, which makes every mask 1 everywhere.
-    ceiling = method.histogram.ceiling if method.histogram.ceiling < 255 else None
-    return change_mask(photo, edit.detach(), threshold=method.histogram.threshold, ceiling=ceiling, eight_bit=True)
+    histogram = method.histogram
+    ceiling = histogram.ceiling if histogram.ceiling < 255 else None
+    if histogram.adaptive:
+        return adaptive_change_mask(photo, edit, ceiling)
+    return change_mask(photo, edit.detach(), threshold=histogram.threshold, ceiling=ceiling, eight_bit=True)
+
+
+@torch.no_grad()
+def adaptive_change_mask(photo: Tensor, edit: Tensor, ceiling: float | None = None) -> Tensor:
+    """`change_mask` with each image's own threshold, for edits of any contrast: Otsu's, of its difference to the photo.
+
+    Not in the paper, which names its one threshold as its limit. Arguments and result are as for `change_mask`; photo
+    comes from an 8-bit picture. The threshold counts whole levels, and is at least 8 of 255: an image that was left
+    alone differs by less, and Otsu's method always divides.
+    """
+    matched = match_histogram(photo, edit, quantize=True, eight_bit=True)
+    difference = gaussian_blur((matched - edit.to(matched.dtype)) * 127.5, 5, 1.0, "reflect").abs()
+    levels = difference.clamp(max=255).long()
+    threshold = otsu_threshold(levels.amax(1).flatten(1)).clamp(min=_LEAST).view(-1, 1, 1, 1)
+    changed = levels > threshold
+    if ceiling is not None:
+        changed &= difference <= ceiling
+    return ~dilate_eager(erode_eager(changed.any(1, keepdim=True)))
+
+
+def otsu_threshold(levels: Tensor) -> Tensor:
+    """The level (B,) that divides each row of int64 levels (B, N), 0 to 255, into two classes of values up to it and
+    above it, whose means lie farthest apart by Otsu's criterion (1979); the lowest of equally good ones.
+    """
+    rows = torch.arange(len(levels), device=levels.device)[:, None]
+    counts = torch.zeros(len(levels) * 256, dtype=torch.int64, device=levels.device)
+    counts.index_add_(0, (256 * rows + levels).flatten(), torch.ones_like(levels).flatten())
+    share = counts.view(-1, 256).double() / levels.shape[1]
+    below, weighted = share.cumsum(1), (share * torch.arange(256, device=levels.device)).cumsum(1)
+    apart = (weighted[:, -1:] * below - weighted).square() / (below * (1 - below)).clamp(min=1e-12)
+    return apart.argmax(1)

@@ -30,9 +30,9 @@ class MaskProvider(Protocol):
     about: dict[str, str | list[str]]
 
     def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
-        """The object masks (B, 1, H, W) in [0, 1], 1 on the object.
+        """The object masks (B, 1, H, W) in [0, 1], 1 on the object; on the provider's device.
 
-        images: (B, 3, H, W) in [-1, 1], on the provider's device.
+        images: (B, 3, H, W) in [-1, 1], on any device.
         texts: a caption for each.
         span: edge of the images in training crops: 1 for a crop, 304/256 for a tile. Networks are given a picture in
             the scale in which they would be given a crop.
@@ -57,7 +57,7 @@ class FcnMasks:
         self.about = {"classes": sorted(set(classes)), "weights": source}
 
     def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
-        return self.segmenter(images, round(CROP_EDGE * span))
+        return self.segmenter(images.to(self.segmenter.mean.device), round(CROP_EDGE * span))
 
 
 def make_provider(name: str, classes: tuple[str, ...], pretrained: Literal["pretrained", "random"], weights_dir: str,

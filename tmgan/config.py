@@ -167,9 +167,9 @@ class MethodConfig:
 
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
-    keep_mask: Literal["none", "dataset", "histogram", "fcn"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or masks that
-    `tmgan data masks` has stored in the pack."""
+    keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or what a network
+    found and `tmgan data masks` has stored in the pack."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0

@@ -20,12 +20,13 @@ class Arguments:
 
     pack: tyro.conf.Positional[Path]
     """Pack made by `tmgan data prepare`; the masks are stored in it."""
-    provider: Literal["fcn"] = "fcn"
-    """fcn: FCN-ResNet101, which knows the classes of Pascal VOC."""
+    provider: Literal["fcn", "clipseg"] = "fcn"
+    """fcn: FCN-ResNet101, which knows the classes of Pascal VOC. clipseg: what each image's first caption speaks of, by
+    the CLIPSeg model in --weights-dir (pip install 'tmgan[clip]')."""
     classes: tuple[str, ...] = ("bird",)
-    """Which classes are the object."""
+    """With fcn: which classes are the object."""
     weights: Literal["pretrained", "random"] = "pretrained"
-    """random: seeded random numbers in place of trained weights, for trying things out; recorded in the pack."""
+    """With fcn: random for seeded random numbers in place of trained weights, to try things out; recorded in the pack."""
     weights_dir: str = ""
     """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
     batch: int = 16
@@ -60,4 +61,5 @@ def main(arguments: list[str]) -> None:
         print(f"IoU with the pack's true masks: {compared['dataset']:.3f}")
     if random:
         print(f"NOTE: {RANDOM_NOTE}")
-    print(f"Next: tmgan train --preset {provider.name} --data {given.pack} --encoders ENCODERS --run RUN")
+    print(f"Next: tmgan train --preset fcn {'' if provider.name == 'fcn' else f'--method.keep-mask {provider.name} '}"
+          f"--data {given.pack} --encoders ENCODERS --run RUN")

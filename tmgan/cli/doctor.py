@@ -10,7 +10,8 @@ from tmgan.config import RuntimeConfig
 
 # distribution -> what it is for
 _PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "", "pillow": "", "safetensors": "",
-             "pytorch-fid": "FID's network", "tensorboard": "curves (extra tb)", "textblob": "word labels (extra pos)"}
+             "pytorch-fid": "FID's network", "tensorboard": "curves (extra tb)", "textblob": "word labels (extra pos)",
+             "transformers": "masks for any text (extra clip)"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from tmgan.cli.parse import parse
 from tmgan.config import RuntimeConfig
 
 _ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"      # of the file names beside OUT
+_KEEP_NAMES = ("none", "histogram", "fcn", "clipseg")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -31,8 +32,8 @@ class Arguments:
     """x y width height of the bird in pixels; without it the photo's centred square is edited."""
     keep: str = "none"
     """Also write M * photo + (1 - M) * edit, as OUT.composited, and M, as OUT.keep. M is 1 where `histogram` matching
-    finds no change, where `fcn` sees none of the classes, or white in a picture FILE (for several photos a folder with
-    a PNG of the same name for each)."""
+    finds no change, where `fcn` sees none of the classes, where `clipseg` sees nothing that the text speaks of, or white
+    in a picture FILE (for several photos a folder with a PNG of the same name for each)."""
     classes: tuple[str, ...] = ("bird",)
     """With --keep fcn: what the text may change."""
     weights: Literal["pretrained", "random"] = "pretrained"
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
     from tmgan.bundle import RANDOM_NOTE
     from tmgan.compositing import keep_file, keep_unchanged, keep_without
     from tmgan.edit import load, open_photo       # imports torch: after mistakes in the flags
-    from tmgan.methods.mask_providers import make_provider
+    from tmgan.methods.mask_providers import PROVIDERS, make_provider
     from tmgan.snapshot import save_picture, words_strip
 
     editor = load(given.run, given.runtime)
@@ -80,10 +81,11 @@ def main(arguments: list[str]) -> None:
         print(f"NOTE: left out: {unknown}", file=sys.stderr)
     if given.keep == "histogram":
         keep = keep_unchanged(editor.config.method)
-    elif given.keep == "fcn":
-        keep = keep_without(make_provider("fcn", given.classes, given.weights, given.weights_dir, editor.runtime.device))
+    elif given.keep in PROVIDERS:
+        keep = keep_without(make_provider(given.keep, given.classes, given.weights, given.weights_dir,
+                                          editor.runtime.device))
         if given.weights == "random":
-            print("NOTE: --keep fcn uses random weights; its mask means nothing.", file=sys.stderr)
+            print(f"NOTE: --keep {given.keep} uses random weights; its mask means nothing.", file=sys.stderr)
     else:
         keep = None
     (given.out if several else given.out.parent).mkdir(parents=True, exist_ok=True)
@@ -112,11 +114,11 @@ def main(arguments: list[str]) -> None:
 
 def _keep_files(keep: str, photos: list[Path], several: bool) -> list[Path | None]:
     """The mask file of each photo, None where --keep names no file."""
-    if keep in ("none", "histogram", "fcn"):
+    if keep in _KEEP_NAMES:
         return [None] * len(photos)
     path = Path(keep)
     if not path.exists():
-        raise ValueError(f"--keep is {keep!r}, which is neither none, histogram or fcn nor a picture that is there.")
+        raise ValueError(f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor a picture that is there.")
     if several and not path.is_dir():
         raise ValueError(f"--keep {keep}: for several photos give a folder with a mask PNG of the same name for each.")
     return [path / f"{photo.stem}.png" if path.is_dir() else path for photo in photos]

@@ -5,15 +5,20 @@ the tiles of a pack is stored there by `tmgan data masks` (data/masks.py), which
 """
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tmgan import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids
 
+PROVIDERS = ("fcn", "clipseg")
 _RANDOM_SEED = 0
 
 
@@ -60,8 +65,60 @@ class FcnMasks:
         return self.segmenter(images.to(self.segmenter.mean.device), round(CROP_EDGE * span))
 
 
+class ClipSegMasks:
+    """Whatever the text speaks of, by CLIPSeg (Lueddecke & Ecker, CVPR 2022) through `transformers`, extra `clip`.
+
+    Not in the paper, whose own limit is a network that knows one class. A pixel is object where the network finds that
+    more likely than not; as with FCN masks, the map of zeros and ones is enlarged bilinearly.
+
+    Args:
+        folder: a copy of such a model as `save_pretrained` writes it, with its weights as safetensors.
+    """
+
+    name = "clipseg"
+    _FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer_config.json")
+
+    def __init__(self, folder: str, device: torch.device):
+        missing = [name for name in self._FILES if not (Path(folder) / name).is_file()]
+        if not folder or missing:
+            raise ValueError(f"CLIPSeg is read from the folder that --weights-dir names{f', {folder},' if folder else ''} "
+                             f"and lacks {', '.join(missing or self._FILES)}. Put a copy of "
+                             "https://huggingface.co/CIDAS/clipseg-rd64-refined there, its weights as safetensors.")
+        try:
+            from transformers import AutoTokenizer, CLIPSegForImageSegmentation
+        except ImportError:
+            raise ValueError("CLIPSeg needs the package transformers: pip install 'tmgan[clip]'.") from None
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.network = CLIPSegForImageSegmentation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        self.network.float().eval().requires_grad_(False).to(device)
+        settings = json.loads((Path(folder) / "preprocessor_config.json").read_text("utf-8"))
+        size = settings["size"]
+        self.edge = size["height"] if isinstance(size, dict) else size
+        self.mean, self.std = (torch.tensor(settings[k], device=device).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+        self.about = {"text": "first caption", "weights": f"clipseg-{digest[:8]}"}
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
+        """As published, the network is given every picture in the same size, so span plays no part."""
+        device = self.mean.device
+        small = F.interpolate((images.to(device) + 1) / 2, size=(self.edge, self.edge), mode="bilinear", antialias=True)
+        words = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt",
+                               max_length=self.network.config.text_config.max_position_embeddings).to(device)
+        logits = self.network(pixel_values=(small - self.mean) / self.std, input_ids=words["input_ids"],
+                              attention_mask=words["attention_mask"]).logits.view(len(images), 1, self.edge, self.edge)
+        return F.interpolate((logits > 0).float(), size=images.shape[2:], mode="bilinear", align_corners=False)
+
+
 def make_provider(name: str, classes: tuple[str, ...], pretrained: Literal["pretrained", "random"], weights_dir: str,
                   device: torch.device) -> MaskProvider:
-    """The provider of a name. ValueError when a class is unknown or weights are missing, with what to do."""
-    assert name == "fcn", name
+    """The provider of a name in PROVIDERS. ValueError when a class is unknown or weights are missing, with what to do.
+
+    classes: for "fcn". pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.
+    """
+    assert name in PROVIDERS, name
+    if name == "clipseg":
+        if pretrained == "random":
+            raise ValueError("CLIPSeg has no --weights random: its tokenizer comes with its weights.")
+        return ClipSegMasks(weights_dir, device)
     return FcnMasks(classes, pretrained, weights_dir, device)

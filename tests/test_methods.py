@@ -8,7 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
-from tmgan_kernels import change_mask, laplace_sharpness, naive_sharpness_loss, sharp_regions, sharpness_score
+from tmgan_kernels import (
+    change_mask,
+    laplace_sharpness,
+    naive_sharpness_loss,
+    sharp_gradient,
+    sharp_regions,
+    sharpness_score,
+)
 from tmgan_kernels.change_mask import difference_eager
 
 from tmgan import configfile
@@ -16,9 +23,12 @@ from tmgan.config import BlurConfig, GradientConfig, SharpnessLossConfig
 from tmgan.data.masks import write_masks
 from tmgan.data.progress import Progress
 from tmgan.gan import GanTask
+from tmgan.losses.adversarial import discriminator_loss
 from tmgan.methods.blurred_real import blurred, counts
 from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
 from tmgan.methods.sharpness import sharpness_loss
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.layers import init_weights
 from tmgan.runtime import decide
 
 BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
@@ -55,7 +65,8 @@ def weights(task) -> list[torch.Tensor]:
     {"gradient": {"mode": "none", "gain": 9.0, "losses": "text"}},
     {"blur": {"sizes": [], "border": "zeros", "heads": "both", "skip_below": 3.0}},
     {"histogram": {"threshold": 1.0, "adaptive": True}},
-], ids=["nsl", "gm", "sad", "histogram"])
+    {"mae_alpha": 99.0, "keep_weight": 99.0},
+], ids=["nsl", "gm", "sad", "histogram", "masked mae"])
 def test_switched_off_it_is_the_baseline_bit_for_bit(run, off):
     baseline, _, _, _, losses = run()
     task, _, _, _, same = run(**off)
@@ -87,6 +98,58 @@ def test_gradient_manipulation_can_leave_perceptual_and_mae_losses_alone(run):
     torch.testing.assert_close(text[~sharp], plain[~sharp])
     assert not torch.allclose(text[sharp], every[sharp])
     assert not torch.allclose(text[sharp], plain[sharp])
+
+
+def separable(image: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """A loss that is a sum over pixels."""
+    return (weights * (image - 0.3) ** 4).sum()
+
+
+def coupled(image: torch.Tensor) -> torch.Tensor:
+    """A loss that is not: pixels side by side matter to each other, as they do to a discriminator."""
+    return (image[..., 1:] * image[..., :-1]).sum() ** 2 + (image ** 3).sum()
+
+
+@pytest.fixture
+def small_image() -> torch.Tensor:
+    image = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    return image.requires_grad_()
+
+
+def test_appendix_the_layer_is_the_k_weighted_loss_where_loss_is_a_sum_over_pixels(small_image):
+    """The paper's appendix: multiplying the gradient of the enhanced region by k is weighting its loss by k."""
+    k, sharp = 1.5, sharp_regions(laplace_sharpness(small_image))[0]
+    assert 0 < sharp.sum() < sharp.numel()
+    layer, = torch.autograd.grad(separable(sharp_gradient(small_image, k), torch.ones(())), small_image)
+    weighted, = torch.autograd.grad(separable(small_image, torch.where(sharp, k, 1.0)), small_image)
+    torch.testing.assert_close(layer, weighted, rtol=1e-12, atol=0)
+
+
+def test_appendix_no_weighted_loss_at_all_where_pixels_matter_to_each_other(small_image):
+    """The gradient of any loss has a symmetric derivative. The layer's is not, so it follows no loss: docs/fidelity.md."""
+    sharp = sharp_regions(laplace_sharpness(small_image))[0]
+    for k, symmetric in ((1.0, True), (1.5, False)):
+        plain, = torch.autograd.grad(coupled(small_image), small_image, create_graph=True)
+        followed = torch.where(sharp, k, 1.0) * plain
+        layer, = torch.autograd.grad(coupled(sharp_gradient(small_image, k)), small_image)
+        torch.testing.assert_close(layer, followed.detach())
+        derivative = torch.stack([torch.autograd.grad(value, small_image, retain_graph=True)[0].flatten()
+                                  for value in followed.flatten()])
+        assert torch.allclose(derivative, derivative.T) == symmetric
+
+
+def test_appendix_a_negative_factor_climbs(small_image):
+    """f(k) = -k, the appendix's other case, would raise the loss of the enhanced region; its own proof rules it out."""
+    with torch.no_grad():
+        gradient = 4 * (small_image - 0.3) ** 3
+        sharp = sharp_regions(laplace_sharpness(small_image))[0]
+        for k, falls in ((1.5, True), (-1.5, False)):
+            moved = small_image - 1e-3 * torch.where(sharp, k, 1.0) * gradient
+            change = separable(moved, sharp) - separable(small_image, sharp)
+            assert (change < 0) == falls
+            torch.testing.assert_close(change, -1e-3 * k * (gradient[sharp] ** 2).sum(), rtol=0.05, atol=0)
+    with pytest.raises(ValueError, match="gain"):
+        GradientConfig(gain=-1.5)
 
 
 def test_naive_sharpness_loss_adds_its_own_gradient_and_sharpens(run):
@@ -180,6 +243,54 @@ def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
         return network.conditional(network(shown), sentence).mean()
 
     assert logit(task) < logit(baseline)
+
+
+def test_blurred_photos_add_their_own_gradient_to_the_discriminators():
+    """Every weight of D is pulled as by the blurred photos' loss alone, on top of what pulled it before."""
+    random = torch.Generator().manual_seed(0)
+    discriminator = Discriminator(64, 4, 16).double()
+    init_weights(discriminator, random)
+    real, fake = (torch.rand(2, 3, 64, 64, generator=random, dtype=torch.float64) * 2 - 1 for _ in range(2))
+    sentence = torch.randn(2, 16, generator=random, dtype=torch.float64)
+    shown = blurred(BlurConfig(sizes=(9,)), real, torch.tensor([9, 9]))
+
+    def pull(loss):
+        return torch.autograd.grad(loss, list(discriminator.parameters()), allow_unused=True, materialize_grads=True)
+
+    before = pull(discriminator_loss(discriminator, real, fake, sentence, sentence).total)
+    after = pull(discriminator_loss(discriminator, real, fake, sentence, sentence, blurred=shown).total)
+    own = pull(F.softplus(discriminator.conditional(discriminator(shown), sentence)).mean())
+    for a, b, c in zip(after, before, own, strict=True):
+        torch.testing.assert_close(a - b, c)
+    assert sum(float(c.abs().sum()) for c in own) > 0
+
+
+def test_blurred_photos_of_both_heads_and_those_left_out():
+    random = torch.Generator().manual_seed(0)
+    discriminator = Discriminator(64, 4, 16)
+    init_weights(discriminator, random)
+    real, fake, shown = (torch.rand(3, 3, 64, 64, generator=random) * 2 - 1 for _ in range(3))
+    sentence = torch.randn(3, 16, generator=random)
+
+    def loss(**options):
+        return discriminator_loss(discriminator, real, fake, sentence, sentence, blurred=shown, **options).blurred
+
+    features = discriminator(shown)
+    heads = [F.softplus(discriminator.conditional(features, sentence)), F.softplus(discriminator.unconditional(features))]
+    torch.testing.assert_close(loss(), heads[0].mean())
+    torch.testing.assert_close(loss(blurred_heads="both"), (heads[0].mean() + heads[1].mean()) / 2)
+    torch.testing.assert_close(loss(blurred_counts=torch.tensor([1.0, 0.0, 1.0])), heads[0][[0, 2]].mean())
+    assert loss(blurred_counts=torch.zeros(3)) == 0
+
+
+def test_every_method_at_once_shows_its_own_loss(run, own):
+    write_masks(own, "fcn", {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8,
+                Progress(visible=False))
+    _, _, _, _, losses = run(keep_mask="fcn", mismatched_text_p=0.5, sharpness={"weight": 1.0},
+                             gradient={"mode": "regions"}, blur={"sizes": [5, 7, 9]})
+    assert losses.keys() == {"d", "d_blurred", "g_adv", "words", "sentence", "perceptual", "kl", "kept", "masked_mae",
+                             "sharpness"}
+    assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values())
 
 
 def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):

@@ -283,6 +283,24 @@ def test_blurred_photos_of_both_heads_and_those_left_out():
     assert loss(blurred_counts=torch.zeros(3)) == 0
 
 
+def test_published_wrong_pairs_are_neighbours_in_length(run, monkeypatch):
+    """Each photo is shown with the text of the one whose caption is next in length, whatever its class."""
+    pairs = []
+    judge = Discriminator.conditional
+
+    def spy(network, features, sentence):
+        pairs.append((features.detach(), sentence))
+        return judge(network, features, sentence)
+
+    monkeypatch.setattr(Discriminator, "conditional", spy)
+    _, batch, *_ = run(wrong_pairs="published")
+    order = sorted(range(4), key=lambda row: -int(batch.lengths[row]))
+    real, wrong = pairs[0], pairs[2]  # after real and fake pairs
+    assert order != [0, 1, 2, 3]
+    for place, (photo, other) in enumerate(zip(order, order[1:])):
+        assert torch.equal(wrong[0][place], real[0][photo]) and torch.equal(wrong[1][place], real[1][other])
+
+
 def test_every_method_at_once_shows_its_own_loss(run, own):
     write_masks(own, "fcn", {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8,
                 Progress(visible=False))

@@ -73,12 +73,15 @@ class Objective:
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """Real photos with their own captions are real; edits with the text they were asked to obey are not."""
         blur, config = {}, self.method.blur
+        class_ids, order = batch.class_ids, None
+        if self.method.wrong_pairs == "published":
+            class_ids, order = None, batch.lengths.argsort(descending=True, stable=True)
         with self.runtime.autocast():
             if config.sizes:
                 blur = {"blurred": blurred(config, batch.images, batch.blur_sizes),
                         "blurred_counts": counts(config, batch.images), "blurred_heads": config.heads}
             d = discriminator_loss(self.discriminator, batch.images, edit.image.detach(), edit.sentence,
-                                   edit.target_sentence, batch.class_ids, **blur)
+                                   edit.target_sentence, class_ids, order, **blur)
         losses = {"d": d.total}
         if d.blurred is not None:
             losses["d_blurred"] = d.blurred

@@ -40,6 +40,7 @@ def discriminator_loss(
     sentence: Tensor,
     fake_sentence: Tensor,
     class_ids: Tensor | None = None,
+    order: Tensor | None = None,
     blurred: Tensor | None = None,
     blurred_counts: Tensor | None = None,
     blurred_heads: str = "conditional",
@@ -52,6 +53,7 @@ def discriminator_loss(
         fake_sentence: (B, D), the text that each generated image was asked for.
         class_ids: int (B,). Photo i is shown with the text of photo i + 1 as a wrong pair, unless both are of the same
             class: that text may be true. As published with None: every such pair counts as wrong.
+        order: int64 (B,), a permutation of the photos after which the next one of each is meant. None: as they are.
         blurred: (B, 3, S, S), the photos blurred: fake too, with their own text (sharpness-aware discriminator).
         blurred_counts: (B,) weights of these, 0 or 1. None: all count.
         blurred_heads: "conditional", or "both" for the mean of the losses of both heads.
@@ -65,7 +67,8 @@ def discriminator_loss(
     blurred_loss = None
     if blurred is not None:
         blurred_loss = _blurred_loss(discriminator, blurred, sentence, blurred_counts, blurred_heads)
-    wrong_c = discriminator.conditional(real_features[:-1], sentence[1:])
+    photos, next_ones = (slice(0, -1), slice(1, None)) if order is None else (order[:-1], order[1:])
+    wrong_c = discriminator.conditional(real_features[photos], sentence[next_ones])
     real_u = discriminator.unconditional(real_features)
     fake_u = discriminator.unconditional(fake_features)
 
@@ -73,7 +76,7 @@ def discriminator_loss(
     if class_ids is None:
         wrong = wrong_losses.mean()
     else:
-        differs = (class_ids[:-1] != class_ids[1:]).to(wrong_losses.dtype)
+        differs = (class_ids[photos] != class_ids[next_ones]).to(wrong_losses.dtype)
         wrong = (wrong_losses * differs).sum() / differs.sum().clamp(min=1)
     parts = (
         _cross_entropies(real_u, 1.0).mean(),

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: train test test-all bench install clean
+.PHONY: train test test-all bench csrc install clean
 
 install: $(INSTALLED)
 
@@ -23,6 +23,9 @@ test-all: $(INSTALLED)    ## the slow tests too
 
 bench: $(INSTALLED)       ## speed of the kernels: minutes on a GPU, a check of the harness on a CPU
 	$(VENV)/bin/python -m pytest benchmarks
+
+csrc: $(INSTALLED)        ## the CUDA C++ kernels, where there is an nvcc: one command, about a minute
+	$(VENV)/bin/python -m tmgan_kernels.build
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from tmgan_kernels import _triton
+from tmgan_kernels import _native, _triton
 
 IMPLEMENTATIONS = ("auto", "eager", "triton", "cuda")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def choose(operation: str, impl: str, *tensors: Tensor) -> str:
-    """Resolve `impl` to "eager" or "triton" for these tensors: the meaning of `impl` is the same everywhere.
+    """Resolve `impl` to "eager", "triton" or "cuda" for these tensors: its meaning is the same everywhere.
 
     "auto" is Triton for tensors on a GPU and eager elsewhere, and for float64. An explicit choice is never replaced:
     ValueError for a name that is no implementation, RuntimeError for one that cannot run here, with the reason.
@@ -33,7 +33,17 @@ def choose(operation: str, impl: str, *tensors: Tensor) -> str:
                                "Python starts to run the kernel slowly on the CPU")
         return impl
     if impl == "cuda":
-        raise RuntimeError(f"{operation}: there is no CUDA C++ implementation in this version; use impl='auto'")
+        if operation not in _native.OPERATIONS:
+            raise RuntimeError(f"{operation}: there is no CUDA C++ implementation of it; use impl='auto'")
+        if reason := _native.missing():
+            raise RuntimeError(f"{operation}: impl='cuda', but {reason}")
+        if not (on_gpu or _triton.INTERPRETED):
+            raise RuntimeError(f"{operation}: impl='cuda' needs tensors on an NVIDIA GPU, these are on "
+                               f"{tensors[0].device}; move them, or use impl='auto'")
+        if any(tensor.dtype == torch.float64 for tensor in tensors):
+            raise RuntimeError(f"{operation}: impl='cuda' computes in float32 and takes no float64 tensors; use "
+                               "impl='eager' or 'triton'")
+        return impl
     raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {', '.join(IMPLEMENTATIONS)}")
 
 

@@ -12,13 +12,14 @@ the tail w[o] + w[o+1] + ... instead of w[o]; likewise at the other end; elsewhe
 with B symmetric and S the identity but for a 2 at both ends (each is its own mirror image): its adjoint is S^-1 A S.
 """
 
+import ctypes
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan_kernels import _op
+from tmgan_kernels import _native, _op
 from tmgan_kernels._triton import jit, tl, triton
 
 SIZES = (3, 5, 7, 9, 11, 13, 15)
@@ -340,4 +341,25 @@ def launch(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, si
             x, out, sizes, height, groups, planes, rows, WEIGHTS=weights, TAILS=tails_of(weights), R=radius,
             PER_IMAGE=sizes is not None, V=vector, STEP=step, EXTEND="zeros" if fold else border, FOLD=fold,
             DOUBLE=double, LANES=LANES, ACC=_op.accumulator(x), num_warps=1)
+    return out
+
+
+@lru_cache(maxsize=256)
+def _half(weights: tuple[float, ...]) -> ctypes.Array:
+    """The weights from the central one outwards, as the library takes them."""
+    half = weights[len(weights) // 2:]
+    return (ctypes.c_float * len(half))(*half)
+
+
+def launch_cuda(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, sizes: Tensor | None) -> Tensor:
+    """`launch`, by the CUDA C++ kernel."""
+    x = _op.dense(x)
+    out = _op.empty_like(x)
+    if not out.numel():
+        return out
+    if sizes is not None and sizes.dtype not in (torch.int32, torch.int64):
+        sizes = sizes.int()
+    _native.call("tmgan_blur", x.data_ptr(), out.data_ptr(), None if sizes is None else sizes.data_ptr(),
+                 0 if sizes is None else sizes.element_size(), _half(weights), len(weights) // 2,
+                 _native.BORDERS[border], adjoint, *x.shape, _op.is_nhwc(x), *_native.place(x))
     return out

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
-from tmgan_kernels._separable import BORDERS, SIZES, check_reach, launch, separable_eager
+from tmgan_kernels._separable import BORDERS, SIZES, check_reach, launch, launch_cuda, separable_eager
 
 
 # ---------------------------------------------------------------- definition
@@ -32,32 +32,33 @@ def box_blur_eager(image: Tensor, kernel_size: int | Tensor, border: str = "repl
 
 
 # ------------------------------------------------------------------ launcher
-def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool) -> Tensor:
-    if sizes is not None:
-        return launch(image, box_weights(SIZES[-1]), border, adjoint, sizes.contiguous())
-    return launch(image, box_weights(kernel_size), border, adjoint)
+def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool, cuda: bool) -> Tensor:
+    weights = box_weights(kernel_size if sizes is None else SIZES[-1])
+    return (launch_cuda if cuda else launch)(image, weights, border, adjoint,
+                                             None if sizes is None else sizes.contiguous())
 
 
-def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool) -> Tensor:
+def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool,
+               cuda: bool) -> Tensor:
     return _op.empty_like(image)
 
 
-blur_op = _op.register("box_blur(Tensor image, Tensor? sizes, int kernel_size, str border, bool adjoint) -> Tensor",
-                       _blur, _blur_fake)
+blur_op = _op.register("box_blur(Tensor image, Tensor? sizes, int kernel_size, str border, bool adjoint, bool cuda) -> "
+                       "Tensor", _blur, _blur_fake)
 
 
 class _BoxBlur(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, sizes, kernel_size, border, adjoint):
+    def forward(ctx, image, sizes, kernel_size, border, adjoint, cuda):
         ctx.save_for_backward(sizes)
-        ctx.options = kernel_size, border, adjoint
-        return blur_op(image, sizes, kernel_size, border, adjoint)
+        ctx.options = kernel_size, border, adjoint, cuda
+        return blur_op(image, sizes, kernel_size, border, adjoint, cuda)
 
     @staticmethod
     def backward(ctx, grad):
         sizes, = ctx.saved_tensors
-        kernel_size, border, adjoint = ctx.options
-        return _BoxBlur.apply(grad, sizes, kernel_size, border, not adjoint), None, None, None, None
+        kernel_size, border, adjoint, cuda = ctx.options
+        return _BoxBlur.apply(grad, sizes, kernel_size, border, not adjoint, cuda), None, None, None, None, None
 
 
 # ---------------------------------------------------------------- public API
@@ -71,7 +72,7 @@ def box_blur(image: Tensor, kernel_size: int | Tensor, border: str = "replicate"
             even size means the next odd one, and sizes out of range mean 3 or 15.
         border: what lies outside the image: "replicate" its outermost pixels, "reflect" its mirror image about them
             (they are not repeated), "zeros" black pixels, which count in the mean.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton" or "cuda".
 
     Returns:
         (B, C, H, W) in the dtype and memory format of image.
@@ -101,8 +102,9 @@ def box_blur(image: Tensor, kernel_size: int | Tensor, border: str = "replicate"
         check_one_of("box_blur", "kernel_size", kernel_size, SIZES)
     largest = SIZES[-1] if isinstance(kernel_size, Tensor) else kernel_size
     check_reach("box_blur", image, largest, border)
-    if choose("box_blur", impl, *tensors) == "eager":
+    chosen = choose("box_blur", impl, *tensors)
+    if chosen == "eager":
         return box_blur_eager(image, kernel_size, border)
     if isinstance(kernel_size, Tensor):
-        return _BoxBlur.apply(image, kernel_size, 0, border, False)
-    return _BoxBlur.apply(image, None, kernel_size, border, False)
+        return _BoxBlur.apply(image, kernel_size, 0, border, False, chosen == "cuda")
+    return _BoxBlur.apply(image, None, kernel_size, border, False, chosen == "cuda")

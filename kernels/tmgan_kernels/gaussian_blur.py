@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
-from tmgan_kernels._separable import BORDERS, SIZES, check_reach, launch, separable_eager
+from tmgan_kernels._separable import BORDERS, SIZES, check_reach, launch, launch_cuda, separable_eager
 
 
 # ---------------------------------------------------------------- definition
@@ -35,28 +35,28 @@ def gaussian_blur_eager(image: Tensor, kernel_size: int, sigma: float, border: s
 _cached_weights = lru_cache(maxsize=256)(gaussian_weights)
 
 
-def _blur(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool) -> Tensor:
-    return launch(image, _cached_weights(kernel_size, sigma), border, adjoint)
+def _blur(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool, cuda: bool) -> Tensor:
+    return (launch_cuda if cuda else launch)(image, _cached_weights(kernel_size, sigma), border, adjoint, None)
 
 
-def _blur_fake(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool) -> Tensor:
+def _blur_fake(image: Tensor, kernel_size: int, sigma: float, border: str, adjoint: bool, cuda: bool) -> Tensor:
     return _op.empty_like(image)
 
 
-blur_op = _op.register("gaussian_blur(Tensor image, int kernel_size, float sigma, str border, bool adjoint) -> Tensor",
-                       _blur, _blur_fake)
+blur_op = _op.register("gaussian_blur(Tensor image, int kernel_size, float sigma, str border, bool adjoint, bool cuda) "
+                       "-> Tensor", _blur, _blur_fake)
 
 
 class _GaussianBlur(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, kernel_size, sigma, border, adjoint):
-        ctx.options = kernel_size, sigma, border, adjoint
-        return blur_op(image, kernel_size, sigma, border, adjoint)
+    def forward(ctx, image, kernel_size, sigma, border, adjoint, cuda):
+        ctx.options = kernel_size, sigma, border, adjoint, cuda
+        return blur_op(image, kernel_size, sigma, border, adjoint, cuda)
 
     @staticmethod
     def backward(ctx, grad):
-        kernel_size, sigma, border, adjoint = ctx.options
-        return _GaussianBlur.apply(grad, kernel_size, sigma, border, not adjoint), None, None, None, None
+        kernel_size, sigma, border, adjoint, cuda = ctx.options
+        return _GaussianBlur.apply(grad, kernel_size, sigma, border, not adjoint, cuda), None, None, None, None, None
 
 
 # ---------------------------------------------------------------- public API
@@ -70,7 +70,7 @@ def gaussian_blur(image: Tensor, kernel_size: int, sigma: float, border: str = "
         sigma: its standard deviation in pixels, greater than 0.
         border: what lies outside the image: "reflect" its mirror image about the outermost pixels (they are not
             repeated), "replicate" its outermost pixels, "zeros" black pixels.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton" or "cuda".
 
     Returns:
         (B, C, H, W) in the dtype and memory format of image.
@@ -94,6 +94,7 @@ def gaussian_blur(image: Tensor, kernel_size: int, sigma: float, border: str = "
     if not 0 < sigma < math.inf:
         raise ValueError(f"gaussian_blur: sigma must be a positive number of pixels, got {sigma}")
     check_reach("gaussian_blur", image, kernel_size, border)
-    if choose("gaussian_blur", impl, image) == "eager":
+    chosen = choose("gaussian_blur", impl, image)
+    if chosen == "eager":
         return gaussian_blur_eager(image, kernel_size, sigma, border)
-    return _GaussianBlur.apply(image, kernel_size, sigma, border, False)
+    return _GaussianBlur.apply(image, kernel_size, sigma, border, False, chosen == "cuda")

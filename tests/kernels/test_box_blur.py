@@ -27,8 +27,10 @@ class TestBoxBlur(KernelContract):
     def operators(self, inputs):
         image, = inputs
         sizes = torch.full(image.shape[:1], 5, device=image.device)
-        return [(blur_op, (image, None, 5, "replicate", False)), (blur_op, (image, None, 3, "zeros", True)),
-                (blur_op, (image, sizes, 0, "replicate", True))]
+        cuda = self.impl == "cuda"
+        return [(blur_op, (image, None, 5, "replicate", False, cuda)),
+                (blur_op, (image, None, 3, "zeros", True, cuda)),
+                (blur_op, (image, sizes, 0, "replicate", True, cuda))]
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize("border", BORDERS)

@@ -23,7 +23,8 @@ class TestGaussianBlur(KernelContract):
 
     def operators(self, inputs):
         image, = inputs
-        return [(blur_op, (image, 5, 1.0, "reflect", False)), (blur_op, (image, 3, 0.8, "reflect", True))]
+        cuda = self.impl == "cuda"
+        return [(blur_op, (image, 5, 1.0, "reflect", False, cuda)), (blur_op, (image, 3, 0.8, "reflect", True, cuda))]
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize("border", BORDERS)

@@ -1,6 +1,7 @@
 """Masks for any text by CLIPSeg: a tiny random model of the real class, saved and loaded as the real one is."""
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -57,17 +58,18 @@ def test_mask_follows_image_and_text(folder):
 
 def test_masks_are_stored_by_first_caption_and_name(folder, own):
     provider = ClipSegMasks(str(folder), CPU)
-    made = write_masks(own, provider.name, provider.about, provider, 8, Progress(visible=False))
+    own = dataclasses.replace(own, tiles=own.tiles[:6], masks=own.masks[:6], names=own.names[:6])
+    made = write_masks(own, provider.name, provider.about, provider, 4, Progress(visible=False))
     assert made.path.name == "masks-clipseg.u8" and provider.about["weights"].startswith("clipseg-")
-    assert open_masks(own, "clipseg").shape == own.masks.shape and open_masks(own, "fcn") is None
-    assert set(agreement(own, open_masks(own, "clipseg"), provider, 8)) == {"dataset", "crops"}
+    assert open_masks(own, "clipseg").shape == (6, 76, 76, 1) and open_masks(own, "fcn") is None
+    assert set(agreement(own, open_masks(own, "clipseg"), provider, 4)) == {"dataset", "crops"}
 
 
 def test_what_is_missing_is_named(folder, tmp_path):
-    with pytest.raises(ValueError, match="--weights-dir .*lacks config.json, model.safetensors"):
+    with pytest.raises(ValueError, match="--weights-dir names none"):
         make_provider("clipseg", (), "pretrained", "", CPU)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"{tmp_path}.*lacks model.safetensors"):
+    with pytest.raises(ValueError, match=f"{tmp_path} lacks model.safetensors"):
         make_provider("clipseg", (), "pretrained", str(tmp_path), CPU)
     with pytest.raises(ValueError, match="no --weights random"):
         make_provider("clipseg", (), "random", str(folder), CPU)

@@ -26,7 +26,7 @@ from published_names import (
     VGG,
 )
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
-from tmgan.losses.matching import sentence_loss, word_attention, words_loss
+from tmgan.losses.matching import sentence_loss, word_attention, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.models import Discriminator, Generator, ImageFeatures, InceptionEncoder, TextEncoder, VGGFeatures
 from tmgan.models.attention import ChannelAttention, SpatialAttention
@@ -214,6 +214,13 @@ def test_discriminator_loss():
     assert abs(loss.total.item() - wanted) <= 1e-9 * wanted
     loss.total.backward()
     assert_golden_gradients(discriminator, DISCRIMINATOR, "lw_gan_losses", "D/grad/")
+
+
+def test_word_level_correlation():
+    labels = tensor("word_labels", (4, 18)) > 0.2
+    value = word_level_correlation(tensor("loss/region_features", (4, 256, 17, 17)), words("loss/words_embs", LENGTHS),
+                                   padding(LENGTHS), labels[:, :max(LENGTHS)])
+    assert_golden(value, "lw_gan_losses", "word_level_correlation")
 
 
 @pytest.mark.parametrize("mode", ["cls", pytest.param("nocls", marks=pytest.mark.slow)])

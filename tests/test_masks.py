@@ -91,13 +91,13 @@ def test_masks_are_found_once_from_whole_tiles_with_the_first_captions(own):
 
 
 def test_where_the_tile_is_the_crop_a_stored_mask_is_the_one_of_the_crop(own, published):
-    """The golden's first image in 8 bits: only the rounding of the stored mask is left. At half the scale, to save time."""
+    """The golden's first image in 8 bits: only the rounding of the stored mask is left. In a smaller scale, to save time."""
     tile = ((image("au/fcn", 2)[:1] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()
     one = dataclasses.replace(own, tiles=tile, names=own.names[:1], header={**own.header, "image_size": 256})
-    store(one, lambda images, texts, span: published(images, round(112 * span)))
+    store(one, lambda images, texts, span: published(images, round(64 * span)))
     whole = (torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1, dtype=torch.bool), 256)
     stored = 1 - gather_crop(open_masks(one, "fcn"), *whole, (0.0, 1.0))
-    anew = 1 - published(gather_crop(tile, *whole), 112)
+    anew = 1 - published(gather_crop(tile, *whole), 64)
     assert 0.1 < anew.mean() < 0.9
     torch.testing.assert_close(stored, anew, rtol=0, atol=0.5 / 255 + 1e-6)
 
@@ -189,7 +189,8 @@ def test_a_pack_without_masks_is_refused_with_the_command_that_makes_them(own, t
 
 
 def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(own, tiny, capsys):
-    config = configfile.merge(tiny, {"data": str(own.path), "images": 8, "method": {"keep_mask": "fcn"}}, "test")
+    config = configfile.merge(tiny, {"data": str(own.path), "images": 4, "method": {"keep_mask": "fcn"},
+                                     "pretrain": {"images": 4}}, "test")
     store(own)
     assert train_editor(config) == "done"
     assert RANDOM_NOTE in capsys.readouterr().out
@@ -197,7 +198,7 @@ def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(
         file.unlink()
     store(own, about={"classes": ["dog"], "weights": "fcn-12345678.pth"})
     with pytest.raises(ValueError, match="another set of masks"):
-        train_editor(dataclasses.replace(config, images=16))
+        train_editor(dataclasses.replace(config, images=8))
 
 
 def test_agreement(own):
@@ -226,7 +227,9 @@ def test_the_command(own, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "40 masks" in said and "true masks" in said and "random weights" in said and "crop by crop" not in said
     main(["data", "masks", str(own.path)])
+    main(["data", "doctor", str(own.path)])
     said = capsys.readouterr().out
+    assert "masks found by fcn: classes ['bird'], weights random" in said
     assert "is there already" in said and "crop by crop: 1.000" in said and "random weights" not in said
 
 

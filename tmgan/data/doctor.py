@@ -15,6 +15,7 @@ from typing import Literal
 from tmgan.data import imagefolder
 from tmgan.data.captions import label_backend
 from tmgan.data.cub import CAPTION_PICKLES, Layout, read_source
+from tmgan.data.masks import read_record
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
 from tmgan.data.source import Item, Source, first_lines
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
@@ -85,6 +86,15 @@ def _examine_pack(path: Path) -> Iterator[Finding]:
         "true masks",
         "the method that keeps what the masks leave out cannot use the data set's own",
     )
+    for record in sorted(path.glob("masks-*.json")):
+        name = record.stem.removeprefix("masks-")
+        try:
+            found = read_record(pack, name)
+        except ValueError as error:
+            yield Finding("problem", str(error))
+        else:
+            if found is not None:
+                yield Finding("ok", f"masks found by {name}: " + ", ".join(f"{k} {v}" for k, v in found["about"].items()))
     if not len(pack.test):
         yield Finding(
             "warning",

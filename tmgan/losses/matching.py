@@ -43,6 +43,25 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
         return WordAttention(context, attention.transpose(1, 2).unflatten(2, regions.shape[2:]))
 
 
+def word_level_correlation(regions: Tensor, words: Tensor, padding: Tensor, labels: Tensor, gamma1: float = 4.0) -> Tensor:
+    """How well the words that a photo's regions speak of most are its caption's nouns and adjectives; scalar, a sum over
+    the batch.
+
+    As published, a term of the discriminator's loss, though nothing of the discriminator takes part in it. What is
+    compared is odd too: a softmax over the words, which sums to 1, with several labels of 1.
+
+    Args:
+        regions, words, padding, gamma1: as in `word_attention`.
+        labels: (B, L), 1 for nouns and adjectives.
+    """
+    context = word_attention(regions, words, padding, gamma1).context
+    with torch.autocast(context.device.type, enabled=False):
+        share = torch.softmax(context.sum(1).masked_fill(padding, float("-inf")), dim=1)
+        # Its clamp of the logarithm at -100 is the published one.
+        losses = F.binary_cross_entropy(share, labels.to(share.dtype), reduction="none").masked_fill(padding, 0.0)
+        return (losses.sum(1) / (~padding).sum(1)).sum()
+
+
 def words_loss(
     regions: Tensor,
     words: Tensor,

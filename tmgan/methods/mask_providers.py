@@ -81,9 +81,10 @@ class ClipSegMasks:
     def __init__(self, folder: str, device: torch.device):
         missing = [name for name in self._FILES if not (Path(folder) / name).is_file()]
         if not folder or missing:
-            raise ValueError(f"CLIPSeg is read from the folder that --weights-dir names{f', {folder},' if folder else ''} "
-                             f"and lacks {', '.join(missing or self._FILES)}. Put a copy of "
-                             "https://huggingface.co/CIDAS/clipseg-rd64-refined there, its weights as safetensors.")
+            lack = f"{folder} lacks {', '.join(missing)}" if folder else "--weights-dir names none"
+            raise ValueError(f"CLIPSeg is read from a folder, and {lack}. Put a copy of "
+                             "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, its "
+                             "weights as safetensors.")
         try:
             from transformers import AutoTokenizer, CLIPSegForImageSegmentation
         except ImportError:

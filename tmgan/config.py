@@ -286,6 +286,9 @@ class RuntimeConfig:
     """auto: bf16 autocast on a GPU that has it, else fp32. Parameters and losses are fp32 in both."""
     threads: int = 0
     """CPU threads; 0: all cores."""
+    loader: Literal["auto", "resident", "dali", "pillow"] = "auto"
+    """resident: the pack's tiles, in the memory of the GPU. dali, pillow: decode the original files at every step.
+    auto: resident where the tiles fit; else dali on a GPU that has it installed; else pillow."""
     deterministic: bool = False
     """Only deterministic kernels, in fp32. A CPU run is always deterministic."""
 

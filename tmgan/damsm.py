@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, save_encoders
 from tmgan.config import DamsmConfig
+from tmgan.data.loaders import make_loader
 from tmgan.data.loaders.batch import Batch, Columns
-from tmgan.data.loaders.resident import ResidentLoader, planned_crops
+from tmgan.data.loaders.crops import planned_crops
 from tmgan.data.pack import Pack, spread
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.plan import CaptionTable, Planner
@@ -34,7 +35,7 @@ class DamsmTask:
         tile = pack.tiles.shape[1]
         self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
         self.columns = Columns(pack, self.table, runtime.device)
-        self.loader = ResidentLoader(self.planner, self.columns, pack.tiles, None, pack.image_size)
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, None)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
         trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)

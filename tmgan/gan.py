@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
 from tmgan.config import TrainConfig
+from tmgan.data.loaders import make_loader
 from tmgan.data.loaders.batch import Columns
-from tmgan.data.loaders.resident import ResidentLoader, centre_crops
+from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
@@ -37,8 +38,8 @@ class GanTask:
         self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
                                model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
                                config.method.blur.sizes)
-        self.loader = ResidentLoader(self.planner, Columns(pack, self.table, device), pack.tiles,
-                                     open_masks(pack, config.method.stored_masks), model.image_size)
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, Columns(pack, self.table, device),
+                                                      open_masks(pack, config.method.stored_masks))
         weights = torch.Generator().manual_seed(config.seed)
         generator = build_generator(model, encoders)
         discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)

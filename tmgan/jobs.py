@@ -9,7 +9,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,9 @@ def train_editor(config: TrainConfig) -> str:
         if masks is not None and masks["about"]["weights"] == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
         task = GanTask(config, pack, encoders, runtime)
-        result = train(task, run, config.images, config.output, stop)
+        run.log(f"  {task.loader_reason}")
+        with closing(task.loader):
+            result = train(task, run, config.images, config.output, stop)
         if result == "done":
             _finish(task.editor, pack, run, time.perf_counter() - started)
     return result
@@ -142,7 +144,10 @@ def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopR
                                      config.weights_dir, config.pretrain.batch_statistics)
     if encoders.weights == "random":
         run.log(f"NOTE: {bundle.RANDOM_NOTE}")
-    return train(DamsmTask(config, pack, encoders, runtime), run, config.pretrain.images, config.output, stop)
+    task = DamsmTask(config, pack, encoders, runtime)
+    run.log(f"  {task.loader_reason}")
+    with closing(task.loader):
+        return train(task, run, config.pretrain.images, config.output, stop)
 
 
 def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:

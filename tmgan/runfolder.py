@@ -21,7 +21,7 @@ from tmgan.checkpoint import Checkpoints, write_atomically
 
 # What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
 # by the loop), and the remedy for a run that diverged.
-_MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads",
+_MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads", "runtime.loader",
                "optim.lr_g", "optim.lr_d", "pretrain.lr", "output.tick_images", "output.sample_images",
                "output.checkpoint_images", "output.keep"}
 

@@ -1,6 +1,7 @@
-"""The one place that decides device, precision and threads, and says what it decided and why."""
+"""The one place that decides device, precision, threads and loader, and says what it decided and why."""
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from tmgan.config import RuntimeConfig
+
+
+_SHARE_OF_MEMORY = 0.25      # that tiles may take; the rest is for networks and activations
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Runtime:
     threads: int
     deterministic: bool
     reasons: tuple[str, ...]
+    loader: str = "auto"           # as asked for: which one it is depends on the data, see choose_loader
 
     def autocast(self) -> AbstractContextManager:
         """bf16 autocast, or nothing."""
@@ -30,6 +35,32 @@ class Runtime:
         """What the last bits of a result depend on."""
         return {"device": self.device.type, "precision": self.precision, "threads": self.threads,
                 "torch": str(torch.__version__)}
+
+    def choose_loader(self, needed: int) -> tuple[str, str]:
+        """The loader for a set whose tiles and masks take `needed` bytes, and why in one line.
+
+        ValueError when the one that was asked for cannot run here.
+        """
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            memory, place = torch.cuda.mem_get_info(self.device)[0], "GPU"
+        else:
+            memory, place = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "computer"
+        room = f"the tiles take {needed / 1e9:.2g} GB and the {place} has {memory / 1e9:.3g} GB"
+        if self.loader == "dali" and not _has_dali():
+            raise ValueError("runtime.loader is dali, which is not installed here: pip install 'tmgan[dali]' (Linux; "
+                             "the package called nvidia-dali is another). Or --runtime.loader pillow.")
+        if self.loader == "resident" and on_gpu and needed > memory:
+            raise ValueError(f"runtime.loader is resident, but {room} free. Use --runtime.loader "
+                             f"{'dali' if _has_dali() else 'pillow'}, which reads the original files at every step.")
+        if self.loader != "auto":
+            return self.loader, f"loader {self.loader}: asked for"
+        if needed < _SHARE_OF_MEMORY * memory:
+            return "resident", f"loader resident: {room}{' free' if on_gpu else ''}"
+        if on_gpu and _has_dali():
+            return "dali", f"loader dali: {room} free, which the networks need"
+        why = "dali is not installed (pip install 'tmgan[dali]')" if on_gpu else "without a GPU dali is no faster"
+        return "pillow", f"loader pillow: {room}, and {why}"
 
     def describe(self) -> str:
         """One line for the log."""
@@ -66,4 +97,11 @@ def decide(config: RuntimeConfig) -> Runtime:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
-    return Runtime(device, precision, threads, config.deterministic, tuple(reasons))
+    return Runtime(device, precision, threads, config.deterministic, tuple(reasons), config.loader)
+
+
+def _has_dali() -> bool:
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:      # not even a package called nvidia
+        return False

@@ -10,6 +10,7 @@ from tmgan.config import RuntimeConfig
 
 # distribution -> what it is for
 _PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "", "pillow": "", "safetensors": "",
+             "nvidia-dali-cuda130": "decodes photos on the GPU (extra dali)", "pillow-simd": "",
              "pytorch-fid": "FID's network", "tensorboard": "curves (extra tb)", "textblob": "word labels (extra pos)",
              "transformers": "masks for any text (extra clip)"}
 
@@ -25,6 +26,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "doctor")
+    import PIL
     import tmgan_kernels
     import torch
 
@@ -45,7 +47,9 @@ def main(arguments: list[str]) -> None:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             version = "not installed"
-        print(f"  {name:<12} {version:<16} {purpose}".rstrip())
+        if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
+            purpose = "but pillow lies over it: pip install --force-reinstall --no-deps pillow-simd"
+        print(f"  {name:<19} {version:<16} {purpose}".rstrip())
     print("weights:")
     for key, file in weights.KNOWN.items():
         path = weights.find(key, given.weights_dir)

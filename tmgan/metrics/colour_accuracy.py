@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmgan.data.loaders.resident import centre_crops
+from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.data.synthetic import PALETTE, PARTS, describe
 

@@ -1,1 +1,32 @@
-"""Loaders: each turns a Plan into the same Batch."""
+"""Loaders: each turns the plan of a step into the same Batch. Imports no torch, for the workers of the pillow loader."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tmgan.data.loaders.batch import Columns, Loader
+    from tmgan.data.pack import Pack
+    from tmgan.plan import Planner
+    from tmgan.runtime import Runtime
+
+
+def make_loader(runtime: Runtime, pack: Pack, planner: Planner, columns: Columns,
+                masks: Tensor | None) -> tuple[Loader, str]:
+    """The loader that `runtime` decides on, and why. masks: (N, T, T, 1) uint8, None for a run that needs none.
+
+    ValueError when the loader that was asked for cannot be had here, with what to do.
+    """
+    from tmgan.data.originals import Originals
+
+    kind, why = runtime.choose_loader(pack.tiles.numel() + (0 if masks is None else masks.numel()))
+    size = pack.image_size
+    if kind == "resident":
+        from tmgan.data.loaders.resident import ResidentLoader
+        return ResidentLoader(planner, columns, pack.tiles, masks, size), why
+    if kind == "dali":
+        from tmgan.data.loaders.dali import DaliLoader
+        return DaliLoader(planner, columns, Originals.open(pack), masks, size, runtime.threads), why
+    from tmgan.data.loaders.pillow import PillowLoader
+    return PillowLoader(planner, columns, Originals.open(pack), masks, size, runtime.threads), why

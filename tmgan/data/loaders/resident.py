@@ -4,25 +4,11 @@ Crop, flip and normalisation are one gather; there are no worker processes, no q
 """
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from tmgan.data.loaders.batch import Batch, Columns
-from tmgan.plan import Plan, Planner
-from tmgan_kernels import gather_crop
-
-
-def planned_crops(tiles: Tensor, plan: Plan, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
-    """The crops that `plan` asks for, (B, C, size, size) float32, channels_last, where `tiles` (N, T, T, C) lie."""
-    index, top, left, flip = (tensor.to(tiles.device, non_blocking=True)
-                              for tensor in (plan.index, plan.top, plan.left, plan.flip))
-    return gather_crop(tiles, index, top, left, flip, size, value_range)
-
-
-def centre_crops(tiles: Tensor, index: Tensor, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
-    """The still centres of some tiles, (B, C, size, size), for pictures and metrics."""
-    corner = torch.full_like(index, (tiles.shape[1] - size) // 2)
-    return gather_crop(tiles, index, corner, corner, torch.zeros_like(index, dtype=torch.bool), size, value_range)
+from tmgan.data.loaders.crops import planned_crops
+from tmgan.plan import Planner
 
 
 class ResidentLoader:

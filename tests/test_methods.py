@@ -24,6 +24,7 @@ from tmgan.data.masks import write_masks
 from tmgan.data.progress import Progress
 from tmgan.gan import GanTask
 from tmgan.losses.adversarial import discriminator_loss
+from tmgan.losses.matching import word_level_correlation
 from tmgan.methods.blurred_real import blurred, counts
 from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
 from tmgan.methods.sharpness import sharpness_loss
@@ -281,6 +282,18 @@ def test_blurred_photos_of_both_heads_and_those_left_out():
     torch.testing.assert_close(loss(blurred_heads="both"), (heads[0].mean() + heads[1].mean()) / 2)
     torch.testing.assert_close(loss(blurred_counts=torch.tensor([1.0, 0.0, 1.0])), heads[0][[0, 2]].mean())
     assert loss(blurred_counts=torch.zeros(3)) == 0
+
+
+def test_word_correlation_is_logged_and_changes_nothing(run):
+    baseline, batch, *_, losses = run(mismatched_text_p=0.5)
+    task, *_, logged = run(mismatched_text_p=0.5, word_correlation=True)
+    assert all(torch.equal(a, b) for a, b in zip(weights(baseline), weights(task), strict=True))
+    assert logged.keys() - losses.keys() == {"d_words"}
+    step = task.train_step
+    words, _ = task.editor.encoders.text(batch.tokens, batch.lengths)
+    torch.testing.assert_close(logged["d_words"], word_level_correlation(
+        step.photo.features(batch.images).regions, words, batch.tokens == 0, batch.word_labels))
+    assert batch.word_labels.any() and not batch.word_labels[batch.tokens == 0].any()
 
 
 def test_published_wrong_pairs_are_neighbours_in_length(run, monkeypatch):

@@ -93,6 +93,13 @@ def test_long_captions_become_fixed_subsets_in_order(pack):
     assert whole.tokens[whole.first[short]][:pack.lengths[short]].tolist() == pack.tokens[short, :pack.lengths[short]].tolist()
 
 
+@pytest.mark.parametrize("words", [6, 18])
+def test_labels_stay_with_their_words(pack, words):
+    odd = dataclasses.replace(pack, word_labels=(pack.tokens % 2).to(torch.uint8))
+    table = CaptionTable.from_pack(odd, words, subsets=8)
+    assert torch.equal(table.labels, table.tokens % 2 == 1) and table.labels.any()
+
+
 @pytest.mark.parametrize("p", [0.25, 0.5])
 def test_dropout_keeps_its_share_and_the_mean(pack, table, p):
     scale = planner(pack, table, batch=16).dropout(2, 18, 50, p)

@@ -170,6 +170,8 @@ class MethodConfig:
     wrong_pairs: Literal["other_class", "published"] = "other_class"
     """Whose text the discriminator is shown with a photo as wrong: the next photo's unless of the same class. published:
     the next one's in a batch sorted by the length of the captions, of the same class too."""
+    word_correlation: bool = False
+    """Also log the word-level correlation that the published code adds to the discriminator's loss, without a gradient."""
     keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
     """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or what a network
     found and `tmgan data masks` has stored in the pack."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tmgan.config import LossConfig, MethodConfig
 from tmgan.data.loaders.batch import Batch
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
-from tmgan.losses.matching import sentence_loss, words_loss
+from tmgan.losses.matching import sentence_loss, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.losses.regional import keep_mask_loss
 from tmgan.methods.blurred_real import blurred, counts
@@ -29,7 +29,8 @@ class Edit(NamedTuple):
     """The generator's answer to a batch, and the frozen features that it and the losses use. Shapes as in the models.
 
     With gradient: image (B, 3, S, S), mu, logvar, keep_logits (None without model.keep_input). Constant: features of
-    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; sentence (B, D) of the photos' own.
+    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; own_words (B, D, L) and sentence (B, D) of
+    the photos' own.
     """
 
     image: Tensor
@@ -38,6 +39,7 @@ class Edit(NamedTuple):
     keep_logits: Tensor | None
     features: ImageFeatures
     words: Tensor
+    own_words: Tensor
     sentence: Tensor
     target_sentence: Tensor
 
@@ -61,14 +63,16 @@ class Objective:
         with self.runtime.autocast():
             with torch.no_grad():
                 features = self.photo.features(batch.images)
-                words, sentence = self.text(batch.tokens, batch.lengths)
+                own_words, sentence = self.text(batch.tokens, batch.lengths)
+                words = own_words
                 if self.method.mismatched_text_p > 0:
                     words, target_sentence = self.text(batch.target_tokens, batch.target_lengths)
                 else:
                     target_sentence = sentence
             made = self.generator(batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features,
                                   batch.images)
-        return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, sentence, target_sentence)
+        return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence,
+                    target_sentence)
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """Real photos with their own captions are real; edits with the text they were asked to obey are not."""
@@ -85,6 +89,9 @@ class Objective:
         losses = {"d": d.total}
         if d.blurred is not None:
             losses["d_blurred"] = d.blurred
+        if self.method.word_correlation:
+            losses["d_words"] = word_level_correlation(edit.features.regions, edit.own_words, batch.tokens == 0,
+                                                       batch.word_labels, self.loss.gamma1)
         return d.total, losses
 
     def g_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:

@@ -26,6 +26,7 @@ class CaptionTable:
 
     tokens: Tensor       # (R, words) int64, zero padded
     lengths: Tensor      # (R,) int64
+    labels: Tensor       # (R, words) bool: nouns and adjectives
     first: Tensor        # (M,) int64: first row of caption m
     variants: Tensor     # (M,) int64: rows of caption m
     of_image: Tensor     # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
@@ -36,16 +37,19 @@ class CaptionTable:
         variants = torch.where(lengths > words, subsets, 1)
         first = torch.cumsum(variants, 0) - variants
         tokens = torch.zeros(int(variants.sum()), words, dtype=torch.int64)
+        labels = torch.zeros(tokens.shape, dtype=torch.bool)
         columns = min(words, pack.tokens.shape[1])
         short = torch.nonzero(lengths <= words).flatten()
         tokens[first[short], :columns] = pack.tokens[short, :columns].to(torch.int64)
+        labels[first[short], :columns] = pack.word_labels[short, :columns].bool()
         for caption in torch.nonzero(lengths > words).flatten().tolist():
             length = int(lengths[caption])
             order = np.argsort(_raw(_SUBSET_SEED, _LONG, caption, (subsets, length)), axis=1, kind="stable")
             chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
-            tokens[first[caption]:first[caption] + subsets] = pack.tokens[caption, chosen].to(torch.int64)
-        rows = torch.repeat_interleave(lengths.clamp(max=words), variants)
-        return CaptionTable(tokens, rows, first, variants, pack.first.to(torch.int64))
+            rows = slice(int(first[caption]), int(first[caption]) + subsets)
+            tokens[rows], labels[rows] = pack.tokens[caption, chosen].to(torch.int64), pack.word_labels[caption, chosen].bool()
+        kept = torch.repeat_interleave(lengths.clamp(max=words), variants)
+        return CaptionTable(tokens, kept, labels, first, variants, pack.first.to(torch.int64))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class Batch:
     noise: Tensor                # (B, Z) float32
     eps: Tensor                  # (B, C) float32
     blur_sizes: Tensor           # (B,) int64, edge of the blur of each photo that the discriminator is shown
+    word_labels: Tensor | None = None    # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
 
 
 class Loader(Protocol):
@@ -45,6 +46,7 @@ class Columns:
     def __init__(self, pack: Pack, table: CaptionTable, device: torch.device):
         self.device = device
         self.tokens, self.lengths = table.tokens.to(device), table.lengths.to(device)
+        self.labels = table.labels.to(device)
         self.class_ids = pack.class_ids.to(device)
 
     def batch(self, plan: Plan, images: Tensor, keep: Tensor | None) -> Batch:
@@ -55,4 +57,4 @@ class Columns:
                            plan.blur_sizes))
         return Batch(images, keep, self.class_ids[index], self.tokens[caption], self.lengths[caption],
                      self.class_ids[target], self.tokens[target_caption], self.lengths[target_caption],
-                     target != index, noise, eps, blur_sizes)
+                     target != index, noise, eps, blur_sizes, self.labels[caption])

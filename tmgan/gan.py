@@ -104,8 +104,8 @@ def check(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
     """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written."""
     if config.method.keep_mask == "dataset" and pack.masks is None:
         raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
-                         "segmentations, or train without: --preset lightweight, or --method.keep-mask none "
-                         "--model.no-keep-input.")
+                         "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or "
+                         "train without: --preset lightweight, or --method.keep-mask none --model.no-keep-input.")
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:
         raise ValueError(f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"

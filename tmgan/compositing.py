@@ -1,5 +1,5 @@
-"""Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not speak of is exactly
-the photo. M comes from what changed, from a network that knows the object, or from a picture.
+"""Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not speak of is
+exactly the photo. M comes from what changed, from a network that knows the object, or from a picture.
 """
 from __future__ import annotations
 

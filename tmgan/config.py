@@ -168,8 +168,8 @@ class MethodConfig:
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
     wrong_pairs: Literal["other_class", "published"] = "other_class"
-    """Whose text the discriminator is shown with a photo as wrong: the next photo's unless of the same class. published:
-    the next one's in a batch sorted by the length of the captions, of the same class too."""
+    """Whose text the discriminator is shown with a photo as wrong: the next photo's unless of the same class.
+    published: the next one's in a batch sorted by the length of the captions, of the same class too."""
     word_correlation: bool = False
     """Also log the word-level correlation that the published code adds to the discriminator's loss, without a gradient."""
     keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"

@@ -47,7 +47,8 @@ class CaptionTable:
             order = np.argsort(_raw(_SUBSET_SEED, _LONG, caption, (subsets, length)), axis=1, kind="stable")
             chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
             rows = slice(int(first[caption]), int(first[caption]) + subsets)
-            tokens[rows], labels[rows] = pack.tokens[caption, chosen].to(torch.int64), pack.word_labels[caption, chosen].bool()
+            tokens[rows] = pack.tokens[caption, chosen].to(torch.int64)
+            labels[rows] = pack.word_labels[caption, chosen].bool()
         kept = torch.repeat_interleave(lengths.clamp(max=words), variants)
         return CaptionTable(tokens, kept, labels, first, variants, pack.first.to(torch.int64))
 

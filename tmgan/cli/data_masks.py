@@ -26,7 +26,7 @@ class Arguments:
     classes: tuple[str, ...] = ("bird",)
     """With fcn: which classes are the object."""
     weights: Literal["pretrained", "random"] = "pretrained"
-    """With fcn: random for seeded random numbers in place of trained weights, to try things out; recorded in the pack."""
+    """With fcn: random for seeded random numbers in place of trained weights, for trials; the pack records it."""
     weights_dir: str = ""
     """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
     batch: int = 16

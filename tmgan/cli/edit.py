@@ -32,8 +32,8 @@ class Arguments:
     """x y width height of the bird in pixels; without it the photo's centred square is edited."""
     keep: str = "none"
     """Also write M * photo + (1 - M) * edit, as OUT.composited, and M, as OUT.keep. M is 1 where `histogram` matching
-    finds no change, where `fcn` sees none of the classes, where `clipseg` sees nothing that the text speaks of, or white
-    in a picture FILE (for several photos a folder with a PNG of the same name for each)."""
+    finds no change, where `fcn` sees none of the classes, where `clipseg` sees nothing that the text speaks of, or
+    white in a picture FILE (for several photos a folder with a PNG of the same name for each)."""
     classes: tuple[str, ...] = ("bird",)
     """With --keep fcn: what the text may change."""
     weights: Literal["pretrained", "random"] = "pretrained"
@@ -118,7 +118,8 @@ def _keep_files(keep: str, photos: list[Path], several: bool) -> list[Path | Non
         return [None] * len(photos)
     path = Path(keep)
     if not path.exists():
-        raise ValueError(f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor a picture that is there.")
+        raise ValueError(f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor a picture that "
+                         "is there.")
     if several and not path.is_dir():
         raise ValueError(f"--keep {keep}: for several photos give a folder with a mask PNG of the same name for each.")
     return [path / f"{photo.stem}.png" if path.is_dir() else path for photo in photos]

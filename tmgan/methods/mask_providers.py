@@ -83,8 +83,8 @@ class ClipSegMasks:
         if not folder or missing:
             lack = f"{folder} lacks {', '.join(missing)}" if folder else "--weights-dir names none"
             raise ValueError(f"CLIPSeg is read from a folder, and {lack}. Put a copy of "
-                             "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, its "
-                             "weights as safetensors.")
+                             "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, "
+                             "its weights as safetensors.")
         try:
             from transformers import AutoTokenizer, CLIPSegForImageSegmentation
         except ImportError:
@@ -95,7 +95,8 @@ class ClipSegMasks:
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text("utf-8"))
         size = settings["size"]
         self.edge = size["height"] if isinstance(size, dict) else size
-        self.mean, self.std = (torch.tensor(settings[k], device=device).view(3, 1, 1) for k in ("image_mean", "image_std"))
+        self.mean, self.std = (torch.tensor(settings[name], device=device).view(3, 1, 1)
+                               for name in ("image_mean", "image_std"))
         digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
         self.about = {"text": "first caption", "weights": f"clipseg-{digest[:8]}"}
 

@@ -49,7 +49,7 @@ class Segmenter(nn.Module):
         self.network.load_state_dict({k: v for k, v in state.items() if not k.startswith("aux_classifier.")})
 
     def prepare(self, images: Tensor, edge: int) -> Tensor:
-        """images (B, 3, H, W) in [-1, 1] -> (B, 3, edge, edge), bilinear without antialiasing, ImageNet's statistics."""
+        """images (B, 3, H, W) in [-1, 1] -> (B, 3, edge, edge), bilinear without antialias, ImageNet's statistics."""
         small = F.interpolate((images + 1) / 2, size=(edge, edge), mode="bilinear", align_corners=False)
         return (small - self.mean) / self.std
 

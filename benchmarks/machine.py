@@ -21,17 +21,20 @@ def describe(device: str) -> dict[str, str | int]:
     if cpuinfo.exists():
         model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
                       if line.startswith("model name")), model)
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = "not installed"
     gpu = device == "cuda"
     return {"processor": model, "cores": len(os.sched_getaffinity(0)),
             "gpu": torch.cuda.get_device_name() if gpu else "not used",
             "driver": _nvidia_smi("driver_version") if gpu else "not used",
             "cuda": torch.version.cuda or "none",
-            "python": platform.python_version(), "torch": str(torch.__version__), "triton": triton,
+            "python": platform.python_version(), "torch": str(torch.__version__), "triton": version("triton"),
             "date": datetime.date.today().isoformat(), "commit": _commit(), "sources": sources()}
+
+
+def version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def gpu_state() -> str:

@@ -1,4 +1,6 @@
-"""Writes the tables of README.md and docs/performance.md from benchmarks/results/*.json: no number is typed by hand.
+"""Writes the tables of README.md, docs/performance.md and docs/data.md from benchmarks/results/*.json.
+
+No number is typed by hand.
 
     python benchmarks/report.py          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
     python benchmarks/report.py --check  # exit 1 when a page does not match the results, or a plot is missing
@@ -11,14 +13,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import loader_tables
 import schema
 import tables
-import tables_step
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 PERFORMANCE = ROOT / "docs" / "performance.md"
+DATA = ROOT / "docs" / "data.md"
 NO_GPU = "No GPU has been measured yet."
 
 
@@ -88,8 +91,8 @@ def filled(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {README: filled(README.read_text(), "quickstart", quickstart_table),
-            PERFORMANCE: filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
-                                lambda: tables_step.section(RESULTS))}
+            PERFORMANCE: filled(PERFORMANCE.read_text(), "kernels", kernel_section),
+            DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS))}
 
 
 def main() -> None:

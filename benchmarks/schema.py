@@ -1,8 +1,11 @@
-"""What a file benchmarks/results/kernels-*.json holds, and a checker that says which value is wrong.
+"""What the files benchmarks/results/kernels-*.json and loaders-*.json hold, and checkers that say which value is wrong.
 
-A document is {"schema", "machine", "copy", "rows", "host", "not_measured", "seconds"}. A row says what was called (KEY)
-and either what was measured (MEASURED) or the "error" of a provider that failed. The numbers that follow from others
-(floor, bandwidth, fraction) are checked against them. All times are microseconds a call.
+A document of kernels is {"schema", "machine", "copy", "rows", "host", "not_measured", "seconds"}. A row says what was
+called (KEY) and either what was measured (MEASURED) or the "error" of a provider that failed. The numbers that follow
+from others (floor, bandwidth, fraction) are checked against them. All times are microseconds a call.
+
+A document of loaders is {"schema", "kind", "machine", "data", "rows", "seconds"}, with a row a loader; machine.load is
+how many processes were computing when it began.
 """
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ FAILED_HOST = {"operation": str, "pass": str, "provider": str, "error": str}
 MACHINE = {"processor": str, "cores": int, "gpu": str, "driver": str, "cuda": str, "python": str, "torch": str,
            "triton": str, "date": str, "commit": str, "sources": str}
 COPY = {"gigabytes_per_second": float, "bytes": int, "microseconds": float, "iqr_microseconds": float}
+LOADERS = ("resident", "dali", "pillow")
+LOADER_ROW = {"loader": str, "batch": int, "threads": int, "images_per_second": float, "iqr_images_per_second": float,
+              "images_per_core_second": float, "samples": int, "images": int}
+LOADER_DATA = {"images": int, "width": int, "height": int, "size": int, "bytes_per_file": float}
 
 
 class SchemaError(ValueError):
@@ -55,12 +62,7 @@ def check(document: dict) -> None:
     """Raise SchemaError at the first value that is missing, of the wrong kind, impossible, or at odds with another."""
     _fields(document, {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list,
                        "seconds": float}, "document")
-    _require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
-    _fields(document["machine"], MACHINE, "machine")
-    try:
-        datetime.date.fromisoformat(document["machine"]["date"])
-    except ValueError as error:
-        raise SchemaError(f"machine.date: {error}") from None
+    _check_machine(document, MACHINE)
     gpu = on_gpu(document)
     copy = document.get("copy")
     if gpu:
@@ -87,6 +89,33 @@ def check(document: dict) -> None:
         _check_key(row, where)
         _fields(row, {"reason": str}, where)
         _require(identity(row) not in seen, where, "stands among the measured rows too")
+
+
+def check_loaders(document: dict) -> None:
+    """The same for a document of loaders."""
+    _fields(document, {"schema": int, "kind": str, "machine": dict, "data": dict, "rows": list, "seconds": float},
+            "document")
+    _require(document["kind"] == "loaders", "document.kind", f"{document['kind']!r} is not 'loaders'")
+    _check_machine(document, {**MACHINE, "pillow": str, "dali": str, "load": float})
+    _fields(document["data"], LOADER_DATA, "data")
+    _require(bool(document["rows"]), "rows", "nothing was measured")
+    for i, row in enumerate(document["rows"]):
+        where = f"rows[{i}]"
+        _fields(row, LOADER_ROW, where)
+        _require(row["loader"] in LOADERS, f"{where}.loader", f"{row['loader']!r} is not one of {', '.join(LOADERS)}")
+        for name in LOADER_ROW.keys() - {"loader", "iqr_images_per_second"}:
+            _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
+    names = [row["loader"] for row in document["rows"]]
+    _require(len(set(names)) == len(names), "rows", f"a loader stands there twice: {names}")
+
+
+def _check_machine(document: dict, fields: dict[str, type]) -> None:
+    _require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
+    _fields(document["machine"], fields, "machine")
+    try:
+        datetime.date.fromisoformat(document["machine"]["date"])
+    except ValueError as error:
+        raise SchemaError(f"machine.date: {error}") from None
 
 
 def _check_key(row: dict, where: str) -> None:

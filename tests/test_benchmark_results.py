@@ -5,6 +5,7 @@ import copy
 import json
 from pathlib import Path
 
+import loader_tables
 import pytest
 import report
 import schema
@@ -46,6 +47,13 @@ def test_committed_results_are_valid():
     for path in (ROOT / "benchmarks" / "results").glob("kernels-*.json"):
         document = json.loads(path.read_text())
         schema.check(document)
+        assert document["machine"]["gpu"] != "Imaginary", path
+
+
+def test_committed_results_of_loaders_are_valid():
+    for path in (ROOT / "benchmarks" / "results").glob("loaders-*.json"):
+        document = json.loads(path.read_text())
+        schema.check_loaders(document)
         assert document["machine"]["gpu"] != "Imaginary", path
 
 
@@ -148,3 +156,44 @@ def test_plots_are_drawn_from_the_file_alone(document, tmp_path):
                              options={})]
     plots.draw(document, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def loaders(document) -> dict:
+    """Invented, never to be written into benchmarks/results."""
+    row = {"loader": "dali", "batch": 128, "threads": 16, "images_per_second": 2500.0, "iqr_images_per_second": 40.0,
+           "images_per_core_second": 700.0, "samples": 7, "images": 2560}
+    return {"schema": schema.SCHEMA, "kind": "loaders", "seconds": 9.0,
+            "machine": {**document["machine"], "pillow": "13.0.0", "dali": "2.4.0", "load": 0.5},
+            "data": {"images": 64, "width": 500, "height": 375, "size": 256, "bytes_per_file": 90_000.0},
+            "rows": [row, {**row, "loader": "pillow", "images_per_second": 900.0}]}
+
+
+@pytest.mark.parametrize(("path", "value", "message"), [
+    (("rows", 0, "images_per_second"), ..., r"rows\[0\]: lacks 'images_per_second'"),
+    (("rows", 0, "images_per_core_second"), 0.0, "not above 0"),
+    (("rows", 0, "loader"), "magic", "'magic' is not one of"),
+    (("rows", 1, "loader"), "dali", "a loader stands there twice"),
+    (("rows",), [], "nothing was measured"),
+    (("kind",), "kernels", "is not 'loaders'"),
+    (("data", "bytes_per_file"), "many", "finite number"),
+    (("machine", "pillow"), ..., "lacks 'pillow'"),
+    (("machine", "date"), "yesterday", "machine.date"),
+])
+def test_the_checker_of_loaders_says_what_is_wrong(loaders, path, value, message):
+    schema.check_loaders(loaders)
+    with pytest.raises(schema.SchemaError, match=message):
+        schema.check_loaders(spoil(loaders, *path, value=value))
+
+
+def test_the_loaders_section_shows_the_numbers_of_the_newest_file(loaders, tmp_path):
+    assert loader_tables.section(tmp_path) == report.NO_GPU
+    older = spoil(loaders, "rows", 0, "images_per_second", value=1.0)
+    (tmp_path / "loaders-imaginary-2000-01-01.json").write_text(json.dumps(older))
+    (tmp_path / "loaders-imaginary-2000-01-02.json").write_text(json.dumps(loaders))
+    text = loader_tables.section(tmp_path)
+    assert "| `dali` | 2,500 | 40 | 700 |" in text and "90 kB" in text and report.NO_GPU not in text
+    assert "| `dali` | 1 |" not in text and "was busy" not in text
+    busy = spoil(loaders, "machine", "load", value=9.0)
+    (tmp_path / "loaders-imaginary-2000-01-03.json").write_text(json.dumps(busy))
+    assert "The machine was busy: 9 other processes" in loader_tables.section(tmp_path)

@@ -45,7 +45,7 @@ class Originals:
 
     @staticmethod
     def open(pack: Pack) -> Originals:
-        """Read the list in `pack` and look at every file. ValueError, with the remedy, when it or a file is not there."""
+        """Read the list in `pack` and look at every file. ValueError, with the remedy, when one is not there."""
         command = _mend(pack, pack.header["source"])
         if ORIGINALS not in pack.header["bytes"]:
             raise ValueError(f"{pack.path} does not say from which files it was made, as packs of earlier versions do "
@@ -56,7 +56,8 @@ class Originals:
             sizes, regions = (np.array(rows[name], np.int32).reshape(len(pack), width)
                               for name, width in (("sizes", 2), ("regions", 4)))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}") from error
+            raise ValueError(f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}"
+                             ) from error
         folder = Path(pack.header["source"])
         paths = tuple(folder / file for file in files)
         wrong = [f"{path} {problem}" for path, length in zip(paths, lengths, strict=True)
@@ -73,20 +74,30 @@ class Originals:
                          places[:, 2:])
 
 
-def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> None:
-    """Write originals.json of items `rows` of `source` into `folder`. Opens the pictures' headers only."""
+def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
+    """Write originals.json of items `rows` of `source` into `folder`, unless it is there. Returns whether it was not.
+
+    Opens the pictures' headers only. ValueError for one that cannot be read.
+    """
     files, lengths, sizes, regions = [], [], [], []
     for row in rows:
         item = source.items[row]
-        with Image.open(item.image) as image:
-            turned = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
-            size = image.size[::-1] if turned else image.size
+        try:
+            with Image.open(item.image) as image:
+                turned = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
+                size = image.size[::-1] if turned else image.size
+        except OSError as error:
+            raise ValueError(f"{item.image} cannot be read ({error}): get it again") from error
         files.append(Path(os.path.relpath(item.image, source.path)).as_posix())
         lengths.append(item.image.stat().st_size)
         sizes.append(size)
         regions.append(region(size, item.box))
-    content = json.dumps({"files": files, "bytes": lengths, "sizes": sizes, "regions": regions})
-    write_atomically(folder / ORIGINALS, lambda file: file.write(content.encode()))
+    content = json.dumps({"files": files, "bytes": lengths, "sizes": sizes, "regions": regions}).encode()
+    path = folder / ORIGINALS
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    write_atomically(path, lambda file: file.write(content))
+    return True
 
 
 def _mend(pack: Pack, source: str) -> str:

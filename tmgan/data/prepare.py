@@ -200,9 +200,9 @@ def _check_same(pack: Path, wanted: dict[str, Any]) -> None:
 def _update_originals(pack: Path, source: Source, show: Progress) -> None:
     """Make a pack say where its pictures are: earlier versions did not, and the source may have been moved since."""
     header, folder = read_header(pack), str(source.path.resolve())
-    if ORIGINALS in header["bytes"] and header["source"] == folder:
+    rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
+    if not write_originals(pack, source, rows) and ORIGINALS in header["bytes"] and header["source"] == folder:
         return
-    write_originals(pack, source, [row for row, item in enumerate(source.items) if item.name not in header["skipped"]])
     write_header(pack, {**header, "source": folder})
     show.say(f"{pack} now says that its pictures are in {folder}")
 
@@ -250,7 +250,8 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
 def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
     """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
     names = {file.name for file in folder.iterdir() if ".tmp-" not in file.name}  # left by a kill of write_atomically
-    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS, "pack.json"}
+    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", "pack.json",
+                       ORIGINALS}
     if foreign:
         raise ValueError(
             f"{folder} holds {min(foreign)}, which is not of a pack: move that folder away, or choose another name"

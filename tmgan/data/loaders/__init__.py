@@ -1,4 +1,4 @@
-"""Loaders: each turns the plan of a step into the same Batch. Imports no torch, for the workers of the pillow loader."""
+"""Loaders: each turns the plan of a step into the same Batch. No torch here: pillow's workers import this."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Crops that a plan asks for, from tiles or from pictures cut elsewhere: the pixels of every loader pass through here."""
+"""Crops that a plan asks for, from tiles or from pictures that were cut elsewhere."""
 from __future__ import annotations
 
 import torch
@@ -21,7 +21,8 @@ def centre_crops(tiles: Tensor, index: Tensor, size: int, value_range: tuple[flo
     return gather_crop(tiles, index, corner, corner, torch.zeros_like(index, dtype=torch.bool), size, value_range)
 
 
-def finished(crops: Tensor, flip: Tensor, device: torch.device, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
+def finished(crops: Tensor, flip: Tensor, device: torch.device,
+             value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     """Crops (B, S, S, C) uint8 in the host's memory, flipped and normalised on the device: (B, C, S, S) float32.
 
     The copy to a GPU goes through pinned memory and waits for nothing.

@@ -33,7 +33,7 @@ class DaliLoader:
     def __init__(self, planner: Planner, columns: Columns, originals: Originals, masks: Tensor | None, size: int,
                  threads: int):
         self.planner, self.columns, self.originals, self.masks, self.size = planner, columns, originals, masks, size
-        # Rows of (y, x), as DALI counts, for each picture: its region, and how many of its pixels make one of the crop's
+        # Rows of (y, x), as DALI counts: the region of each picture, and how many of its pixels make one of the crop's
         region = originals.regions[:, [1, 0, 3, 2]]
         self._start, self._shape = region[:, :2], region[:, 2:] - region[:, :2]
         self._scale = self._shape / originals.scaled[:, ::-1]
@@ -79,7 +79,7 @@ class DaliLoader:
         return pipeline
 
     def _give(self) -> tuple:
-        """The next plan as DALI reads it: file names, what to decode, where the crop is in that, and whether to flip."""
+        """The next plan as DALI reads it: file names, what to decode, where the crop lies in that, and flips."""
         plan = self.planner(self._next)
         self._ahead.append((self._next, plan))
         self._next += 1
@@ -97,7 +97,7 @@ class DaliLoader:
             raise ValueError(self._culprit(error)) from error
 
     def _culprit(self, error: RuntimeError) -> str:
-        """Which file it was that DALI failed on: it sees bytes and does not say. The oldest batch is looked at first."""
+        """Which file DALI failed on: it sees bytes and does not say. The oldest batch is looked at first."""
         for step, plan in self._ahead:
             for row in plan.index.tolist():
                 path = self.originals.paths[row]
@@ -108,6 +108,7 @@ class DaliLoader:
                 except BadImage as problem:
                     return f"{problem}. The dali loader needs it for step {step}."
                 if kind not in _KNOWN:
-                    return f"{path} is a {kind} file, which DALI cannot decode: save it as PNG, or --runtime.loader pillow."
+                    return (f"{path} is a {kind} file, which DALI cannot decode: save it as PNG, or use "
+                            "--runtime.loader pillow.")
         lines = str(error).strip().splitlines()
         return f"DALI failed: {lines[-2] if len(lines) > 1 else error}. Try --runtime.loader pillow."

@@ -45,7 +45,8 @@ class PillowLoader:
             return self._batch(step)
         except BrokenProcessPool as error:
             raise ValueError("A worker process of the pillow loader ended from outside: out of memory (use fewer "
-                             "--runtime.threads), or a script without the `if __name__ == \"__main__\":` guard.") from error
+                             "--runtime.threads), or a script without the `if __name__ == \"__main__\":` guard."
+                             ) from error
 
     def close(self) -> None:
         """End the workers."""

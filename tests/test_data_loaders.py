@@ -258,11 +258,15 @@ def test_a_source_that_was_moved_is_found_again(movable, tmp_path):
     assert Originals.open(Pack.open(movable.path)).paths[0].is_relative_to(tmp_path / "elsewhere")
 
 
-def test_damaged_lists_are_refused(movable):
+@pytest.mark.parametrize("damage", [lambda text: text.replace("[", "(", 1), lambda text: text[:100]])
+def test_a_damaged_list_is_refused_and_made_again(movable, damage):
     path = movable.path / ORIGINALS
-    path.write_text(path.read_text().replace("[", "(", 1))
+    right = path.read_text()
+    path.write_text(damage(right))
     with pytest.raises(ValueError, match="originals.json is damaged"):
         Originals.open(movable)
+    prepare(Path(movable.header["source"]), movable.path, image_size=64, progress=False)
+    assert path.read_text() == right and Originals.open(Pack.open(movable.path)).paths
 
 
 # ------------------------------------------------------------------- processes
@@ -272,7 +276,7 @@ SCRIPT = """
         import sys, time
         from pathlib import Path
         sys.path[:0] = {paths!r}
-        from test_loaders import Pack, loader_of
+        from test_data_loaders import Pack, loader_of
         made = loader_of("pillow", Pack.open(Path({pack!r})), workers=2)
         made(0)
         print(*made._pool._processes, flush=True)
@@ -336,7 +340,7 @@ GB = 10**9
 ])
 def test_auto_takes_what_fits(device, free, needed, dali, chosen, monkeypatch):
     memory(monkeypatch, free, dali)
-    name, why = Runtime(torch.device(device), "fp32", "eager", 1, False, ()).choose_loader(needed)
+    name, why = Runtime(torch.device(device), "fp32", 1, False, ()).choose_loader(needed)
     assert name == chosen and f"loader {chosen}" in why and f"{needed / GB:.2g} GB" in why and f"{free // GB} GB" in why
 
 
@@ -354,7 +358,7 @@ def memory(monkeypatch, free: int, dali: bool) -> None:
 def test_a_loader_that_cannot_run_is_refused_with_a_remedy(device, asked, dali, remedy, monkeypatch):
     memory(monkeypatch, 8 * GB, dali)
     with pytest.raises(ValueError, match=remedy):
-        Runtime(torch.device(device), "fp32", "eager", 1, False, (), asked).choose_loader(9 * GB)
+        Runtime(torch.device(device), "fp32", 1, False, (), asked).choose_loader(9 * GB)
 
 
 @pytest.mark.parametrize(("asked", "kind"), [("resident", "ResidentLoader"), ("pillow", "PillowLoader"),

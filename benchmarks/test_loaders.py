@@ -1,0 +1,135 @@
+"""Speed of each loader alone: `pytest benchmarks/test_loaders.py --results benchmarks/results`.
+
+Photo-like JPEGs of CUB's size (drawn birds with grain, 500x375, 4:2:0), cut to 256 pixels by random plans. On a GPU
+batches of 128 and all cores; without one batches of 16, a reduced size. The clock stops when the last batch of a round
+is on the device. Files come from the page cache: this measures decoding, not the disk.
+"""
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import statistics
+import time
+from pathlib import Path
+
+import machine
+import numpy as np
+import PIL
+import pytest
+import schema
+import torch
+from PIL import Image
+
+from tmgan.config import RuntimeConfig
+from tmgan.data.loaders import make_loader
+from tmgan.data.loaders.batch import Columns, Loader
+from tmgan.data.originals import Originals
+from tmgan.data.pack import Pack
+from tmgan.data.prepare import prepare
+from tmgan.data.synthetic import write_birds
+from tmgan.plan import CaptionTable, Planner
+from tmgan.runtime import decide
+
+GPU = torch.cuda.is_available()
+BATCH, STEPS, ROUNDS = (128, 20, 7) if GPU else (16, 6, 7)
+IMAGES, WIDTH, HEIGHT, SIZE = 64, 500, 375, 256
+GRAIN, QUALITY = 5.0, 92      # so that a file has about the bytes of a photo of CUB
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Pack:
+    source, pack = tmp_path_factory.mktemp("loaders") / "source", tmp_path_factory.mktemp("loaders") / "pack"
+    write_birds(source, IMAGES, seed=0, image_size=WIDTH)
+    random = np.random.default_rng(0)
+    for kind, options in (("images", {"quality": QUALITY}), ("segmentations", {}), ("parts_map", {})):
+        for path in sorted((source / "CUB_200_2011" / kind).glob("*/*")):
+            with Image.open(path) as image:
+                image = image.crop((0, (WIDTH - HEIGHT) // 2, WIDTH, (WIDTH + HEIGHT) // 2))
+            if kind == "images":
+                grainy = np.asarray(image) + random.normal(0, GRAIN, (HEIGHT, WIDTH, 3))
+                image = Image.fromarray(grainy.clip(0, 255).astype(np.uint8))
+            image.save(path, **options)
+    boxes = source / "CUB_200_2011" / "bounding_boxes.txt"      # they move with the crop
+    rows = [line.split() for line in boxes.read_text().splitlines()]
+    boxes.write_text("".join(f"{row[0]} {row[1]} {float(row[2]) - (WIDTH - HEIGHT) // 2} {row[3]} {row[4]}\n"
+                             for row in rows))
+    prepare(source, pack, SIZE, workers=1, progress=False)
+    return Pack.open(pack)
+
+
+@pytest.fixture(scope="session")
+def measured(request, photos):
+    """The document that the tests fill; written at the end where --results says."""
+    start, about = time.monotonic(), machine.describe("cuda" if GPU else "cpu")
+    about |= {"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]}
+    files = Originals.open(photos).paths
+    document = {"schema": schema.SCHEMA, "kind": "loaders", "machine": about, "rows": [],
+                "data": {"images": len(photos), "width": WIDTH, "height": HEIGHT, "size": SIZE,
+                         "bytes_per_file": statistics.fmean(file.stat().st_size for file in files)}}
+    yield document
+    document["seconds"] = round(time.monotonic() - start, 1)
+    path = request.config.getoption("--results")
+    if path is None or not document["rows"]:
+        return
+    if path.suffix != ".json":
+        name = re.sub(r"\W+", "-", about["gpu"] if GPU else "cpu").strip("-").lower()
+        simd = "-simd" if ".post" in about["pillow"] else ""
+        path = path / f"loaders-{name}{simd}-{about['date']}.json"
+    schema.check_loaders(document)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["resident", "dali", "pillow"])
+def test_loader(kind, photos, measured, benchmark):
+    if kind == "dali":
+        pytest.importorskip("nvidia.dali")
+    runtime = decide(RuntimeConfig(loader=kind))
+    table = CaptionTable.from_pack(photos, words=18, subsets=8)
+    planner = Planner(0, table, torch.arange(len(photos)), photos.tiles.shape[1], SIZE, BATCH, 100, 100)
+    loader, _ = make_loader(runtime, photos, planner, Columns(photos, table, runtime.device), None)
+    clock = Clock(loader)
+    clock.round()      # processes start, queues fill
+    del clock.rates[:], clock.cores[:]
+    benchmark.pedantic(clock.round, rounds=ROUNDS, warmup_rounds=0)
+    loader.close()
+    low, middle, high = statistics.quantiles(clock.rates, n=4)
+    row = {"loader": kind, "batch": BATCH, "threads": runtime.threads, "images_per_second": middle,
+           "iqr_images_per_second": high - low, "images_per_core_second": statistics.median(clock.cores),
+           "samples": ROUNDS, "images": STEPS * BATCH}
+    measured["rows"].append(row)
+    benchmark.extra_info.update(row)
+    print(f"\n{kind}: {middle:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of a core")
+
+
+class Clock:
+    """Images a second of each round, and images a second that a core was busy, workers' and DALI's threads included."""
+
+    def __init__(self, loader: Loader):
+        self.loader, self.step = loader, 0
+        self.rates: list[float] = []
+        self.cores: list[float] = []
+
+    def round(self) -> None:
+        busy, start = _busy(), time.perf_counter()
+        for _ in range(STEPS):
+            batch = self.loader(self.step)
+            self.step += 1
+        if GPU:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        assert torch.isfinite(batch.images).all()
+        self.rates.append(STEPS * BATCH / seconds)
+        self.cores.append(STEPS * BATCH / (_busy() - busy))
+
+
+def _busy() -> float:
+    """Seconds that this process and its workers have computed so far."""
+    tick = os.sysconf("SC_CLK_TCK")
+    total = time.process_time()
+    for worker in multiprocessing.active_children():
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / tick      # user and system time
+    return total

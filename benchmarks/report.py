@@ -16,6 +16,7 @@ from pathlib import Path
 import loader_tables
 import schema
 import tables
+import tables_step
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -91,7 +92,8 @@ def filled(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {README: filled(README.read_text(), "quickstart", quickstart_table),
-            PERFORMANCE: filled(PERFORMANCE.read_text(), "kernels", kernel_section),
+            PERFORMANCE: filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
+                                lambda: tables_step.section(RESULTS)),
             DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS))}
 
 

@@ -340,7 +340,7 @@ GB = 10**9
 ])
 def test_auto_takes_what_fits(device, free, needed, dali, chosen, monkeypatch):
     memory(monkeypatch, free, dali)
-    name, why = Runtime(torch.device(device), "fp32", 1, False, ()).choose_loader(needed)
+    name, why = Runtime(torch.device(device), "fp32", "eager", 1, False, ()).choose_loader(needed)
     assert name == chosen and f"loader {chosen}" in why and f"{needed / GB:.2g} GB" in why and f"{free // GB} GB" in why
 
 
@@ -358,7 +358,7 @@ def memory(monkeypatch, free: int, dali: bool) -> None:
 def test_a_loader_that_cannot_run_is_refused_with_a_remedy(device, asked, dali, remedy, monkeypatch):
     memory(monkeypatch, 8 * GB, dali)
     with pytest.raises(ValueError, match=remedy):
-        Runtime(torch.device(device), "fp32", 1, False, (), asked).choose_loader(9 * GB)
+        Runtime(torch.device(device), "fp32", "eager", 1, False, (), asked).choose_loader(9 * GB)
 
 
 @pytest.mark.parametrize(("asked", "kind"), [("resident", "ResidentLoader"), ("pillow", "PillowLoader"),

@@ -237,7 +237,7 @@ def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
     assert torch.equal(edit, same)
     torch.testing.assert_close(with_blur["d"], losses["d"] + with_blur["d_blurred"])
     shown = blurred(BlurConfig(sizes=(9,)), batch.images, batch.blur_sizes)
-    sentence = task.train_step.text(batch.tokens, batch.lengths)[1]
+    sentence = task.encoders.text(batch.tokens, batch.lengths)[1]
 
     def logit(of):
         network = of.train_step.discriminator.eval()

@@ -286,6 +286,8 @@ class RuntimeConfig:
     """auto: the GPU when there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, else fp32. Parameters and losses are fp32 in both."""
+    engine: Literal["auto", "eager", "compiled", "graphed"] = "auto"
+    """How the editor's step runs: operation by operation, as three compiled functions, or these in one CUDA graph."""
     threads: int = 0
     """CPU threads; 0: all cores."""
     loader: Literal["auto", "resident", "dali", "pillow"] = "auto"

@@ -21,7 +21,8 @@ from tmgan.models.layers import init_weights
 from tmgan.plan import CaptionTable, Planner
 from tmgan.runtime import Runtime
 from tmgan.snapshot import grid, save_picture
-from tmgan.step import TrainStep
+from tmgan.step import TrainStep, frozen_copy
+from tmgan.texts import CaptionEmbeddings
 
 _ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
 _MEASURED = 64               # held-out birds for the cheap metric of every checkpoint
@@ -46,7 +47,9 @@ class GanTask:
         for network in (generator, discriminator):
             init_weights(network, weights)
             network.to(device=device, memory_format=torch.channels_last)
-        self.train_step = TrainStep(generator, discriminator, encoders.text.to(device), encoders.photo.to(device),
+        texts = CaptionEmbeddings(encoders.text.to(device), self.table, pack.train,
+                                  torch.float16 if runtime.precision == "bf16" else torch.float32)
+        self.train_step = TrainStep(generator, discriminator, texts, frozen_copy(encoders.photo, runtime),
                                     config.method, config.loss, config.optim, runtime)
         self._encoders_hash = encoders.hash()
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)

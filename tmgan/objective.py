@@ -20,8 +20,8 @@ from tmgan.methods.blurred_real import blurred, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
-from tmgan.models.encoders.text import TextEncoder
 from tmgan.runtime import Runtime
+from tmgan.texts import CaptionEmbeddings
 from tmgan_kernels import masked_mae
 
 
@@ -50,12 +50,12 @@ Losses = dict[str, Tensor]       # scalars on the device, by the name the status
 class Objective:
     """generate(batch) -> edit; d_loss(batch, edit) and g_loss(batch, edit) -> what to minimise, and its parts.
 
-    The encoders must be frozen: their parameters take no gradient.
+    The photo encoder must be frozen: its parameters take no gradient.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, text: TextEncoder, photo: PhotoEncoder,
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, texts: CaptionEmbeddings, photo: PhotoEncoder,
                  method: MethodConfig, loss: LossConfig, runtime: Runtime):
-        self.generator, self.discriminator, self.text, self.photo = generator, discriminator, text, photo
+        self.generator, self.discriminator, self.texts, self.photo = generator, discriminator, texts, photo
         self.method, self.loss, self.runtime = method, loss, runtime
 
     def generate(self, batch: Batch) -> Edit:
@@ -63,12 +63,8 @@ class Objective:
         with self.runtime.autocast():
             with torch.no_grad():
                 features = self.photo.features(batch.images)
-                own_words, sentence = self.text(batch.tokens, batch.lengths)
-                words = own_words
-                if self.method.mismatched_text_p > 0:
-                    words, target_sentence = self.text(batch.target_tokens, batch.target_lengths)
-                else:
-                    target_sentence = sentence
+                own_words, sentence = self.texts(batch.captions)
+                words, target_sentence = self.texts(batch.target_captions)
             made = self.generator(batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features,
                                   batch.images)
         return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence,

@@ -1,8 +1,9 @@
-"""The one place that decides device, precision, threads and loader, and says what it decided and why."""
+"""The one place that decides device, precision, engine, threads and loader, and says what it decided and why."""
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ class Runtime:
 
     device: torch.device
     precision: str                 # "fp32" or "bf16"
+    engine: str                    # "eager", "compiled" or "graphed"
     threads: int
     deterministic: bool
     reasons: tuple[str, ...]
@@ -33,7 +35,8 @@ class Runtime:
 
     def numerics(self) -> dict[str, str | int]:
         """What the last bits of a result depend on."""
-        return {"device": self.device.type, "precision": self.precision, "threads": self.threads,
+        return {"device": self.device.type, "precision": self.precision, "engine": self.engine,
+                "threads": self.threads,
                 "torch": str(torch.__version__)}
 
     def choose_loader(self, needed: int) -> tuple[str, str]:
@@ -66,7 +69,7 @@ class Runtime:
     def describe(self) -> str:
         """One line for the log."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
-        return f"{self.device.type} ({name}), {self.precision}" + (", deterministic" if self.deterministic else "")
+        return f"{self.device.type} ({name}), {self.precision}, {self.engine}" + (", deterministic" if self.deterministic else "")
 
 
 def decide(config: RuntimeConfig) -> Runtime:
@@ -89,6 +92,15 @@ def decide(config: RuntimeConfig) -> Runtime:
         precision = "bf16" if bf16 else "fp32"
         reasons.append(f"precision {precision}: " + ("the GPU has fast bf16" if bf16 else
                        "deterministic run" if config.deterministic else "bf16 pays on a recent GPU only"))
+    engine = config.engine
+    if engine == "auto":
+        engine, reason = _engine(device, config.deterministic)
+        reasons.append(f"engine {engine}: {reason}")
+    if engine == "graphed" and device.type != "cuda":
+        raise ValueError("runtime.engine is graphed, but CUDA graphs need a GPU. Use --runtime.engine compiled or eager.")
+    if engine == "compiled" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ValueError("runtime.engine is compiled, which needs a C++ compiler on the CPU. Install g++, or use "
+                         "--runtime.engine eager.")
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if device.type == "cuda":
@@ -98,7 +110,7 @@ def decide(config: RuntimeConfig) -> Runtime:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
-    return Runtime(device, precision, threads, config.deterministic, tuple(reasons), config.loader)
+    return Runtime(device, precision, engine, threads, config.deterministic, tuple(reasons), config.loader)
 
 
 def _has_dali() -> bool:
@@ -106,3 +118,12 @@ def _has_dali() -> bool:
         return importlib.util.find_spec("nvidia.dali") is not None
     except ModuleNotFoundError:      # not even a package called nvidia
         return False
+
+
+def _engine(device: torch.device, deterministic: bool) -> tuple[str, str]:
+    """The engine of `auto`, and why. Graphed is not among them while no GPU has measured it."""
+    if device.type == "cpu":
+        return "eager", "on a CPU compiling takes longer than a short run gains"
+    if deterministic:
+        return "eager", "the reference, for a deterministic run"
+    return "compiled", "the GPU would wait for single operations; graphed was not measured yet"

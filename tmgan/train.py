@@ -123,7 +123,8 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
                          "to resume, or choose another --run.")
     now, before = task.runtime.numerics(), state["numerics"]
     if now != before:
-        differs = ", ".join(f"{name} {before[name]} then, {now[name]} now" for name in now if now[name] != before[name])
+        differs = ", ".join(f"{name} {before.get(name)} then, {now[name]} now" for name in now
+                            if now[name] != before.get(name))
         run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
     task.load_state_dict(state["task"])
     return state["images"], state["step"]

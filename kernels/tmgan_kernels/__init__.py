@@ -1,5 +1,6 @@
 """Fused tensor operations for image editing networks. One file an operation; importable without tmgan."""
 
+from tmgan_kernels._dispatch import prefer
 from tmgan_kernels.box_blur import box_blur
 from tmgan_kernels.change_mask import change_mask
 from tmgan_kernels.gather_crop import gather_crop
@@ -20,6 +21,6 @@ VERIFIED_ON: tuple[str, ...] = ()
 
 __all__ = [
     "box_blur", "change_mask", "gather_crop", "gaussian_blur", "instance_norm_glu", "laplace_sharpness", "mask_score",
-    "masked_mae", "match_histogram", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "sharp_regions",
+    "masked_mae", "match_histogram", "naive_sharpness_loss", "prefer", "scale_gradient", "sharp_gradient", "sharp_regions",
     "sharpness_score",
 ]

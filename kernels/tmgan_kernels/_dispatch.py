@@ -1,5 +1,8 @@
 """Which implementation of an operation runs, and the checks that every operation shares."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -7,6 +10,25 @@ from tmgan_kernels import _native, _triton
 
 IMPLEMENTATIONS = ("auto", "eager", "triton", "cuda")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+_preferred: dict[str, str] = {}  # operation, or "" for all others -> what "auto" means
+
+
+@contextlib.contextmanager
+def prefer(impl: str, *operations: str) -> Iterator[None]:
+    """While this is active, impl="auto" means `impl` for these operations (for all, when none is named).
+
+    For whoever calls networks that call the operations. A function compiled before is compiled anew.
+    """
+    check_one_of("prefer", "impl", impl, IMPLEMENTATIONS)
+    before = dict(_preferred)
+    _preferred.update(dict.fromkeys(operations or ("",), impl))
+    try:
+        yield
+    finally:
+        _preferred.clear()
+        _preferred.update(before)
 
 
 def choose(operation: str, impl: str, *tensors: Tensor) -> str:
@@ -19,6 +41,8 @@ def choose(operation: str, impl: str, *tensors: Tensor) -> str:
     if len(devices) > 1:
         raise ValueError(f"{operation}: tensors on different devices: {', '.join(sorted(map(str, devices)))}")
     on_gpu = tensors[0].is_cuda
+    if impl == "auto":
+        impl = _preferred.get(operation, _preferred.get("", "auto"))
     if impl == "auto":
         narrow = all(tensor.dtype != torch.float64 for tensor in tensors)
         return "triton" if on_gpu and narrow and _triton.triton is not None else "eager"

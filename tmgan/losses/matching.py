@@ -37,9 +37,9 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
         gamma1: sharpness of the attention over regions.
     """
     with torch.autocast(regions.device.type, enabled=False):
-        flat, words = at_least_float32(regions).flatten(2), at_least_float32(words)
-        attention = _attend(torch.einsum("bdr,bdl->brl", flat, words), padding, gamma1)
-        context = torch.einsum("bdr,brl->bdl", flat, attention)
+        flat, words = _positions(regions), at_least_float32(words)
+        attention = _attend(torch.einsum("brd,bdl->brl", flat, words), padding, gamma1)
+        context = torch.einsum("brd,brl->bdl", flat, attention)
         return WordAttention(context, attention.transpose(1, 2).unflatten(2, regions.shape[2:]))
 
 
@@ -78,11 +78,11 @@ def words_loss(
     """
     gamma1, gamma2, gamma3 = gammas
     with torch.autocast(regions.device.type, enabled=False):
-        flat, words = at_least_float32(regions).flatten(2), at_least_float32(words)
+        flat, words = _positions(regions), at_least_float32(words)
         # b: photo, i: caption, r: region, l: word
-        attention = _attend(torch.einsum("bdr,idl->birl", flat, words), padding, gamma1)
-        context = torch.einsum("bdr,birl->bidl", flat, attention)
-        cosine = _cosine(context, words[None], dim=2)
+        attention = _attend(torch.einsum("brd,idl->birl", flat, words), padding, gamma1)
+        context = attention.transpose(2, 3).flatten(1, 2) @ flat  # a product whose gradient keeps the layout of flat
+        cosine = _cosine(context.unflatten(1, words.shape[::2]), words.transpose(1, 2)[None], dim=3)
         cosine = (gamma2 * cosine).masked_fill(padding, float("-inf"))
         return _both_ways(gamma3 * torch.logsumexp(cosine, dim=2), class_ids)
 
@@ -94,6 +94,11 @@ def sentence_loss(
     with torch.autocast(code.device.type, enabled=False):
         scores = gamma3 * _cosine(at_least_float32(code)[:, None], at_least_float32(sentence)[None], dim=2)
         return _both_ways(scores, class_ids)
+
+
+def _positions(regions: Tensor) -> Tensor:
+    """(B, D, g, g) -> (B, g * g, D) in fp32 or better: a view if regions is channels_last, and so is its gradient."""
+    return at_least_float32(regions).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def _attend(similarity: Tensor, padding: Tensor, gamma1: float) -> Tensor:

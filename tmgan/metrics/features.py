@@ -10,12 +10,10 @@ import torch
 import torch.nn.functional as F
 from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import Inception3, inception_v3
-from torchvision.models.inception import BasicConv2d
 
 from tmgan import weights
-from tmgan.models.layers import init_frozen
+from tmgan.models.layers import fold_batch_norms, init_frozen
 
 INPUT_SIZE = 299
 PROTOCOL = "pytorch-fid: 8-bit RGB, bilinear to 299 without antialiasing"
@@ -31,7 +29,7 @@ class FrozenInception(nn.Module):
 
     def __init__(self, network: Inception3, name: str, dim: int):
         super().__init__()
-        self.network = _fold(network.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
+        self.network = fold_batch_norms(network.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
         self.name, self.dim = name, dim
         self.train(False)
 
@@ -46,14 +44,6 @@ class FrozenInception(nn.Module):
             raise ValueError(f"{self.name}: images have the shape {tuple(images.shape)}, expected (B, 3, H, W).")
         with torch.autocast(images.device.type, enabled=False):
             return self.network(to_inception(images).contiguous(memory_format=torch.channels_last))
-
-
-def _fold(network: Inception3) -> Inception3:
-    """Fold each batch normalisation into its convolution: 1.2 times as fast on one CPU core, features equal to 1e-6."""
-    for layer in network.modules():
-        if isinstance(layer, BasicConv2d):
-            layer.conv, layer.bn = fuse_conv_bn_eval(layer.conv, layer.bn), nn.Identity()
-    return network
 
 
 def to_inception(images: Tensor) -> Tensor:

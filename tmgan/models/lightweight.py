@@ -47,7 +47,8 @@ def resize_regions(regions: Tensor, size: int) -> Tensor:
         return regions
     tenths = -(-10 * size // grid)
     source = torch.arange(size, device=regions.device) * 10 // tenths
-    return regions.index_select(2, source).index_select(3, source)
+    resized = regions.index_select(2, source).index_select(3, source)
+    return resized.contiguous(memory_format=torch.channels_last)
 
 
 class Stage(nn.Module):
@@ -166,7 +167,7 @@ class Generator(nn.Module):
         condition, mu, logvar = self.condition(sentence, eps)
         start = self.start(torch.cat([condition, noise, features.code], dim=1))
         h = F.glu(self.start_norm(start), dim=1).view(-1, self.start_channels, 4, 4)
-        h = self.grow(h)
+        h = self.grow(h.contiguous(memory_format=torch.channels_last))
 
         photo = self.photo_coarse(resize_regions(features.regions, self.coarse_size))
         h, _ = self.coarse(h, photo, words, padding)

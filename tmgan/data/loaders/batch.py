@@ -18,9 +18,11 @@ class Batch:
     images: Tensor               # (B, 3, S, S) float32 in [-1, 1], channels_last
     keep: Tensor | None          # (B, 1, S, S) float32, 1 = text-irrelevant (background); None without masks
     class_ids: Tensor            # (B,) int64
+    captions: Tensor             # (B,) int64, row of the caption table: the photo's own text
     tokens: Tensor               # (B, L) int64, zero padded
     lengths: Tensor              # (B,) int64
     target_class_ids: Tensor     # (B,) int64: class of the image the target text belongs to
+    target_captions: Tensor      # (B,) int64
     target_tokens: Tensor        # (B, L) int64
     target_lengths: Tensor       # (B,) int64
     mismatched: Tensor           # (B,) bool: the target text is another image's
@@ -55,6 +57,7 @@ class Columns:
             tensor.to(self.device, non_blocking=True)
             for tensor in (plan.index, plan.target_index, plan.caption, plan.target_caption, plan.noise, plan.eps,
                            plan.blur_sizes))
-        return Batch(images, keep, self.class_ids[index], self.tokens[caption], self.lengths[caption],
-                     self.class_ids[target], self.tokens[target_caption], self.lengths[target_caption],
-                     target != index, noise, eps, blur_sizes, self.labels[caption])
+        return Batch(images, keep, self.class_ids[index], caption, self.tokens[caption], self.lengths[caption],
+                     self.class_ids[target], target_caption, self.tokens[target_caption],
+                     self.lengths[target_caption], target != index, noise, eps, blur_sizes,
+                     self.labels[caption])

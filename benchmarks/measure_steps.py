@@ -1,0 +1,181 @@
+"""Measures training steps: engines and their parts, the published step, time to the first step. Makes the document.
+
+    python benchmarks/measure_steps.py --results benchmarks/results             # reduced sizes on a CPU, the full ones on a GPU
+    python benchmarks/measure_steps.py --start compiled                         # one cold or warm start, for itself
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "benchmarks")]
+
+import machine
+import schema_step
+import torch
+
+from tmgan import bench, configfile
+from tmgan.bench import Spread
+from tmgan.config import RuntimeConfig, TrainConfig
+from tmgan.runtime import Runtime, decide
+
+LEAST = 4    # timed calls, however long they take
+# On a CPU thin networks, fewer pixels and images: it shows ratios of work, not of a GPU.
+REDUCED = {"batch": 2, "model": {"image_size": 64, "g_width": 8, "d_width": 8, "affine_dim": 32}}
+
+
+def settings(gpu: bool, batch: int = 0) -> TrainConfig:
+    """The paper's combined method; on a CPU, reduced and without the segmentation, which would be all one sees."""
+    config = configfile.from_preset("combined") if gpu else configfile.merge(configfile.from_preset("sad9"), REDUCED,
+                                                                             "reduced")
+    return dataclasses.replace(config, batch=batch or config.batch)
+
+
+def rows_of(engine: str, part: str, took: Spread, gflop: float, batch: int, peak: float) -> dict:
+    row = {"engine": engine, "part": part, **times(took), "images_per_second": batch / took.median,
+           "gflop_per_image": gflop}
+    return {**row, "share_of_peak": schema_step.share(row, batch, peak)}
+
+
+def times(took: Spread) -> dict:
+    return {"seconds": took.median, "iqr_seconds": took.iqr, "samples": took.samples}
+
+
+def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], peak: float, seconds: float,
+                    say=print) -> list[dict]:
+    """A row a whole step of each engine, and of each part of it where an engine has parts."""
+    rows = []
+    reference = bench.subject(config, dataclasses.replace(runtime, engine="eager"))
+    work = bench.gflop(reference.step, reference.batch)
+    for engine in engines:
+        made = bench.subject(config, dataclasses.replace(runtime, engine=engine))
+        forget_peak(runtime)
+        took = bench.time_step(made.step, made.batch, seconds, LEAST)
+        rows.append(rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime))
+        say(f"{engine}: {config.batch / took.median:.1f} images/s")
+        if engine != "graphed":
+            rows += [rows_of(engine, part, spread, work[part], config.batch, peak)
+                     for part, spread in bench.time_components(made.step, made.batch, seconds, LEAST).items()]
+    return rows
+
+
+def measure_published(config: TrainConfig, runtime: Runtime, peak: float, seconds: float, say=print) -> dict:
+    """The published way, at the same batch, in fp32 with TF32 as its torch had it."""
+    from published_step import PublishedStep, published_fcn
+    from torch.utils.flop_counter import FlopCounterMode
+
+    made = bench.subject(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
+    fcn = published_fcn().to(runtime.device) if config.method.keep_mask == "fcn" else None
+    step = PublishedStep(made.step.generator, made.step.discriminator, made.text, made.photo, config.loss, config.optim,
+                         fcn, blur=True)
+    with tf32():
+        with FlopCounterMode(display=False) as counter:
+            step(made.batch)
+        forget_peak(runtime)
+        took = bench.time_calls(lambda: step(made.batch), runtime.device, seconds, LEAST)
+    say(f"published: {config.batch / took.median:.1f} images/s")
+    work = counter.get_total_flops() / config.batch / 1e9
+    return rows_of("published", "step", took, work, config.batch, peak) | peak_bytes(runtime)
+
+
+def forget_peak(runtime: Runtime) -> None:
+    if runtime.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_bytes(runtime: Runtime) -> dict:
+    """Most memory allocated at once while timing; null on a CPU."""
+    return {"peak_bytes": torch.cuda.max_memory_allocated() if runtime.device.type == "cuda" else None}
+
+
+class tf32:
+    """As torch 1.10 had it: on a GPU, convolutions and products of fp32 in TF32."""
+
+    def __enter__(self):
+        self._before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+    def __exit__(self, *error):
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
+
+
+def measure_starts(engines: tuple[str, ...]) -> list[dict]:
+    """Seconds from a new Python process to the end of its first step, with an empty and with a filled compiler cache."""
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for engine in engines:
+            for state in ("cold", "warm"):
+                start = time.perf_counter()
+                subprocess.run([sys.executable, __file__, "--start", engine], check=True,
+                               env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache})
+                found.append({"engine": engine, "state": state, "seconds": time.perf_counter() - start})
+    return found
+
+
+def first_step(engine: str) -> None:
+    runtime = decide(RuntimeConfig(engine=engine, threads=threads()))
+    made = bench.subject(settings(runtime.device.type == "cuda"), runtime)
+    made.step(made.batch, 0)
+    bench.synchronise(runtime.device)
+
+
+def threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", "0"))
+
+
+def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
+    model = config.model
+    return {"schema": schema_step.SCHEMA, "machine": machine.describe(runtime.device.type),
+            "settings": {"preset": config.preset, "image_size": model.image_size, "g_width": model.g_width,
+                         "d_width": model.d_width, "batch": config.batch, "precision": runtime.precision,
+                         "threads": runtime.threads},
+            "peak_gflops": peak, "seconds": round(time.monotonic() - started, 1),
+            **{"rows": [], "starts": [], "ablation": [], **parts}}
+
+
+def name(made: dict, kind: str) -> str:
+    gpu = made["machine"]["gpu"]
+    where = re.sub(r"\W+", "-", "cpu" if gpu == "not used" else gpu).strip("-").lower()
+    return f"{kind}-{where}-batch{made['settings']['batch']}-{made['machine']['date']}.json"
+
+
+def write(made: dict, path: Path) -> Path:
+    """To `path`, or into it under a name of its own if it is a folder."""
+    path = path if path.suffix == ".json" else path / name(made, "steps")
+    path.write_text(json.dumps(made, indent=1) + "\n")
+    schema_step.check(made)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--results", type=Path, help="folder or .json file to write to")
+    parser.add_argument("--batch", type=int, default=0, help="images a step; the published code used 10")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each engine")
+    parser.add_argument("--start", help="make one step with this engine and stop")
+    given = parser.parse_args()
+    if given.start:
+        first_step(given.start)
+        return
+    started = time.monotonic()
+    runtime = decide(RuntimeConfig(threads=threads()))
+    gpu = runtime.device.type == "cuda"
+    config, engines = settings(gpu, given.batch), ("eager", "compiled", "graphed") if gpu else ("eager", "compiled")
+    peak = bench.peak(runtime.device, runtime.precision)
+    rows = [measure_published(config, runtime, peak, given.seconds)]
+    rows += measure_engines(config, runtime, engines, peak, given.seconds)
+    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines))
+    print(write(made, given.results) if given.results else json.dumps(made, indent=1))
+
+
+if __name__ == "__main__":
+    main()

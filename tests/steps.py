@@ -1,0 +1,118 @@
+"""Training steps of every preset's method, thin enough to run in a test, with random frozen encoders."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import tmgan.models.encoders.inception as inception
+from tmgan import configfile
+from tmgan.config import RuntimeConfig
+from tmgan.data.loaders.batch import Batch
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, VGGFeatures
+from tmgan.models.layers import init_frozen, init_weights
+from tmgan.models.lightweight import Generator
+from tmgan.runtime import decide
+from tmgan.step import TrainStep, frozen_copy
+
+EVERYTHING = {"method": {"keep_mask": "histogram", "sharpness": {"weight": 1.0, "labels": "original"},
+                         "gradient": {"mode": "regions", "losses": "text"},
+                         "blur": {"sizes": [5, 9], "heads": "both", "skip_below": 1.0}}}
+# Compiling takes 15 s: by default the quickstart, and all methods at once.
+PRESETS = ["quickstart", "everything", *(pytest.param(name, marks=pytest.mark.slow) for name in configfile.presets()
+                                         if name not in ("editor", "quickstart"))]
+_DIM, _WORDS, _NOISE, _CONDITION = 16, 6, 4, 8
+
+
+class Texts:
+    """Stands in for CaptionEmbeddings: random words and sentences, a caption a row."""
+
+    def __init__(self, lengths: Tensor):
+        generator = torch.Generator().manual_seed(5)
+        inside = torch.arange(_WORDS) < lengths[:, None]
+        self.words = (torch.rand(len(lengths), _DIM, _WORDS, generator=generator) * 2 - 1) * inside[:, None]
+        self.sentences = torch.rand(len(lengths), _DIM, generator=generator) * 2 - 1
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.words[rows], self.sentences[rows]
+
+
+def thin_published_encoder(monkeypatch: pytest.MonkeyPatch) -> PhotoEncoder:
+    """Inception and VGG layer by layer, but on small pictures and with few VGG channels."""
+    monkeypatch.setattr(inception, "INPUT_SIZE", 75)
+    generator = torch.Generator().manual_seed(1)
+    matcher, perceptor = InceptionEncoder(_DIM), VGGFeatures()
+    widths = iter([(3, 4), (4, 4), (4, 8), (8, 8)])
+    for index, layer in enumerate(perceptor.layers):
+        if isinstance(layer, torch.nn.Conv2d):
+            perceptor.layers[index] = torch.nn.Conv2d(*next(widths), 3, padding=1)
+    perceptor.perceptual_dim = 8
+    init_frozen(matcher.trunk, generator)
+    init_frozen(perceptor, generator)
+    matcher.init_heads(generator)
+    return PhotoEncoder(matcher, perceptor)
+
+
+def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, photo: PhotoEncoder | None = None,
+         backend: str | Callable = "aot_eager", precision: str = "fp32") -> tuple[TrainStep, Batch]:
+    """A step of the preset's method ("everything": all of the paper's) and a batch for it; equal in each call."""
+    config, generator = configfile.from_preset("lightweight"), torch.Generator().manual_seed(0)
+    config = configfile.merge(config, EVERYTHING, "test") if preset == "everything" else configfile.from_preset(preset)
+    if photo is None:
+        photo = PhotoEncoder(SmallEncoder(size, dim=_DIM, width=4))
+        init_weights(photo, generator)
+    keep_input = config.model.keep_input
+    g = Generator(size, width=4, sentence_dim=_DIM, word_dim=_DIM, condition_dim=_CONDITION, noise_dim=_NOISE,
+                  code_dim=_DIM, region_dim=_DIM, perceptual_dim=photo.perceptual_dim, affine_dim=8,
+                  keep_input=keep_input)
+    d = Discriminator(size, 4, _DIM)
+    for network in (g, d):
+        init_weights(network, generator)
+        network.to(memory_format=torch.channels_last)
+    runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", precision=precision, threads=1)), engine=engine)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    lengths, row = torch.tensor([3, 6, 4, 2, 5, 6, 1, 2])[:rows], torch.arange(rows)
+    tokens = (torch.arange(_WORDS) < lengths[:, None]).long()
+    sizes = config.method.blur.sizes or (1,)
+    batch = Batch(
+        images=(torch.rand(rows, 3, size, size, generator=generator) * 2 - 1).contiguous(
+            memory_format=torch.channels_last),
+        keep=(noise(rows, 1, size, size) > 0).float() if config.method.stored_masks else None,
+        class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths, target_class_ids=row // 2,
+        target_captions=row, target_tokens=tokens, target_lengths=lengths, mismatched=row % 2 == 1,
+        noise=noise(rows, _NOISE), eps=noise(rows, _CONDITION), blur_sizes=torch.tensor(sizes)[row % len(sizes)])
+    step = TrainStep(g, d, Texts(lengths), frozen_copy(photo, runtime), config.method, config.loss, config.optim,
+                     runtime, backend)
+    return step, batch
+
+
+def in_double(step: TrainStep, batch: Batch) -> tuple[TrainStep, Batch]:
+    """The same step and batch in float64, in place."""
+    for network in (step.generator, step.discriminator, step.photo):
+        network.double()
+    texts = step.objective.texts
+    texts.words, texts.sentences = texts.words.double(), texts.sentences.double()
+    columns = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+    return step, Batch(**{name: x.double() if x is not None and x.is_floating_point() else x
+                          for name, x in columns.items()})
+
+
+def losses_and_gradients(step: TrainStep, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a step computes before any weight moves: its losses, and the gradients of both networks."""
+    edit = step.functions.generate(batch)
+    step.discriminator.requires_grad_(True)
+    total, d_losses = step.functions.d_loss(batch, edit)
+    total.backward()
+    step.discriminator.requires_grad_(False)
+    total, g_losses = step.functions.g_loss(batch, edit)
+    total.backward()
+    gradients = {f"{name}.{key}": p.grad for name in ("generator", "discriminator")
+                 for key, p in getattr(step, name).named_parameters()}
+    return {name: loss.detach() for name, loss in (d_losses | g_losses).items()}, gradients

@@ -1,0 +1,215 @@
+"""How fast a training step runs here: by engine and by component, on random pictures, texts and weights.
+
+`tmgan bench` prints it; `pytest benchmarks/` records it.
+"""
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tmgan.bundle import build_encoders, build_generator
+from tmgan.config import TrainConfig
+from tmgan.data.loaders.batch import Batch
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.encoders import PhotoEncoder, TextEncoder
+from tmgan.models.layers import init_weights
+from tmgan.plan import CaptionTable
+from tmgan.runtime import Runtime
+from tmgan.step import TrainStep, frozen_copy
+from tmgan.texts import CaptionEmbeddings
+
+_VOCABULARY = 200
+_MATRIX = {"cuda": 8192, "cpu": 1024}    # edge of the matrices whose product shows what the machine can do
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds a call: median, interquartile range, and how many calls were timed."""
+
+    median: float
+    iqr: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A step and what it is fed, and the encoders it was made from (for comparisons with other steps)."""
+
+    step: TrainStep
+    batch: Batch
+    text: TextEncoder
+    photo: PhotoEncoder
+
+
+def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str = "inductor") -> Subject:
+    """A step of `config` on random numbers, on the device of `runtime`. Captions have 4 words to all words."""
+    device, model, rows, width = runtime.device, config.model, config.batch, config.text.words
+    numbers = torch.Generator().manual_seed(seed)
+    vocabulary = Vocabulary(("<end>", *(f"word{i}" for i in range(_VOCABULARY - 1))))
+    encoders = build_encoders(config.encoder, model.image_size, vocabulary, seed)
+    for network in (encoders.text, encoders.photo):
+        network.eval().requires_grad_(False).to(device)
+    generator, discriminator = build_generator(model, encoders), Discriminator(model.image_size, model.d_width,
+                                                                               encoders.config.dim)
+    for network in (generator, discriminator):
+        init_weights(network, numbers)
+        network.to(device=device, memory_format=torch.channels_last)
+
+    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=numbers)
+
+    lengths = integers(min(4, width), width + 1, rows)
+    lengths[0] = width
+    tokens = integers(1, _VOCABULARY, rows, width) * (torch.arange(width) < lengths[:, None])
+    row = torch.arange(rows)
+    table = CaptionTable(tokens, lengths, row, torch.ones_like(row), torch.arange(rows + 1))
+    sizes = torch.tensor(config.method.blur.sizes or (1,))
+    size, method = model.image_size, config.method
+    images = (integers(0, 256, rows, 3, size, size) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    keep = (torch.rand(rows, 1, size, size, generator=numbers) > 0.3).float() if method.stored_masks else None
+    batch = Batch(images=images, keep=keep, class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths,
+                  target_class_ids=row // 2, target_captions=row, target_tokens=tokens, target_lengths=lengths,
+                  mismatched=torch.rand(rows, generator=numbers) < method.mismatched_text_p,
+                  noise=torch.randn(rows, model.noise_dim, generator=numbers),
+                  eps=torch.randn(rows, model.condition_dim, generator=numbers),
+                  blur_sizes=sizes[row % len(sizes)])
+    columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
+    texts = CaptionEmbeddings(encoders.text, table, row,
+                              torch.float16 if runtime.precision == "bf16" else torch.float32)
+    step = TrainStep(generator, discriminator, texts, frozen_copy(encoders.photo, runtime), method, config.loss,
+                     config.optim, runtime, backend)
+    return Subject(step, batch, encoders.text, encoders.photo)
+
+
+def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], None]]]:
+    """One step, cut in parts that must be called in this order."""
+    held = {}
+
+    def generate() -> None:
+        held["edit"] = step.functions.generate(batch)
+
+    def d_forward() -> None:
+        step.discriminator.requires_grad_(True)
+        step.adam_d.zero_grad(set_to_none=True)
+        held["total"] = step.functions.d_loss(batch, held["edit"])[0]
+
+    def g_forward() -> None:
+        step.discriminator.requires_grad_(False)
+        step.adam_g.zero_grad(set_to_none=True)
+        held["total"] = step.functions.g_loss(batch, held["edit"])[0]
+
+    def backward() -> None:
+        held.pop("total").backward()
+
+    def average() -> None:
+        step.adam_g.step()
+        step._average()
+
+    return [("generate", generate), ("discriminator loss", d_forward), ("discriminator backward", backward),
+            ("discriminator update", step.adam_d.step), ("generator loss", g_forward), ("generator backward", backward),
+            ("generator update", average)]
+
+
+def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
+    """10^9 floating point operations an image of each component: convolutions and matrix products, an add counts."""
+    counted = {}
+    for name, part in components(step, batch):
+        with FlopCounterMode(display=False) as counter:
+            part()
+        counted[name] = counter.get_total_flops() / len(batch.images) / 1e9
+    return counted
+
+
+def time_step(step: TrainStep, batch: Batch, seconds: float, least: int = 5) -> Spread:
+    """Whole steps for about `seconds`, after two that do not count."""
+    counter = iter(range(10**9))
+    return time_calls(lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least)
+
+
+def time_components(step: TrainStep, batch: Batch, seconds: float, least: int = 5) -> dict[str, Spread]:
+    """Each component by itself, waiting for the device in between: together they take longer than a step."""
+    parts, device = components(step, batch), batch.images.device
+    times: dict[str, list[float]] = {name: [] for name, _ in parts}
+    end = time.perf_counter() + seconds
+    for i in range(10**9):
+        for name, part in parts:
+            start = time.perf_counter()
+            part()
+            synchronise(device)
+            if i >= 2:
+                times[name].append(time.perf_counter() - start)
+        if time.perf_counter() > end and i >= least + 1:
+            return {name: spread(samples) for name, samples in times.items()}
+    raise AssertionError
+
+
+def peak(device: torch.device, precision: str, seconds: float = 1.0) -> float:
+    """10^9 operations a second of one large matrix product: what to hold a step against."""
+    edge, dtype = _MATRIX[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(edge, edge, device=device, dtype=dtype)
+    return 2 * edge**3 / time_calls(lambda: a @ a, device, seconds, 3).median / 1e9
+
+
+def spread(samples: list[float]) -> Spread:
+    first, _, third = statistics.quantiles(samples, n=4, method="inclusive")
+    return Spread(statistics.median(samples), third - first, len(samples))
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_calls(call: Callable[[], object], device: torch.device, seconds: float, least: int) -> Spread:
+    """Calls for about `seconds`, at least `least` of them, after two that do not count."""
+    for _ in range(2):
+        call()
+    samples, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(samples) < least:
+        synchronise(device)
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        samples.append(time.perf_counter() - start)
+    return spread(samples)
+
+
+def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seconds: float) -> Iterator[str]:
+    """The table of `tmgan bench`, line by line as it is measured; about `seconds` a line of engines."""
+    rows, known, most = config.batch, None, peak(runtime.device, runtime.precision)
+    yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
+    for engine in engines:
+        started = time.perf_counter()
+        made = subject(config, dataclasses.replace(runtime, engine=engine))
+        made.step(made.batch, 0)
+        synchronise(runtime.device)
+        first = time.perf_counter() - started
+        known = known or gflop(subject(config, dataclasses.replace(runtime, engine="eager")).step, made.batch)
+        took = time_step(made.step, made.batch, seconds)
+        yield _line(engine, took, rows, sum(known.values()), most)
+        yield f"  first step after {first:.1f} s" + _memory(runtime.device)
+        if engine != "graphed":      # one graph has no parts
+            for name, part in time_components(made.step, made.batch, seconds).items():
+                yield _line(f"  {name}", part, rows, known[name], most)
+    yield (f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
+           "one, waiting for the device in between, so they add up to more than a step.")
+
+
+def _line(name: str, took: Spread, rows: int, gflop_an_image: float, most: float) -> str:
+    speed = rows * gflop_an_image / took.median
+    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_an_image else ""
+    return f"{name:24}{1e3 * took.median:9.1f}{rows / took.median:10.1f}{work}"
+
+
+def _memory(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    return f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most"

@@ -75,7 +75,12 @@ wait $parity; parity=$?
 wait $compile; compile=$?
 sanitized=0
 [ -z "$sanitize" ] || { wait "$sanitize"; sanitized=$?; }
+# One process with the GPU to itself: up to 50 GB.
+limited 60 "$python" -m pytest tests/kernels --noconftest -m slow -k beyond_two_billion -q -p no:cacheprovider \
+    >"$out/large.log" 2>&1
+large=$?
 echo "== parity: status $parity after $SECONDS s"; tail -n 15 "$out/parity.log"
+echo "== images beyond 2^31 values: status $large"; tail -n 3 "$out/large.log"
 echo "== sanitizer: status $sanitized"; grep -E '^==|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed' "$out/sanitizer.log"
 echo "== compilers: status $compile"; tail -n 1 "$out/compile.log"
 
@@ -87,4 +92,4 @@ limited $((budget + 35)) "$python" -m pytest benchmarks -q --tb=short -p no:cach
 measured=$?
 echo "== benchmarks: status $measured after $SECONDS s"; tail -n 100 "$out/benchmarks.log"
 ls -l "$out"
-[ $parity -eq 0 ] && [ $measured -eq 0 ] && [ $sanitized -eq 0 ] || exit 1
+[ $parity -eq 0 ] && [ $large -eq 0 ] && [ $measured -eq 0 ] && [ $sanitized -eq 0 ] || exit 1

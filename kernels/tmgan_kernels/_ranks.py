@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tmgan_kernels import _op
+from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
 
 CHUNK = 2048  # pixels of a chunk: its table of 256 counts costs half a byte a pixel, and 64 steps of one warp
@@ -37,8 +38,8 @@ def _count_kernel(x_ptr, keys_ptr, counts_ptr, count, stride_b, stride_c, stride
 
     One program takes all channels, so that interleaved ones (NHWC) come out of L1 after the first.
     """
-    image = tl.program_id(0).to(tl.int64)
-    chunk = tl.program_id(1)
+    image, chunk = my_block(count, CHUNK)
+    chunks = (count - 1) // CHUNK + 1
     pixel = chunk * CHUNK + tl.arange(0, CHUNK)
     inside = pixel < count
     x_ptr += image * stride_b
@@ -49,7 +50,7 @@ def _count_kernel(x_ptr, keys_ptr, counts_ptr, count, stride_b, stride_c, stride
         level = tl.where(value < 255, tl.where(value > 0, value, 0.0), 255.0).to(tl.int32)
         if KEYS:
             tl.store(keys_ptr + plane * count + pixel, level.to(tl.uint8), mask=inside)
-        table = (plane * tl.num_programs(1) + chunk) * 256
+        table = (plane * chunks + chunk) * 256
         tl.store(counts_ptr + table + tl.arange(0, 256), tl.histogram(level, 256, mask=inside))
 
 
@@ -125,13 +126,13 @@ def _rank_kernel(keys_ptr, starts_ptr, lut_ptr, out_ptr, count, stride_b, stride
     which of the 32 keys equal its own; its rank is the start plus the equal ones before it, and the last of them moves
     the start on. No atomics: the order is that of the raster.
     """
-    plane = tl.program_id(0).to(tl.int64)
-    first = tl.program_id(1) * CHUNK
+    plane, chunk = my_block(count, CHUNK)
+    first = chunk * CHUNK
     lane = tl.arange(0, 32)
     own = tl.full((32,), 1, tl.int32) << lane
     later = ~(own | (own - 1))
     keys_ptr += plane * count
-    starts_ptr += (plane * tl.num_programs(1) + tl.program_id(1)) * 256
+    starts_ptr += tl.program_id(0).to(tl.int64) * 256
     following = tl.load(keys_ptr + first + lane, mask=first + lane < count, other=0)
     for step in range(first, tl.minimum(first + CHUNK, count), 32):
         pixel = step + lane
@@ -166,7 +167,7 @@ def counted(x: Tensor, value_range: tuple[float, float], rounded: bool,
     levels = x.new_empty((batch, channels, height, width), dtype=torch.uint8) if keys else None
     counts = x.new_empty((batch * channels, chunks, 256), dtype=torch.int32)
     offset, scale = scaling(value_range, rounded)
-    _count_kernel[(batch, chunks)](x, levels, counts, height * width, *pixel_strides(x), C=channels, CHUNK=CHUNK,
+    _count_kernel[(batch * chunks,)](x, levels, counts, height * width, *pixel_strides(x), C=channels, CHUNK=CHUNK,
                                    OFFSET=offset, SCALE=scale, KEYS=keys, ACC=_op.accumulator(x), num_warps=4)
     return levels, counts
 
@@ -187,5 +188,5 @@ def launch_ranks(levels: Tensor, counts: Tensor, lut: Tensor, out: Tensor, units
     planes, chunks, _ = counts.shape
     channels, count = levels.shape[1], levels.shape[2] * levels.shape[3]
     _cumulate_kernel[(planes,)](counts, None, chunks, ROWS=16, STARTS=True, num_warps=8)
-    _rank_kernel[(planes, chunks)](levels, counts, lut, out, count, *pixel_strides(out), **units, C=channels,
+    _rank_kernel[(planes * chunks,)](levels, counts, lut, out, count, *pixel_strides(out), **units, C=channels,
                                    CHUNK=CHUNK, num_warps=1)

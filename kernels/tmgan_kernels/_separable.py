@@ -247,7 +247,7 @@ def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, weights, tails, R: t
             row += 1
 
 
-@jit
+@jit(do_not_specialize=["rows"])  # they depend on the batch
 def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS: tl.constexpr, TAILS: tl.constexpr,
                      R: tl.constexpr, PER_IMAGE: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr,
                      EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, LANES: tl.constexpr,

@@ -14,26 +14,35 @@ BLOCK = 2048  # 64 images of 256 x 256 are 6144 programs; a sum over them has as
 
 
 @jit
+def my_block(count, BLOCK: tl.constexpr):
+    """The row that this program works on (int64), and which of its blocks of BLOCK values, for rows of count values.
+
+    All blocks of all rows lie on the one axis of the grid: the others end at 65535, less than the blocks of a large
+    photo, and no less than a batch may hold.
+    """
+    blocks = (count - 1) // BLOCK + 1
+    return (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(0) % blocks
+
+
+@jit
 def elements(count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr):
     """Where this program is: start of its walk and number of its image (int64), elements, their pixels, and a mask.
 
-    count: elements of a walk; PLANES: walks an image; STEP: elements a pixel. Programs lie on one axis of the grid, a
-    walk's blocks one after another: the other axes end at 65535, less than the blocks of a large photo.
+    count: elements of a walk; PLANES: walks an image; STEP: elements a pixel.
     """
-    blocks = (count - 1) // BLOCK + 1
-    walk = (tl.program_id(0) // blocks).to(tl.int64)
-    start = tl.program_id(0) % blocks * BLOCK
+    walk, block = my_block(count, BLOCK)
+    start = block * BLOCK
     i = tl.arange(0, BLOCK)
     return walk * count, walk // PLANES, start + i, (start + i) // STEP, i < count - start
 
 
-@jit
-def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr):
+@jit(do_not_specialize=["parts", "values"])  # they depend on the batch
+def finish_kernel(partial_ptr, out_ptr, parts, values, SCALE: tl.constexpr, BLOCK: tl.constexpr):
     """out[row] = SCALE / values * the sum of the row's parts: one program a row, in float64, in a fixed order."""
     row = tl.program_id(0).to(tl.int64)
     total = tl.zeros((BLOCK,), tl.float64)
-    for turn in range(TURNS):  # a constexpr: Triton 3.6 with NumPy 2.4 cannot interpret a bound that is an argument
-        i = turn * BLOCK + tl.arange(0, BLOCK)
+    for start in range(0, parts, BLOCK):
+        i = start + tl.arange(0, BLOCK)
         total += tl.load(partial_ptr + row * parts + i, mask=i < parts, other=0.0).to(tl.float64)
     result = tl.sum(total, 0) * SCALE / values
     tl.store(out_ptr + row, result.to(out_ptr.dtype.element_ty))
@@ -65,7 +74,9 @@ def launch_finish(partial: Tensor, out: Tensor, scale: float, values: int) -> No
     """out = scale / values * sums of the rows of partial: (rows, parts) into (rows,), or into a scalar of one row."""
     rows = out.numel()
     parts = partial.numel() // rows
-    block = min(8192, max(32, triton.next_power_of_2(parts)))  # 64 images of 256 x 256 are one turn
+    # Of an image, what it has. Of a batch always the same, so that every batch size runs the same kernel: compiling
+    # another would end the capture of a CUDA graph. 64 images of 256 x 256 are one turn.
+    block = min(8192, max(32, triton.next_power_of_2(parts))) if out.dim() else 8192
     with torch.cuda.device_of(partial):
-        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, TURNS=triton.cdiv(parts, block), BLOCK=block,
+        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, BLOCK=block,
                                num_warps=min(16, max(1, block // 256)))

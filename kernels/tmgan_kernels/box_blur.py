@@ -95,8 +95,8 @@ def box_blur(image: Tensor, kernel_size: int | Tensor, border: str = "replicate"
     tensors = [image]
     if isinstance(kernel_size, Tensor):
         if kernel_size.shape != image.shape[:1] or kernel_size.is_floating_point() or kernel_size.dtype == torch.bool:
-            raise ValueError(f"box_blur: kernel_size must be an int or an integer ({image.shape[0]},) tensor, one size an "
-                             f"image, got {tuple(kernel_size.shape)} {kernel_size.dtype}")
+            raise ValueError(f"box_blur: kernel_size must be an int or an integer ({image.shape[0]},) tensor, one size "
+                             f"an image, got {tuple(kernel_size.shape)} {kernel_size.dtype}")
         tensors.append(kernel_size)
     else:
         check_one_of("box_blur", "kernel_size", kernel_size, SIZES)

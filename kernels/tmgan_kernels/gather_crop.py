@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import choose
+from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
 
 
@@ -54,23 +55,23 @@ def gather_kernel(tiles_ptr, index_ptr, top_ptr, left_ptr, flip_ptr, out_ptr, N,
                   stride_c, SIZE: tl.constexpr, C: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr,
                   BLOCK: tl.constexpr):
     """BLOCK consecutive values of one output image, in memory order (row, column, channel)."""
-    image = tl.program_id(0).to(tl.int64)
+    image, block = my_block(SIZE * SIZE * C, BLOCK)
     tile = tl.load(index_ptr + image)
     top = tl.load(top_ptr + image)
     left = tl.load(left_ptr + image)
     inside = (tile >= 0) & (tile < N) & (top >= 0) & (top <= T - SIZE) & (left >= 0) & (left <= T - SIZE)
     # Only the corner's offset needs 64 bits. A crop outside the tiles reads the first of them and becomes NaN.
     tiles_ptr += tl.where(inside, tile * stride_n + top * stride_h + left * stride_w, 0)
-    if tl.load(flip_ptr + image):
-        tiles_ptr += (SIZE - 1) * stride_w
-        stride_w = -stride_w
+    flip = tl.load(flip_ptr + image)
+    tiles_ptr += tl.where(flip, (SIZE - 1) * stride_w, 0)
+    across = tl.where(flip, -stride_w, stride_w)  # no branch: a stride of 1 is a constant, which none can redefine
     # All 256 results: eager's bits, since this division rounds correctly and no product meets a sum to be fused with.
     byte = tl.arange(0, 256)
     table = tl.div_rn(byte.to(tl.float32) * SPAN, 255.0) + tl.where(inside, LOW, float("nan"))
-    value = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)  # unsigned: cheaper to divide
+    value = (block * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)  # unsigned: cheaper to divide
     row = (value // (SIZE * C)).to(tl.int32)
     along = value % (SIZE * C)
-    source = row * stride_h + (along // C).to(tl.int32) * stride_w + (along % C).to(tl.int32) * stride_c
+    source = row * stride_h + (along // C).to(tl.int32) * across + (along % C).to(tl.int32) * stride_c
     real = value < SIZE * SIZE * C
     byte = tl.load(tiles_ptr + source, mask=real, other=0)
     tl.store(out_ptr + image * (SIZE * SIZE * C) + value, tl.gather(table, byte.to(tl.int32), 0), mask=real)
@@ -84,7 +85,7 @@ def _gather(tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tenso
         # 16 values a thread share its part of the table; bytes are read one at a time, since a crop starts anywhere.
         tiles, block, channels = _op.addressable(tiles), 2048, tiles.shape[3]
         with torch.cuda.device_of(tiles):
-            gather_kernel[(len(index), triton.cdiv(size * size * channels, block))](
+            gather_kernel[(len(index) * triton.cdiv(size * size * channels, block),)](
                 tiles, index.contiguous(), top.contiguous(), left.contiguous(), flip.contiguous(), out, len(tiles),
                 tiles.shape[1], *tiles.stride(), SIZE=size, C=channels, LOW=low, SPAN=high - low, BLOCK=block,
                 num_warps=4)

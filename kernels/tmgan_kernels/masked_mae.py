@@ -49,7 +49,7 @@ def difference_kernel(original_ptr, generated_ptr, mask_ptr, sign_ptr, partial_p
     tl.store(partial_ptr + tl.program_id(0).to(tl.int64), tl.sum(value, 0))
 
 
-@jit
+@jit(do_not_specialize=["values"])  # it depends on the batch
 def _backward_kernel(grad_ptr, sign_ptr, mask_ptr, out_ptr, count, values, PLANES: tl.constexpr, STEP: tl.constexpr,
                      BLOCK: tl.constexpr, ALPHA: tl.constexpr, ACC: tl.constexpr):
     """sign * mask * ALPHA * grad / values, for a scalar grad."""

@@ -26,6 +26,7 @@ from torch import Tensor
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
 from tmgan_kernels._ranks import counted, cumulated, first_above, launch_ranks, pixel_strides, put_at_rank, scaling
+from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
 
 TIES = ("rank", "level")
@@ -96,8 +97,8 @@ def _scatter_kernel(order_ptr, lut_ptr, out_ptr, count, stride_b, stride_c, stri
                     STEP: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr, QUANTIZE: tl.constexpr,
                     LEVELS: tl.constexpr, ACC: tl.constexpr):
     """order holds, for each rank of a plane, the pixel that has it."""
-    plane = tl.program_id(0).to(tl.int64)
-    rank = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    plane, block = my_block(count, BLOCK)
+    rank = block * BLOCK + tl.arange(0, BLOCK)
     inside = rank < count
     pixel = tl.load(order_ptr + plane * count + rank, mask=inside, other=0).to(tl.int32)
     put_at_rank(out_ptr, lut_ptr, plane, pixel, rank, inside, count, stride_b, stride_c, stride_p, LOW, STEP, C,
@@ -129,8 +130,8 @@ def _table_kernel(source_ptr, reference_ptr, table_ptr, count, LOW: tl.constexpr
 @jit
 def _look_up_kernel(keys_ptr, table_ptr, out_ptr, count, stride_b, stride_c, stride_p, C: tl.constexpr,
                     BLOCK: tl.constexpr):
-    plane = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    plane, block = my_block(count, BLOCK)
+    pixel = block * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < count
     key = tl.load(keys_ptr + plane * count + pixel, mask=inside, other=0).to(tl.int32)
     out_ptr += plane // C * stride_b + plane % C * stride_c
@@ -152,7 +153,7 @@ def launch_match(source: Tensor, reference: Tensor, value_range: tuple[float, fl
     units = {"LOW": low, "STEP": (high - low) / 255.0, "QUANTIZE": quantize, "LEVELS": out.dtype == torch.uint8,
              "ACC": _op.accumulator(source, reference)}
     place = count, *pixel_strides(out)
-    blocks = planes, triton.cdiv(count, 1024)
+    blocks = (planes * triton.cdiv(count, 1024),)
     with torch.cuda.device_of(out):
         if ties == "level":
             levels, counts = counted(source, value_range, rounded=True, keys=True)

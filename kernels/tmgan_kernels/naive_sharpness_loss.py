@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, check_plane, choose
+from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
 from tmgan_kernels.laplace_sharpness import laplacian_eager, launch_adjoint, launch_laplace, strips
 from tmgan_kernels.sharp_regions import launch_sweeps, load_chunk, sharp_regions_eager, table_options, threshold_of
@@ -89,15 +90,15 @@ def loss_kernel(plane_ptr, table_ptr, label_ptr, local_ptr, partial_ptr, table_c
                 TABLE: tl.constexpr, TURNS: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
     """Losses of PARTS * BLOCK values of the signed Laplacian, and their derivative by that in units of GAMMA * UNIT.
 
-    partial is (2, B * programs an image): the sum of the losses, and of the labels if SHARP. HARD labels are 0 or 1.
+    partial is (2, programs): the sum of the losses, and of the labels if SHARP. HARD labels are 0 or 1.
     """
-    image = tl.program_id(0).to(tl.int64)
+    image, block = my_block(pixels, PARTS * BLOCK)
     if not LABELS:
         threshold = threshold_of(table_ptr, image, table_chunks, pixels, False, TABLE, TURNS, ACC)
     total = tl.zeros((BLOCK,), ACC)
     number = tl.zeros((BLOCK,), ACC)
     for part in range(PARTS):
-        value, i, inside = load_chunk(plane_ptr, image, tl.program_id(1) * PARTS + part, pixels, False, BLOCK, ACC)
+        value, i, inside = load_chunk(plane_ptr, image, block * PARTS + part, pixels, False, BLOCK, ACC)
         sharpness = tl.abs(value)
         if LABELS:
             label = tl.load(label_ptr + image * pixels + i, mask=inside, other=0).to(ACC)
@@ -122,14 +123,13 @@ def loss_kernel(plane_ptr, table_ptr, label_ptr, local_ptr, partial_ptr, table_c
         total += tl.where(inside, loss, 0.0)
         if SHARP:
             number += tl.where(inside, label, 0.0)
-    program = image * tl.num_programs(1) + tl.program_id(1)
-    tl.store(partial_ptr + program, tl.sum(total, 0))
+    partial_ptr += tl.program_id(0)
+    tl.store(partial_ptr, tl.sum(total, 0))
     if SHARP:
-        programs = tl.num_programs(0) * tl.num_programs(1)
-        tl.store(partial_ptr + programs + program, tl.sum(number, 0))
+        tl.store(partial_ptr + tl.num_programs(0), tl.sum(number, 0))
 
 
-@jit
+@jit(do_not_specialize=["programs", "pixels"])  # they depend on the batch
 def finish_kernel(partial_ptr, loss_ptr, scale_ptr, programs, pixels, SHARP: tl.constexpr, GAMMA: tl.constexpr,
                   UNIT: tl.constexpr, BLOCK: tl.constexpr):
     """One program: the mean, and the factor that turns the saved plane into the gradient of the mean."""
@@ -169,15 +169,15 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool) ->
         table, options = None, {"table_chunks": 0, "TABLE": 1, "TURNS": 1}
     block = min(BLOCK, triton.next_power_of_2(pixels))
     parts = min(PARTS, triton.cdiv(pixels, block))
-    programs = triton.cdiv(pixels, block * parts)
-    partial = loss.new_empty((2, batch * programs))
+    programs = batch * triton.cdiv(pixels, block * parts)
+    partial = loss.new_empty((2, programs))
     constants = {"SHARP": sharp, "GAMMA": gamma, "UNIT": UNIT}
     with torch.cuda.device_of(image):
-        loss_kernel[(batch, programs)](
+        loss_kernel[(programs,)](
             plane, table, labels, local, partial, pixels=pixels, **options, LABELS=labels is not None,
             HARD=labels is None or not labels.is_floating_point(), FLOOR=FLOOR, **constants, PARTS=parts, BLOCK=block,
             ACC=_op.accumulator(image), num_warps=4)
-        finish_kernel[(1,)](partial, loss, scale, batch * programs, batch * pixels, **constants, BLOCK=1024,
+        finish_kernel[(1,)](partial, loss, scale, programs, batch * pixels, **constants, BLOCK=1024,
                             num_warps=4)
     return loss, local, scale
 

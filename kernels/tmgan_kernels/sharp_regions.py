@@ -140,9 +140,9 @@ def mask_kernel(x_ptr, table_ptr, mask_ptr, threshold_ptr, table_chunks, pixels,
 def chunking(pixels: int) -> tuple[int, int]:
     """Values a program holds, and programs an image.
 
-    8192 values are 64 a thread of 4 warps, 16 loads of 16 bytes in flight. 64 images of 256 x 256 are 512 programs, four
-    a multiprocessor of an H100 (at most 128 registers a thread): one wave, as there should be where every launch waits
-    for the one before. Only beyond 2^28 pixels do programs grow, since a grid's second axis ends at 65535.
+    8192 values are 64 a thread of 4 warps, 16 loads of 16 bytes in flight. 64 images of 256 x 256 are 512 programs,
+    four a multiprocessor of an H100 (at most 128 registers a thread): one wave, as there should be where every launch
+    waits for the one before. Only beyond 2^28 pixels do programs grow, since a grid's second axis ends at 65535.
     """
     block = max(8192, triton.next_power_of_2(triton.cdiv(pixels, 2**15)))
     block = min(block, max(128, triton.next_power_of_2(pixels)))

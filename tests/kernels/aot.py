@@ -1,10 +1,13 @@
 """Compile every kernel that an operation launches, for the A100 and the H100, on a machine without a GPU.
 
-    python -m kernels.aot OPERATION... [--every]      (from tests/, not under TRITON_INTERPRET; test_aot.py does this)
+    python -m kernels.aot OPERATION... [--every | --launches]     (from tests/, not under TRITON_INTERPRET)
 
 The launchers run as they are, on CPU tensors; `JITFunction.run` is replaced, so that a launch compiles its kernel with
 the arguments it got, and launches nothing. What is compiled is therefore what would run: same block sizes, same warps,
-same specialisation on divisibility. Prints one JSON object a kernel.
+same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them.
+
+With --launches nothing is compiled: the operators get tensors without memory, of sizes that need a GPU, and every
+launch is printed with its grid and what its compilation would depend on.
 """
 from __future__ import annotations
 
@@ -29,9 +32,11 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 _register = torch.library.Library.impl
+LAUNCHERS = {}  # of every registered operator
 
 
 def _register_for_cpu_tensors_too(library, name, launch, key="", **options):
+    LAUNCHERS[name] = launch
     for each in ("CUDA", "CPU") if key == "CUDA" else (key,):
         _register(library, name, launch, each, **options)
 
@@ -89,24 +94,28 @@ def resources(cubin: bytes) -> dict:
     return counts
 
 
+def variant(kernel: JITFunction, args: tuple, kwargs: dict) -> tuple[tuple[dict, dict, dict], dict]:
+    """What the compilation of a launch depends on: see `specialise`; and the compiler's options."""
+    options = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
+    return specialise(kernel, inspect.signature(kernel.fn).bind(*args, **kwargs).arguments), options
+
+
 class Recorder:
     """Stands in for the launch of every kernel."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict] = {}
-        self.label = ""
+        self.label, self.large = "", True
 
     def __call__(self, kernel: JITFunction, *args, grid, warmup, **kwargs):
-        options = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
-        arguments = inspect.signature(kernel.fn).bind(*args, **kwargs).arguments
-        signature, constants, attributes = specialise(kernel, arguments)
+        (signature, constants, attributes), options = variant(kernel, args, kwargs)
         for target in TARGETS:
             key = repr((kernel.fn.__name__, signature, constants, attributes, options, target))
             if key in self.rows:
                 continue
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-            row = {"kernel": kernel.fn.__name__, "case": self.label, "sm": target,
+            row = {"kernel": kernel.fn.__name__, "case": self.label, "large": self.large, "sm": target,
                    "types": sorted({t for t in signature.values() if t.startswith("*")}),
                    "warps": options.get("num_warps", 4), **resources(built.asm["cubin"])}
             row["float_atomics"] = len(re.findall(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", built.asm["ptx"]))
@@ -114,24 +123,51 @@ class Recorder:
             self.rows[key] = row
 
 
+def contract_of(name: str):
+    """The tests of one operation."""
+    from .contract import KernelContract
+    module = importlib.import_module(f".test_{name}", __package__)
+    return next(value for value in vars(module).values() if isinstance(value, type)
+                and issubclass(value, KernelContract) and value.operation is not None)()
+
+
 def compile_operation(name: str, recorder: Recorder, every: bool) -> None:
     """Variants, dtypes and layouts of one operation, forward and backward; fewer of them unless `every`."""
-    from .contract import DTYPES, KernelContract
+    from .contract import DTYPES
     from .contract import LAYOUTS as CONTRACT_LAYOUTS
-    module = importlib.import_module(f".test_{name}", __package__)
-    contract = next(value for value in vars(module).values() if isinstance(value, type)
-                    and issubclass(value, KernelContract) and value.operation is not None)()
-    for shape, variant, dtype, layout in itertools.product(contract.compiled_shapes, contract.variants, DTYPES, LAYOUTS):
-        brief = variant is contract.variants[0] and (dtype, layout) in BRIEF
-        if not (every or brief):
-            continue
+    contract = contract_of(name)
+    large = contract.compiled_shapes
+    cases = [(shape, contract.variants[0], *brief) for shape in large for brief in BRIEF]
+    if every:
+        # The shapes of the parity tests have sizes and strides of 1, which the compiler takes for constants.
+        cases = [*itertools.product(large, contract.variants + contract.more_variants, DTYPES, LAYOUTS),
+                 *itertools.product(contract.shapes, contract.variants, DTYPES, LAYOUTS)]
+    for shape, variant, dtype, layout in cases:
         recorder.label = f"{name} {tuple(shape)} {variant} {dtype} {layout}".replace("torch.", "")
+        recorder.large = shape in large
         arrange = CONTRACT_LAYOUTS[layout]
         inputs = [arrange(x) if x.dim() == 4 else x for x in contract.require_grad(contract.make(shape, dtype))]
         outputs = [y for y in contract.run(inputs, "triton", variant) if y.requires_grad]
         if outputs:
             cotangents = [arrange(torch.ones_like(y)) if y.dim() == 4 else torch.ones_like(y) for y in outputs]
             torch.autograd.grad(outputs, [inputs[i] for i in contract.differentiable], cotangents)
+
+
+def launch_operation(name: str) -> None:
+    """Every operator of one operation, on batches of several sizes, a large photo, and many small images."""
+    contract = contract_of(name)
+    channels, *_ = contract.small[1:]
+    shapes = [(batch, channels, 256, 256) for batch in (1, 2, 16, 19, 64)]
+    for shape in [*shapes, (1, 1, 16384, 16384), (70000, channels, 16, 16)]:
+        with torch.device("meta"):
+            calls = contract.operators(contract.inputs(shape, torch.bfloat16, None))
+        for number, (operator, arguments) in enumerate(calls):
+            def show(kernel, *args, grid, warmup, shape=shape, number=number, **kwargs):
+                print(json.dumps({"operation": name, "call": number, "shape": shape, "kernel": kernel.fn.__name__,
+                                  "grid": grid, "variant": repr(variant(kernel, args, kwargs))}))
+
+            JITFunction.run = show
+            LAUNCHERS[operator.name().partition("::")[2]](*arguments)
 
 
 def main(operations: list[str], every: bool) -> None:
@@ -145,4 +181,9 @@ def main(operations: list[str], every: bool) -> None:
 
 
 if __name__ == "__main__":
-    main([name for name in sys.argv[1:] if name != "--every"], every="--every" in sys.argv)
+    named = [name for name in sys.argv[1:] if not name.startswith("--")]
+    if "--launches" in sys.argv:
+        for each in named:
+            launch_operation(each)
+    else:
+        main(named, every="--every" in sys.argv)

@@ -7,10 +7,14 @@ dtype, plus two units in the last place of the largest value.
 """
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from tmgan_kernels import _native
 
@@ -34,17 +38,32 @@ def ids(values) -> list[str]:
     return [str(value).removeprefix("torch.") for value in values]
 
 
-class CopyCounter(TorchDispatchMode):
-    """Counts the operators that move whole tensors in memory."""
+class Log(TorchDispatchMode):
+    """The operators that run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.copies: list[str] = []
+        self.calls: list[torch._ops.OpOverload] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.overloadpacket in (torch.ops.aten.clone, torch.ops.aten.copy_, torch.ops.aten._to_copy):
-            self.copies.append(str(function))
+        self.calls.append(function)
         return function(*args, **(kwargs or {}))
+
+    @property
+    def copies(self) -> list[str]:
+        """Those that move whole tensors in memory."""
+        moves = torch.ops.aten.clone, torch.ops.aten.copy_, torch.ops.aten._to_copy
+        return [str(function) for function in self.calls if function.overloadpacket in moves]
+
+
+@contextlib.contextmanager
+def filled_memory():
+    """New memory holds NaN, or the largest integer, as under torch's deterministic algorithms."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def as_list(outputs) -> list[Tensor]:
@@ -70,6 +89,7 @@ class KernelContract:
     impl = "triton"  # which kernels are held against the definition
     layout_dtype = torch.float64  # the widest that they take
     variants: tuple[dict, ...] = ({},)  # keyword arguments, each tested throughout
+    more_variants: tuple[dict, ...] = ()  # on large images alone: on a GPU, and compiled by test_aot.py
     shapes: tuple = SHAPES
     gpu_shapes: tuple = GPU_SHAPES
     differentiable: tuple[int, ...] = (0,)  # which positional inputs have a gradient
@@ -77,6 +97,7 @@ class KernelContract:
     preserves_layout = False  # whether the output has the memory format of the first input
     small = (2, 3, 4, 6)  # for the tests that are not about values: the interpreter is slow
     compiled_shapes: tuple = ((2, 3, 256, 256),)  # for which test_aot.py compiles the kernels
+    many_values = 2**31
 
     def inputs(self, shape: tuple, dtype: torch.dtype, random: torch.Generator) -> list[Tensor]:
         """Positional tensors on the CPU. Image-like ones in `dtype`."""
@@ -96,6 +117,12 @@ class KernelContract:
     def brief(self) -> tuple[dict, ...]:
         """For what does not depend on the variant: the interpreter takes a second for what a GPU does in none."""
         return self.variants if GPU else self.variants[:1]
+
+    @property
+    def sizes_and_variants(self) -> list[tuple]:
+        """What parity is tested on."""
+        pairs = list(itertools.product(self.shapes + (self.gpu_shapes if GPU else ()), self.variants))
+        return pairs + (list(itertools.product(self.gpu_shapes, self.more_variants)) if GPU else [])
 
     def make(self, shape, dtype, seed=0) -> list[Tensor]:
         return [x.to(DEVICE) for x in self.inputs(shape, dtype, torch.Generator().manual_seed(seed))]
@@ -123,28 +150,26 @@ class KernelContract:
     # ----------------------------------------------------------------- tests
     @pytest.mark.parametrize("dtype", DTYPES, ids=ids(DTYPES))
     def test_parity(self, dtype):
-        for shape in self.shapes + (self.gpu_shapes if GPU else ()):
-            for variant in self.variants:
-                inputs = self.make(shape, dtype)
-                actual = self.run(inputs, self.impl, variant)
-                self.compare(actual, self.run(inputs, "eager", variant),
-                             self.run(self.widened(inputs), "eager", variant))
+        for shape, variant in self.sizes_and_variants:
+            inputs = self.make(shape, dtype)
+            actual = self.run(inputs, self.impl, variant)
+            self.compare(actual, self.run(inputs, "eager", variant),
+                         self.run(self.widened(inputs), "eager", variant))
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=ids(DTYPES))
     def test_gradient_parity(self, dtype):
         if not self.differentiable:
             pytest.skip("not differentiable")
-        for shape in self.shapes + (self.gpu_shapes if GPU else ()):
-            for variant in self.variants:
-                inputs = self.make(shape, dtype)
-                # Rounded to the dtype first, so that all three see the same incoming gradient.
-                cotangents = [c.to(y.dtype) for y in [self.run(inputs, "eager", variant)]
-                              for y, c in zip(y, self.cotangents(y), strict=True)]
-                triple = (self.gradients(inputs, self.impl, variant, cotangents),
-                          self.gradients(inputs, "eager", variant, cotangents),
-                          self.gradients(self.widened(inputs), "eager", variant, cotangents))
-                for i, (actual, low, exact) in enumerate(zip(*triple, strict=True)):
-                    assert_accurate(actual, low, exact, f"gradient {i}, {tuple(shape)}, {variant}")
+        for shape, variant in self.sizes_and_variants:
+            inputs = self.make(shape, dtype)
+            # Rounded to the dtype first, so that all three see the same incoming gradient.
+            outputs = self.run(inputs, "eager", variant)
+            cotangents = [c.to(y.dtype) for y, c in zip(outputs, self.cotangents(outputs), strict=True)]
+            triple = (self.gradients(inputs, self.impl, variant, cotangents),
+                      self.gradients(inputs, "eager", variant, cotangents),
+                      self.gradients(self.widened(inputs), "eager", variant, cotangents))
+            for i, (actual, low, exact) in enumerate(zip(*triple, strict=True)):
+                assert_accurate(actual, low, exact, f"gradient {i}, {tuple(shape)}, {variant}")
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_layouts(self, layout):
@@ -177,16 +202,16 @@ class KernelContract:
         for variant in self.brief:
             inputs = self.require_grad([LAYOUTS[layout](x) if x.dim() == 4 else x
                                         for x in self.make(self.small, torch.float32)])
-            with CopyCounter() as counter:
+            with Log() as log:
                 outputs = self.run(inputs, self.impl, variant)
                 grads = [LAYOUTS[layout](y.detach()) if y.dim() == 4 else y.detach()
                          for y in outputs if y.requires_grad]
-            assert not counter.copies, (variant, counter.copies)
+            assert not log.copies, (variant, log.copies)
             if grads:
-                with CopyCounter() as counter:
+                with Log() as log:
                     torch.autograd.grad([y for y in outputs if y.requires_grad],
                                         [inputs[i] for i in self.differentiable], grads)
-                assert not counter.copies, (variant, "backward", counter.copies)
+                assert not log.copies, (variant, "backward", log.copies)
 
     def test_gradcheck(self):
         """The kernels' own derivatives against finite differences, in float64; second derivatives too."""
@@ -261,17 +286,17 @@ class KernelContract:
                              self.run(self.widened(inputs), "eager", variant))
 
     def test_repeats_are_bit_equal(self):
+        """Whatever the memory held that results and scratch tables are put in."""
         for variant in self.brief:
             inputs = self.make(self.gpu_shapes[0] if GPU else self.small, torch.float32)
             first = self.run(inputs, self.impl, variant)
             cotangents = self.cotangents(first)
             slopes = self.gradients(inputs, self.impl, variant, cotangents) if self.differentiable else []
             for _ in range(20 if GPU else 1):
-                again = self.run(inputs, self.impl, variant)
-                assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-                if self.differentiable:
-                    more = self.gradients(inputs, self.impl, variant, cotangents)
-                    assert all(torch.equal(a, b) for a, b in zip(slopes, more, strict=True))
+                with filled_memory():
+                    again = self.run(inputs, self.impl, variant)
+                    more = self.gradients(inputs, self.impl, variant, cotangents) if self.differentiable else []
+                assert all(torch.equal(a, b) for a, b in zip(first + slopes, again + more, strict=True))
 
     @pytest.mark.parametrize("eager", [True, False], ids=["eager", "kernel"])
     def test_autocast_changes_nothing(self, eager):
@@ -293,20 +318,59 @@ class KernelContract:
             with pytest.raises(RuntimeError, match="no CUDA C"):
                 self.run(inputs, "cuda", self.variants[0])
 
+    def test_auto_is_the_kernel_on_a_gpu_and_eager_in_float64(self):
+        """Which operator runs, on tensors that only pretend to be on a GPU: no machine needs to have one."""
+        for dtype in (torch.float32, torch.float64):
+            inputs = self.make(self.small, dtype)
+            with FakeTensorMode(), Log() as log:
+                fakes = [torch.empty(x.shape, dtype=x.dtype, device="cuda") for x in inputs]
+                outputs = self.run(fakes, "auto", self.variants[0])
+            assert {y.device.type for y in outputs} == {"cuda"}
+            assert any(call.namespace == "tmgan_kernels" for call in log.calls) == (dtype == torch.float32)
+
     @pytest.mark.skipif(not GPU, reason="needs a GPU")
-    def test_graph_capture_and_side_stream(self):
+    def test_graph_capture_on_a_side_stream(self):
+        """Forward and backward, captured once and replayed on other images."""
+        shape = (4, self.small[1], 64, 64)
         for variant in self.brief:
-            inputs = self.make((4, 3, 64, 64), torch.float32)
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self.run(inputs, self.impl, variant)
-            torch.cuda.current_stream().wait_stream(side)
+            inputs, stream = self.require_grad(self.make(shape, torch.float32)), torch.cuda.Stream()
+            cotangents = self.cotangents(self.run(inputs, self.impl, variant))
+
+            def step(inputs=inputs, variant=variant, cotangents=cotangents):
+                outputs = self.run(inputs, self.impl, variant)
+                pairs = [(y, c.to(y.dtype)) for y, c in zip(outputs, cotangents, strict=True) if y.requires_grad]
+                if not pairs:
+                    return outputs
+                wanted = [inputs[i] for i in self.differentiable]
+                return outputs + list(torch.autograd.grad([y for y, _ in pairs], wanted, [c for _, c in pairs]))
+
+            torch.cuda.synchronize()
+            with torch.cuda.stream(stream):
+                step()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                captured = self.run(inputs, self.impl, variant)
-            for x, new in zip(inputs, self.make((4, 3, 64, 64), torch.float32, seed=5), strict=True):
-                x.copy_(new)
+            with torch.cuda.graph(graph, stream=stream):
+                captured = step()
+            with torch.no_grad():
+                for x, new in zip(inputs, self.make(shape, torch.float32, seed=5), strict=True):
+                    x.copy_(new)
             graph.replay()
-            for a, w in zip(captured, self.run(inputs, self.impl, variant), strict=True):
-                assert torch.equal(a, w)
+            torch.cuda.synchronize()
+            assert all(torch.equal(a, w) for a, w in zip(captured, step(), strict=True))
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not GPU or torch.cuda.mem_get_info()[1] < 70e9, reason="needs a GPU with 80 GB")
+    def test_images_beyond_two_billion_values(self):
+        """Are what they are alone: offsets of images are 64 bits wide."""
+        variant, few = self.variants[0], self.make((3, self.small[1], 256, 256), torch.bfloat16)
+        times = self.many_values // few[0].numel() + 1
+        many = [x.repeat(times, *[1] * (x.dim() - 1)) for x in few]
+        wanted = self.run(few, self.impl, variant)
+        for y, w in zip(self.run(many, self.impl, variant), wanted, strict=True):
+            torch.testing.assert_close(y[-3:] if y.dim() else y, w, rtol=0 if y.dim() else 1e-4, atol=0)
+        if not self.differentiable:
+            return
+        cotangents = self.cotangents(wanted)
+        slopes = self.gradients(few, self.impl, variant, cotangents)
+        repeated = [c.repeat(times, *[1] * (c.dim() - 1)) if c.dim() else c * times for c in cotangents]
+        for slope, wanted in zip(self.gradients(many, self.impl, variant, repeated), slopes, strict=True):
+            torch.testing.assert_close(slope[-3:], wanted, rtol=2**-7, atol=0)

@@ -17,7 +17,7 @@ import tmgan_kernels
 HERE = Path(__file__).parent
 
 
-def compile_for_gpus(*arguments: str) -> list[dict]:
+def run_aot(*arguments: str) -> list[dict]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1] / "kernels"), str(HERE.parents[1])])
     done = subprocess.run([sys.executable, "-m", "kernels.aot", *arguments], cwd=HERE.parent, env=environment,
@@ -38,7 +38,8 @@ SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an ima
 def check(operation: str, rows: list[dict]) -> None:
     assert {row["sm"] for row in rows} == {80, 90}
     for row in rows:
-        if row["case"].split()[-1] in WIDE.get(operation, ()) and row["kernel"] not in SMALL:
+        streams = row["large"] and row["kernel"] not in SMALL
+        if streams and row["case"].split()[-1] in WIDE.get(operation, ()):
             assert row["load_128"] + row["store_128"] > 0, f"no 128-bit accesses: {row}"
         assert row["stack"] == 0 and row["local"] == 0, f"spills: {row}"
         assert row["float_atomics"] == 0, f"not repeatable: {row}"
@@ -48,10 +49,37 @@ def check(operation: str, rows: list[dict]) -> None:
 @pytest.mark.parametrize("operation", tmgan_kernels.__all__)
 def test_compiles_for_a100_and_h100(operation):
     """The first variant in float32 NCHW and in bfloat16 NHWC: forward and backward."""
-    check(operation, compile_for_gpus(operation))
+    check(operation, run_aot(operation))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", tmgan_kernels.__all__)
 def test_every_variant_compiles_for_a100_and_h100(operation):
-    check(operation, compile_for_gpus(operation, "--every"))
+    check(operation, run_aot(operation, "--every"))
+
+
+@pytest.fixture(scope="module")
+def launches() -> list[dict]:
+    return run_aot(*tmgan_kernels.__all__, "--launches")
+
+
+def test_no_batch_size_needs_a_kernel_of_its_own(launches):
+    """Neither a last, smaller batch nor one more image compiles anything: it would stall a loop and end a capture."""
+    variants: dict[tuple, dict[int, list[str]]] = {}
+    for row in launches:
+        batch, *rest = row["shape"]
+        if rest[1:] == [256, 256]:
+            call = variants.setdefault((row["operation"], row["call"]), {})
+            call.setdefault(batch, []).append(row["kernel"] + row["variant"])
+    assert {name for name, _ in variants} == set(tmgan_kernels.__all__)
+    for call, by_batch in variants.items():
+        assert len(by_batch) == 5
+        for one, other in zip(by_batch.values(), list(by_batch.values())[1:], strict=False):
+            assert one == other, call
+
+
+def test_grids_have_room_for_large_photos_and_large_batches(launches):
+    """CUDA's limits; the interpreter has none."""
+    for row in launches:
+        x, y, z = (*row["grid"], 1, 1)[:3]
+        assert 0 < x < 2**31 and 0 < y < 2**16 and 0 < z < 2**16, row

@@ -19,10 +19,18 @@ SCIPY = {"replicate": "nearest", "zeros": "constant", "reflect": "mirror"}
 class TestBoxBlur(KernelContract):
     operation = box_blur
     variants = ({"kernel_size": 5},)
+    more_variants = (*({"kernel_size": size, "border": border} for size in (3, 7, 9, 15) for border in BORDERS),
+                     *({"kernel_size": "drawn", "border": border} for border in BORDERS))
     preserves_layout = True
     small = (2, 2, 3, 4)
     # Rows of whole 16-byte vectors, of single values, and shorter than the filter.
     shapes = ((1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 6, 8), (1, 3, 3, 16))
+
+    def run(self, inputs, impl, variant):
+        if variant.get("kernel_size") == "drawn":
+            sizes = torch.tensor([5, 9, 3, 15, 7, 11, 13], device=inputs[0].device)
+            variant = {**variant, "kernel_size": sizes[torch.arange(len(inputs[0]), device=sizes.device) % 7]}
+        return super().run(inputs, impl, variant)
 
     def operators(self, inputs):
         image, = inputs

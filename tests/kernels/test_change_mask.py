@@ -51,6 +51,7 @@ def scipy_mask(original: np.ndarray, generated: np.ndarray, threshold: float, ce
 class TestChangeMask(KernelContract):
     operation = change_mask
     variants = ({"eight_bit": True, "ceiling": 120.0},)  # the others below: a run takes the interpreter half a second
+    more_variants = ({"eight_bit": True}, {}, {"quantize": False}, {"ties": "level"})
     differentiable = ()
     shapes = ((1, 1, 1, 1), (2, 2, 3, 5), (1, 1, 2, 31), (1, 1, 18, 9))
     small = (1, 2, 3, 4)

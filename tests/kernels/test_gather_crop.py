@@ -17,7 +17,7 @@ class TestGatherCrop(KernelContract):
     shapes = ((1, 1, 1, 1), (3, 3, 8, 8), (2, 1, 5, 5), (2, 2, 40, 40))  # the last: two blocks an image
     gpu_shapes = ((16, 3, 293, 293),)
     differentiable = ()
-    compiled_shapes = ((2, 3, 293, 293),)  # crops of 256
+    compiled_shapes = ((2, 3, 293, 293), (2, 1, 293, 293))  # crops of 256; those of masks have strides of 1
 
     def inputs(self, shape, dtype, random):
         batch, channels, edge, _ = shape
@@ -35,7 +35,7 @@ class TestGatherCrop(KernelContract):
         return [gather_crop(*inputs, size=self.size(inputs[0].shape[1]), **variant, impl=impl)]
 
     def operators(self, inputs):
-        return [(gather_op, (*inputs, 3, -1.0, 1.0))]
+        return [(gather_op, (*inputs, self.size(inputs[0].shape[1]), -1.0, 1.0))]
 
     def compare(self, actual, low, exact):
         assert actual[0].dtype == torch.float32
@@ -45,11 +45,13 @@ class TestGatherCrop(KernelContract):
         """Once: no input has a choice of dtype."""
         super().test_parity(None)
 
-    # Bytes are neither infinite nor 1e4, and have no gradient.
+    # Bytes are neither infinite nor 1e4, and have no gradient and no dtype; tiles beyond 2 GB have a test below.
     test_nonfinite_values_travel_as_in_eager = None
     test_constant_and_large_values = None
     test_gradient_parity = None
     test_gradcheck = None
+    test_auto_is_the_kernel_on_a_gpu_and_eager_in_float64 = None
+    test_images_beyond_two_billion_values = None
 
     @pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded", "channels first"])
     def test_layouts(self, layout):

@@ -16,6 +16,8 @@ SCIPY = {"replicate": "nearest", "zeros": "constant", "reflect": "mirror"}
 class TestGaussianBlur(KernelContract):
     operation = gaussian_blur
     variants = ({"kernel_size": 5, "sigma": 1.0},)
+    more_variants = tuple({"kernel_size": size, "sigma": sigma, "border": border} for border in BORDERS
+                          for size, sigma in ((3, 0.8), (7, 1.5), (9, 2.0), (15, 3.0)))
     preserves_layout = True
     small = (2, 2, 3, 4)
     # Larger than the mirror image needs; rows of whole 16-byte vectors and of single values.
@@ -60,8 +62,8 @@ class TestGaussianBlur(KernelContract):
         assert gaussian_weights(15, 1e6) == pytest.approx([1 / 15] * 15)
 
     @pytest.mark.parametrize(("arguments", "message"), [
-        ((4, 1.0), "kernel_size=4"), ((5, 0.0), "sigma"), ((5, float("nan")), "sigma"), ((5, 1.0, "wrap"), "border='wrap'"),
-        ((15, 3.0), "greater than 7"),
+        ((4, 1.0), "kernel_size=4"), ((5, 0.0), "sigma"), ((5, float("nan")), "sigma"),
+        ((5, 1.0, "wrap"), "border='wrap'"), ((15, 3.0), "greater than 7"),
     ])
     def test_refuses_what_it_cannot_mean(self, arguments, message):
         with pytest.raises(ValueError, match=message):

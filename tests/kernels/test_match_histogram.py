@@ -35,6 +35,7 @@ def numpy_ranked(source: np.ndarray, reference: np.ndarray) -> np.ndarray:
 class TestMatchHistogram(KernelContract):
     operation = match_histogram
     variants = ({"quantize": True, "eight_bit": True}, {"quantize": False}, {"ties": "level"})
+    more_variants = ({"quantize": True}, {"eight_bit": True}, {"ties": "level", "quantize": True})
     differentiable = ()
     preserves_layout = True
     shapes = ((1, 1, 1, 1), (2, 2, 3, 5), (1, 1, 9, 13))  # 32 pixels a step: more are slow to interpret

@@ -43,6 +43,7 @@ class TestNaiveSharpnessLoss(KernelContract):
     # Eight launches: few and small, for the interpreter. Soft labels over all pixels have a test of their own. The last
     # shape: several blocks of columns, two programs of the loss kernel, the second partly empty.
     variants = ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0})
+    more_variants = ({"given": False, "region": "sharp"}, {"given": True})
     shapes = ((1, 1, 1, 1), (2, 3, 4, 7), (1, 1, 2, 2100))
     small = (2, 2, 3, 4)
 

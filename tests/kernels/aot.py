@@ -105,17 +105,18 @@ class Recorder:
 
     def __init__(self) -> None:
         self.rows: dict[str, dict] = {}
-        self.label, self.large = "", True
+        self.operation, self.label, self.large = "", "", True
 
     def __call__(self, kernel: JITFunction, *args, grid, warmup, **kwargs):
         (signature, constants, attributes), options = variant(kernel, args, kwargs)
         for target in TARGETS:
-            key = repr((kernel.fn.__name__, signature, constants, attributes, options, target))
+            key = repr((self.operation, kernel.fn.__name__, signature, constants, attributes, options, target))
             if key in self.rows:
                 continue
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-            row = {"kernel": kernel.fn.__name__, "case": self.label, "large": self.large, "sm": target,
+            row = {"operation": self.operation, "kernel": kernel.fn.__name__, "case": self.label, "large": self.large,
+                   "sm": target,
                    "types": sorted({t for t in signature.values() if t.startswith("*")}),
                    "warps": options.get("num_warps", 4), **resources(built.asm["cubin"])}
             row["float_atomics"] = len(re.findall(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", built.asm["ptx"]))
@@ -136,7 +137,7 @@ def compile_operation(name: str, recorder: Recorder, every: bool) -> None:
     from .contract import DTYPES
     from .contract import LAYOUTS as CONTRACT_LAYOUTS
     contract = contract_of(name)
-    large = contract.compiled_shapes
+    recorder.operation, large = name, contract.compiled_shapes
     cases = [(shape, contract.variants[0], *brief) for shape in large for brief in BRIEF]
     if every:
         # The shapes of the parity tests have sizes and strides of 1, which the compiler takes for constants.

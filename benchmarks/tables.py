@@ -201,9 +201,9 @@ def cpu_sections(document: dict) -> Iterator[str]:
     """Markdown paragraphs for a run without a GPU: two implementations on inputs that fit in the caches."""
     rows = Rows(document)
     providers = [name for name in schema.PROVIDERS if any(name in line for line in rows.lines.values())]
-    yield ("Microseconds a call on inputs of a few thousand pixels, the eager definitions against `torch.compile` and "
-           "what else there is. This shows that the harness runs and what compilation gives on a processor; it says "
-           "nothing about the kernels, which run on GPUs only.")
+    yield ("Microseconds of processor time a call, in one thread, on inputs of a few thousand pixels, the eager "
+           "definitions against `torch.compile` and what else there is. This shows that the harness runs and what "
+           "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only.")
     body = []
     for line in rows.lines.values():
         row = next(iter(line.values()))

@@ -69,7 +69,9 @@ def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str =
     lengths[0] = width
     tokens = integers(1, _VOCABULARY, rows, width) * (torch.arange(width) < lengths[:, None])
     row = torch.arange(rows)
-    table = CaptionTable(tokens, lengths, row, torch.ones_like(row), torch.arange(rows + 1))
+    labels = tokens % 2 == 1
+    table = CaptionTable(tokens=tokens, lengths=lengths, labels=labels, first=row, variants=torch.ones_like(row),
+                         of_image=torch.arange(rows + 1))
     sizes = torch.tensor(config.method.blur.sizes or (1,))
     size, method = model.image_size, config.method
     images = (integers(0, 256, rows, 3, size, size) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
@@ -79,7 +81,7 @@ def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str =
                   mismatched=torch.rand(rows, generator=numbers) < method.mismatched_text_p,
                   noise=torch.randn(rows, model.noise_dim, generator=numbers),
                   eps=torch.randn(rows, model.condition_dim, generator=numbers),
-                  blur_sizes=sizes[row % len(sizes)])
+                  blur_sizes=sizes[row % len(sizes)], word_labels=labels)
     columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
     texts = CaptionEmbeddings(encoders.text, table, row,

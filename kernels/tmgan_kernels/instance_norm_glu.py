@@ -40,7 +40,9 @@ STRIP_NHWC = 8
 # ---------------------------------------------------------------- definition
 def instance_norm_glu_eager(x: Tensor, eps: float = 1e-5) -> Tensor:
     """The definition of `instance_norm_glu` in plain PyTorch."""
-    out = F.glu(F.instance_norm(x.to(_op.wide(x)), eps=eps), dim=1).to(x.dtype)
+    # A group of one channel is a plane; on a CPU group_norm, given NCHW, is the faster of the two.
+    planar = x.to(_op.wide(x)).contiguous()
+    out = F.glu(F.group_norm(planar, planar.shape[1], eps=eps), dim=1).to(x.dtype)
     return out.contiguous(memory_format=torch.channels_last) if _op.is_nhwc(x) else out
 
 

@@ -60,6 +60,8 @@ def thin_published_encoder(monkeypatch: pytest.MonkeyPatch) -> PhotoEncoder:
 def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, photo: PhotoEncoder | None = None,
          backend: str | Callable = "aot_eager", precision: str = "fp32") -> tuple[TrainStep, Batch]:
     """A step of the preset's method ("everything": all of the paper's) and a batch for it; equal in each call."""
+    # First, because the weights depend on the number of threads that orthogonalise them.
+    runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", precision=precision, threads=1)), engine=engine)
     config, generator = configfile.from_preset("lightweight"), torch.Generator().manual_seed(0)
     config = configfile.merge(config, EVERYTHING, "test") if preset == "everything" else configfile.from_preset(preset)
     if photo is None:
@@ -73,7 +75,6 @@ def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, phot
     for network in (g, d):
         init_weights(network, generator)
         network.to(memory_format=torch.channels_last)
-    runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", precision=precision, threads=1)), engine=engine)
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)

@@ -201,9 +201,12 @@ def cpu_sections(document: dict) -> Iterator[str]:
     """Markdown paragraphs for a run without a GPU: two implementations on inputs that fit in the caches."""
     rows = Rows(document)
     providers = [name for name in schema.PROVIDERS if any(name in line for line in rows.lines.values())]
+    spread = sorted(row["iqr_microseconds"] / row["microseconds"] for row in document["rows"] if "error" not in row)
     yield ("Microseconds of processor time a call, in one thread, on inputs of a few thousand pixels, the eager "
            "definitions against `torch.compile` and what else there is. This shows that the harness runs and what "
-           "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only.")
+           "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only. How far to "
+           f"trust a number: half of the interquartile ranges are below {spread[len(spread) // 2]:.2f} of the median, "
+           f"the widest is {spread[-1]:.2f}.")
     body = []
     for line in rows.lines.values():
         row = next(iter(line.values()))

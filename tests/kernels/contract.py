@@ -2,8 +2,8 @@
 
 The kernels run on the GPU where there is one; else on the CPU, the Triton kernels in Triton's interpreter and the CUDA
 C++ kernels as their host build (csrc/host): same tests. The oracle is the eager definition in float64. Accuracy rule
-(flash-attention's): the kernel's error against it is at most twice the error that the eager definition makes in the same
-dtype, plus two units in the last place of the largest value.
+(flash-attention's): the kernel's error against it is at most twice the error that the eager definition makes in the
+same dtype, plus two units in the last place of the largest value.
 """
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import rivals
 import tmgan_kernels as kernels
 import torch
 import torch.nn.functional as F
+from tmgan_kernels import _native
 from torch import Tensor
 
 TILE = 304  # edge of the resident tiles that gather_crop cuts from
@@ -216,7 +217,8 @@ def gpu_plan() -> list[tuple[Case, str]]:
                 plan.extend((case, provider) for provider in providers if available(case, provider))
 
     flat = [name for name in OPERATIONS if name not in ("instance_norm_glu", "gather_crop")]
-    both, all_but_slowest = ("float32", "bfloat16"), ("eager", "best-eager", "kornia", "compile", "triton")
+    both = ("float32", "bfloat16")
+    all_but_slowest = ("eager", "best-eager", "kornia", "compile", "triton", "cuda")
     add(flat, 64, both, "nchw", False, all_but_slowest)
     add(["gather_crop"], 64, ["uint8"], "nhwc", False, all_but_slowest)
     add_stages(64, both, "nhwc", all_but_slowest)
@@ -224,11 +226,11 @@ def gpu_plan() -> list[tuple[Case, str]]:
     add(["gather_crop"], 256, ["uint8"], "nhwc", False, ("eager", "compile", "triton"))
     add(flat, 64, both, "nchw", True, all_but_slowest)
     images = [name for name in flat if name != "sharp_regions"]  # a plane is the same in both layouts
-    add(images, 64, both, "nhwc", False, ("eager", "compile", "triton"))
-    add(flat, 16, both, "nchw", False, ("eager", "triton"))
+    add(images, 64, both, "nhwc", False, ("eager", "compile", "triton", "cuda"))
+    add(flat, 16, both, "nchw", False, ("eager", "triton", "cuda"))
     add(["gather_crop"], 16, ["uint8"], "nhwc", False, ("eager", "triton"))
-    add_stages(16, both, "nhwc", ("eager", "triton"))
-    add_stages(64, both, "nchw", ("eager", "best-eager", "triton"))
+    add_stages(16, both, "nhwc", ("eager", "triton", "cuda"))
+    add_stages(64, both, "nchw", ("eager", "best-eager", "triton", "cuda"))
     add(flat, 64, ["float32"], "nchw", False, ["compile-max"])
     add_stages(64, ["float32"], "nhwc", ["compile-max"])
     return plan
@@ -245,7 +247,12 @@ def cpu_plan() -> list[tuple[Case, str]]:
 
 
 def available(case: Case, provider: str) -> bool:
-    """Whether there is such a thing: every operation has an eager, a compiled and a Triton one, few have rivals."""
+    """Whether there is such a thing: every operation has an eager, a compiled and a Triton one, few have rivals, and
+    some CUDA C++, where it is built."""
+    if provider == "cuda":
+        by_sorting = case.operation in ("match_histogram", "change_mask") and not (
+            dict(case.options).get("eight_bit") or ("ties", "level") in case.options)
+        return case.operation in _native.OPERATIONS and _native.missing() is None and not by_sorting
     if provider in ("eager", "compile", "compile-max", "triton"):
         return True
     if ("kernel_size", "drawn") in case.options:

@@ -15,7 +15,7 @@ import timer
 import torch
 from timer import Timing
 
-MUST_RUN = ("eager", "triton")  # a failure of another provider is a row, and no failure of the run
+MUST_RUN = ("eager", "triton", "cuda")  # a failure of another provider is a row, and no failure of the run
 
 
 class Results:

@@ -15,9 +15,10 @@ from matplotlib.patches import Patch
 
 # Ours stands out; the others are told apart by lightness as well as by hue, for those who do not see colours.
 COLOURS = {"eager": "#c9ccd1", "best-eager": "#8f959e", "kornia": "#e3b778", "compile": "#86b3d9",
-           "compile-max": "#4a7fb0", "triton": "#c8443a"}
+           "compile-max": "#4a7fb0", "triton": "#c8443a", "cuda": "#7a3fa0"}
 NAMES = {"eager": "eager (the definition)", "best-eager": "best eager", "kornia": "kornia", "compile": "torch.compile",
-         "compile-max": "torch.compile, max-autotune", "triton": "tmgan_kernels"}
+         "compile-max": "torch.compile, max-autotune", "triton": "tmgan_kernels, Triton",
+         "cuda": "tmgan_kernels, CUDA C++"}
 INK, FAINT = "#2b2f36", "#d9dce1"
 Lines = Sequence[tuple[str, dict[str, dict]]]
 

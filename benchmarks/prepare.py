@@ -19,7 +19,7 @@ TIES = 0.05
 
 def provided(case: Case, provider: str) -> Callable:
     """A function of the case's positional tensors."""
-    if provider in ("eager", "triton"):
+    if provider in ("eager", "triton", "cuda"):
         return cases.call_of(case, provider)
     if provider.startswith("compile"):
         torch._dynamo.reset()  # else the ninth case of a function would silently run eager

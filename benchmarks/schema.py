@@ -14,7 +14,7 @@ import math
 
 SCHEMA = 1
 PASSES = ("forward", "backward", "both")
-PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton")
+PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton", "cuda")
 DTYPES = ("float32", "bfloat16", "uint8")
 LAYOUTS = ("nchw", "nhwc")
 

@@ -28,9 +28,10 @@ DEVICE Weights box_weights(int radius) {
     return box;
 }
 
-// R < MOST: the radius itself. R == MOST: the largest radius, with ANY one up to it.
+// A filter of `radius` <= R, or of a radius for every image.
 template <class T, int V, int R, class Row>
-KERNEL(THREADS, 1) blur_kernel(const T *x, T *out, Arguments given, int radius, int blocks) {
+KERNEL(THREADS, 1)
+blur_kernel(const T *x, T *out, Arguments given, int radius, int blocks) {
     const Shape &shape = given.shape;
     const int64_t image = simt::block() / blocks;
     const int lanes = shape.planes * shape.strips * shape.groups;  // vectors of an image, less than 2^31
@@ -43,8 +44,7 @@ KERNEL(THREADS, 1) blur_kernel(const T *x, T *out, Arguments given, int radius, 
         radius = static_cast<int>(smaller<int64_t>(larger<int64_t>(size_of_image(given, image) / 2, 1), MOST));
         march<T, V, R, Row>(x + plane, out + plane, n, strip * shape.rows, shape, box_weights(radius), radius);
     } else {
-        march<T, V, R, Row>(x + plane, out + plane, n, strip * shape.rows, shape, given.weights,
-                                  R == MOST ? radius : R);
+        march<T, V, R, Row>(x + plane, out + plane, n, strip * shape.rows, shape, given.weights, radius);
     }
 }
 
@@ -64,8 +64,8 @@ int run(const void *x, void *out, Arguments &given, int radius, int64_t batch, i
     const int64_t blocks = blocks_for(int64_t{shape.planes} * shape.strips * shape.groups, THREADS);
     if (batch * blocks > MOST_BLOCKS) return TMGAN_BAD_SHAPE;
     return simt::launch<blur_kernel<T, V, R, Row>>(batch * blocks, THREADS, 0, 1, device, stream,
-                                                         static_cast<const T *>(x), static_cast<T *>(out), given,
-                                                         radius, static_cast<int>(blocks));
+                                                   static_cast<const T *>(x), static_cast<T *>(out), given, radius,
+                                                   static_cast<int>(blocks));
 }
 
 template <class T, int STEP, int R>
@@ -78,15 +78,18 @@ int run_vectors(const void *x, void *out, Arguments &given, int radius, int64_t 
 
 template <class T, int STEP>
 int run_radius(const void *x, void *out, Arguments &given, int radius, int64_t batch, int device, void *stream) {
-    const int row = given.shape.groups;
-    const bool vectors = STEP > 0 && row % (16 / static_cast<int>(sizeof(T))) == 0 && aligned(x, 16) && aligned(out, 16);
+    [[maybe_unused]] const int row = given.shape.groups;
     if constexpr (STEP > 0) {
-        if (vectors) {
+        if (row % (16 / static_cast<int>(sizeof(T))) == 0 && aligned(x, 16) && aligned(out, 16)) {
             switch (given.sizes ? MOST : radius) {
-                case 2: return run_vectors<T, STEP, 2>(x, out, given, radius, batch, device, stream);
-                case 3: return run_vectors<T, STEP, 3>(x, out, given, radius, batch, device, stream);
-                case 4: return run_vectors<T, STEP, 4>(x, out, given, radius, batch, device, stream);
-                default: return run_vectors<T, STEP, MOST>(x, out, given, radius, batch, device, stream);
+                case 1:
+                case 2:
+                    return run_vectors<T, STEP, 2>(x, out, given, radius, batch, device, stream);
+                case 3:
+                case 4:
+                    return run_vectors<T, STEP, 4>(x, out, given, radius, batch, device, stream);
+                default:
+                    return run_vectors<T, STEP, MOST>(x, out, given, radius, batch, device, stream);
             }
         }
     }
@@ -98,9 +101,12 @@ int run_step(const void *x, void *out, Arguments &given, int radius, int64_t bat
     return dispatch(dtype, device, [&](auto type) {
         using T = decltype(type);
         switch (given.shape.step) {
-            case 1: return run_radius<T, 1>(x, out, given, radius, batch, device, stream);
-            case 3: return run_radius<T, 3>(x, out, given, radius, batch, device, stream);
-            default: return run_radius<T, 0>(x, out, given, radius, batch, device, stream);
+            case 1:
+                return run_radius<T, 1>(x, out, given, radius, batch, device, stream);
+            case 3:
+                return run_radius<T, 3>(x, out, given, radius, batch, device, stream);
+            default:
+                return run_radius<T, 0>(x, out, given, radius, batch, device, stream);
         }
     });
 }

@@ -1,13 +1,13 @@
 // Separable, symmetric filters of odd size: what one thread does.
 //
-// A thread marches down a strip of rows with one vector of V neighbouring values of a row. For every row it sums its taps
-// along the row, and adds that sum, weighted, to the 2R + 1 output rows in reach, which it holds in registers: a row is
-// read once a strip, and the next one travels while this one is summed.
+// A thread marches down a strip of rows with one vector of V neighbouring values of a row. For every row it sums its
+// taps along the row, and adds that sum, weighted, to the 2R + 1 output rows in reach, which it holds in registers: a
+// row is read once a strip, and the next one travels while this one is summed.
 //
-// Borders are those of tmgan_blur. An adjoint differs from its filter at the outermost pixels only (see the derivation in
-// kernels/tmgan_kernels/_separable.py): with zeros not at all; with replicate ("fold") outside lie zeros, and the outermost
-// output weighs what it reads by w plus all weights further out; with reflect ("twice") the outermost inputs count double
-// and the outermost outputs half.
+// Borders are those of tmgan_blur. An adjoint differs from its filter at the outermost pixels only (see the derivation
+// in kernels/tmgan_kernels/_separable.py): with zeros not at all; with replicate ("fold") outside lie zeros, and the
+// outermost output weighs what it reads by w plus all weights further out; with reflect ("twice") the outermost inputs
+// count double and the outermost outputs half.
 #pragma once
 
 #include "common.cuh"
@@ -21,11 +21,11 @@ struct Weights {
 };
 
 struct Shape {
-    int height, groups;   // rows, vectors a row
-    int step, planes;     // distance of taps in values; planes an image
-    int strips, rows;     // strips a plane, rows a strip
-    int border;           // what lies outside
-    bool fold, twice;     // adjoints; with fold, border is zeros
+    int height, groups;  // rows, vectors a row
+    int step, planes;    // distance of taps in values; planes an image
+    int strips, rows;    // strips a plane, rows a strip
+    int border;          // what lies outside
+    bool fold, twice;    // adjoints; with fold, border is zeros
 };
 
 // The index that position i of an axis reads. Outside an image of zeros the value read does not matter.
@@ -95,7 +95,8 @@ template <class T, int V, int STEP, int R> struct Window {
         for (int c = 0; c < STEP; ++c) {
 #pragma unroll
             for (int t = 0; t < R; ++t) {
-                if (t < radius) sums[FLIP ? V - 1 - c : c] += weights.beyond[t] * value<FLIP>(values, HOME + t * STEP + c);
+                if (t < radius)
+                    sums[FLIP ? V - 1 - c : c] += weights.beyond[t] * value<FLIP>(values, HOME + t * STEP + c);
             }
         }
     }

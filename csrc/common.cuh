@@ -36,7 +36,7 @@ template <class T, int V> DEVICE void store(T *to, const float *values) {
 }
 
 // ------------------------------------------------------------------- on the host
-constexpr int64_t MOST_BLOCKS = 2147483647;  // of a grid
+constexpr int64_t MOST_BLOCKS = 2147483647;        // of a grid
 constexpr int64_t MOST_VALUES = int64_t{1} << 31;  // of one image
 
 inline int64_t blocks_for(int64_t work, int64_t each) { return (work + each - 1) / each; }
@@ -61,9 +61,12 @@ template <class F> int dispatch(int dtype, int device, F function) {
     const simt::Device guard(device);
     if (guard.status != 0) return static_cast<int>(guard.status);
     switch (dtype) {
-        case TMGAN_FLOAT32: return function(float{});
-        case TMGAN_BFLOAT16: return function(bf16{});
-        default: return function(f16{});
+        case TMGAN_FLOAT32:
+            return function(float{});
+        case TMGAN_BFLOAT16:
+            return function(bf16{});
+        default:
+            return function(f16{});
     }
 }
 

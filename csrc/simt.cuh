@@ -7,10 +7,18 @@
 namespace tmgan::simt {
 
 template <int BYTES> struct Packet;  // what one load or store instruction moves
-template <> struct alignas(16) Packet<16> { uint32_t words[4]; };
-template <> struct alignas(8) Packet<8> { uint32_t words[2]; };
-template <> struct alignas(4) Packet<4> { uint32_t words[1]; };
-template <> struct alignas(2) Packet<2> { uint16_t words[1]; };
+template <> struct alignas(16) Packet<16> {
+    uint32_t words[4];
+};
+template <> struct alignas(8) Packet<8> {
+    uint32_t words[2];
+};
+template <> struct alignas(4) Packet<4> {
+    uint32_t words[1];
+};
+template <> struct alignas(2) Packet<2> {
+    uint16_t words[1];
+};
 
 }  // namespace tmgan::simt
 
@@ -41,6 +49,7 @@ namespace simt {
 
 DEVICE int thread() { return threadIdx.x; }
 DEVICE int64_t block() { return blockIdx.x; }
+DEVICE int64_t blocks() { return gridDim.x; }
 DEVICE int lane() { return threadIdx.x & 31; }
 DEVICE int warp() { return threadIdx.x >> 5; }
 DEVICE void sync() { __syncthreads(); }
@@ -57,11 +66,13 @@ template <int BYTES> DEVICE Packet<BYTES> load(const Packet<BYTES> *from) { retu
 // To global memory. In assembly because the compiler takes a packet that was put together in registers apart again.
 DEVICE void store(Packet<16> *to, const Packet<16> &from) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(from.words[0]),
-                 "r"(from.words[1]), "r"(from.words[2]), "r"(from.words[3]) : "memory");
+                 "r"(from.words[1]), "r"(from.words[2]), "r"(from.words[3])
+                 : "memory");
 }
 DEVICE void store(Packet<8> *to, const Packet<8> &from) {
     asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(from.words[0]),
-                 "r"(from.words[1]) : "memory");
+                 "r"(from.words[1])
+                 : "memory");
 }
 DEVICE void store(Packet<4> *to, const Packet<4> &from) { *to = from; }
 DEVICE void store(Packet<2> *to, const Packet<2> &from) { *to = from; }
@@ -75,7 +86,10 @@ template <class V> DEVICE V *shared() {
 // Clusters of CL blocks with consecutive numbers; a cluster of one needs no hardware support.
 template <int CL> DEVICE int cluster_rank() { return CL == 1 ? 0 : static_cast<int>(blockIdx.x % CL); }
 template <int CL> DEVICE void cluster_sync() {
-    if (CL == 1) { __syncthreads(); return; }
+    if (CL == 1) {
+        __syncthreads();
+        return;
+    }
 #if __CUDA_ARCH__ >= 900
     __cluster_barrier_arrive();
     __cluster_barrier_wait();
@@ -88,12 +102,12 @@ template <int CL, class V> DEVICE V *peer(V *mine, int rank) {
 #endif
     return mine;
 }
-// Whether this code was compiled for a GPU that has clusters of CL.
-template <int CL> DEVICE constexpr bool has_clusters() {
+// Whether the GPU that this code is compiled for has clusters.
+DEVICE constexpr bool has_clusters() {
 #if __CUDA_ARCH__ >= 900
     return true;
 #else
-    return CL == 1;
+    return false;
 #endif
 }
 
@@ -123,8 +137,8 @@ int launch(int64_t blocks, int threads, int64_t shared, int cluster, int device,
     if (shared > 48 * 1024) {
         static std::atomic<int64_t> allowed[64]{};  // asked for once a device and size, as asking costs a microsecond
         if (shared > allowed[device & 63].load(std::memory_order_relaxed)) {
-            const cudaError_t status = cudaFuncSetAttribute(KERNEL_, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                            static_cast<int>(shared));
+            const cudaError_t status =
+                cudaFuncSetAttribute(KERNEL_, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
             if (status != cudaSuccess) return status;
             allowed[device & 63].store(shared, std::memory_order_relaxed);
         }

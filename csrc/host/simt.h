@@ -1,6 +1,6 @@
 // The machine of simt.cuh on the CPU: every thread of a cluster is a fiber, and fibers change places at barriers and
-// shuffles only, in an order drawn anew for every launch. A barrier that is missing shows as a wrong or unsteady result,
-// one that not all threads reach as a deadlock, which ends the process with a message.
+// shuffles only, in an order drawn anew for every launch. A barrier that is missing shows as a wrong or unsteady
+// result, one that not all threads reach as a deadlock, which ends the process with a message.
 #pragma once
 
 #include <csetjmp>
@@ -18,11 +18,23 @@
 
 namespace tmgan {
 
-struct bf16 { uint16_t bits; };
-struct f16 { uint16_t bits; };
+struct bf16 {
+    uint16_t bits;
+};
+struct f16 {
+    uint16_t bits;
+};
 
-inline float float_of(uint32_t bits) { float x; std::memcpy(&x, &bits, 4); return x; }
-inline uint32_t bits_of(float x) { uint32_t bits; std::memcpy(&bits, &x, 4); return bits; }
+inline float float_of(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
 
 inline float to_float(float x) { return x; }
 inline float to_float(bf16 x) { return float_of(uint32_t{x.bits} << 16); }
@@ -82,7 +94,7 @@ struct Machine {
     std::function<void()> task;
     ucontext_t home_context;
     jmp_buf home;
-    int64_t first_block = 0;
+    int64_t first_block = 0, blocks_in_grid = 0;
     int threads = 0;
     uint32_t random = 1;
     bool idle = false;  // launches do nothing: what remains is the cost of the host's code
@@ -94,6 +106,7 @@ void run_cluster(int blocks, int threads, int64_t shared);
 
 inline int thread() { return machine.current->thread; }
 inline int64_t block() { return machine.first_block + machine.current->rank; }
+inline int64_t blocks() { return machine.blocks_in_grid; }
 inline int lane() { return thread() & 31; }
 inline int warp() { return thread() >> 5; }
 inline void sync() { wait(machine.blocks[machine.current->rank]); }
@@ -137,8 +150,14 @@ template <class P> void check_aligned(const P *packet) {
         std::abort();
     }
 }
-template <class P> P load(const P *from) { check_aligned(from); return *from; }
-template <class P> void store(P *to, const P &from) { check_aligned(to); *to = from; }
+template <class P> P load(const P *from) {
+    check_aligned(from);
+    return *from;
+}
+template <class P> void store(P *to, const P &from) {
+    check_aligned(to);
+    *to = from;
+}
 
 template <class V> V *shared() { return reinterpret_cast<V *>(machine.memory[machine.current->rank].data()); }
 template <int CL> int cluster_rank() { return machine.current->rank; }
@@ -147,7 +166,7 @@ template <int CL, class V> V *peer(V *mine, int rank) {
     const auto offset = reinterpret_cast<char *>(mine) - reinterpret_cast<char *>(shared<char>());
     return reinterpret_cast<V *>(reinterpret_cast<char *>(machine.memory[rank].data()) + offset);
 }
-template <int CL> constexpr bool has_clusters() { return true; }
+constexpr bool has_clusters() { return true; }
 
 struct Device {
     explicit Device(int) {}
@@ -158,6 +177,7 @@ template <auto KERNEL_, class... A>
 int launch(int64_t blocks, int threads, int64_t shared, int cluster, int, void *, A... arguments) {
     if (machine.idle) return 0;
     machine.task = [=] { KERNEL_(arguments...); };
+    machine.blocks_in_grid = blocks;
     for (int64_t first = 0; first < blocks; first += cluster) {
         machine.first_block = first;
         run_cluster(cluster, threads, shared);

@@ -1,6 +1,7 @@
 """Fused tensor operations for image editing networks. One file an operation; importable without tmgan."""
 
 from tmgan_kernels._dispatch import prefer
+from tmgan_kernels._native import missing as cuda_missing
 from tmgan_kernels.box_blur import box_blur
 from tmgan_kernels.change_mask import change_mask
 from tmgan_kernels.gather_crop import gather_crop
@@ -18,6 +19,8 @@ from tmgan_kernels.sharpness_score import sharpness_score
 
 # GPUs on which tests/kernels has passed, as torch names them; benchmarks/results holds the evidence.
 VERIFIED_ON: tuple[str, ...] = ()
+# The same for impl="cuda", which `auto` never chooses while there is none.
+CUDA_VERIFIED_ON: tuple[str, ...] = ()
 
 __all__ = [
     "box_blur", "change_mask", "gather_crop", "gaussian_blur", "instance_norm_glu", "laplace_sharpness", "mask_score",

@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels of csrc/, as a library with a C interface that ctypes loads. An accelerator, never a requirement.
+"""The CUDA C++ kernels of csrc/: a library with a C interface that ctypes loads. An accelerator, never a requirement.
 
 `python -m tmgan_kernels.build` makes the library; csrc/include/tmgan.h documents its functions. It knows nothing of
 torch: pointers, sizes, a device and a stream go in, a status comes out. Where Triton's interpreter stands in for a GPU,
@@ -16,17 +16,30 @@ from tmgan_kernels._triton import INTERPRETED
 
 ABI_VERSION = 1  # TMGAN_ABI_VERSION of the header that the calls below were written for
 PATH = Path(__file__).with_name("libtmgan_host.so" if INTERPRETED else "libtmgan.so")
-DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.uint8: 3}
 BORDERS = {"zeros": 0, "replicate": 1, "reflect": 2}
 BUILD = "python -m tmgan_kernels.build" + (" --host" if INTERPRETED else "")
 
 # What has impl="cuda".
-OPERATIONS = ("box_blur", "gaussian_blur")
-# The parameters of every function: p a pointer, i int32, l int64, f float. All return int, _workspace ones int64.
+OPERATIONS = ("box_blur", "change_mask", "gaussian_blur", "instance_norm_glu", "match_histogram",
+              "naive_sharpness_loss", "sharp_regions")
+# The parameters of every function: p a pointer, i int32, l int64, f float, d double. They return an int, int64 where the
+# name ends with _workspace.
 FUNCTIONS = {
     "tmgan_blur": "pppipiiiliiiiiip",
+    "tmgan_sharpness_loss_workspace": "liii",
+    "tmgan_sharpness_loss": "ppippppfiliiiiiiip",
+    "tmgan_sharpness_loss_backward": "ppppliiiiiip",
+    "tmgan_sharp_regions": "pppiliiiiip",
+    "tmgan_norm_glu_workspace": "liiiiiii",
+    "tmgan_norm_glu": "pppppfliiiiiiip",
+    "tmgan_norm_glu_backward": "ppppppliiiiiiip",
+    "tmgan_match_histogram_workspace": "liii",
+    "tmgan_match_histogram": "pppppddiiliiiiiiiiiip",
+    "tmgan_change_mask": "pppddffliiiiiiip",
 }
-_CTYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float}
+_CTYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float,
+           "d": ctypes.c_double}
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +83,16 @@ def call(name: str, *arguments) -> None:
     status = _function(name)(*arguments)
     if status:
         raise RuntimeError(f"{name}: {library().tmgan_error_string(status).decode()} (status {status})")
+
+
+def workspace(name: str, x: Tensor, *arguments) -> Tensor:
+    """What a function wants to have beside its results, from torch's allocator."""
+    return torch.empty(_function(f"{name}_workspace")(*arguments), dtype=torch.uint8, device=x.device)
+
+
+def aligned(x: Tensor) -> Tensor:
+    """x, or a copy of it if it does not begin at a multiple of 16 bytes (a slice of a batch may not)."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
 
 
 def place(x: Tensor) -> tuple[int, int, int | None]:

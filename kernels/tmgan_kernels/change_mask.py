@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan_kernels import _op
-from tmgan_kernels._dispatch import choose
+from tmgan_kernels import _native, _op
 from tmgan_kernels._ranks import pixel_strides, scaling
 from tmgan_kernels._triton import jit, tl, triton
-from tmgan_kernels.match_histogram import check_match, launch_match, match_255_eager
+from tmgan_kernels.match_histogram import (check_match, choose_match, launch_match, launch_match_cuda,
+                                            match_255_eager)
 
 _TAPS = tuple(math.exp(-k * k / 2) / (1 + 2 * math.exp(-0.5) + 2 * math.exp(-2)) for k in range(3))
 
@@ -195,24 +195,38 @@ def launch_keep(words: Tensor, rows: int, keep: Tensor) -> None:
                                                                          ROWS=rows, num_warps=4)
 
 
+def launch_keep_cuda(matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float,
+                     ceiling: float | None, keep: Tensor) -> None:
+    """Blur, threshold and morphology by one CUDA C++ kernel."""
+    generated = _op.dense(generated)
+    _native.call("tmgan_change_mask", matched.data_ptr(), generated.data_ptr(), keep.data_ptr(), *value_range, threshold,
+                 math.inf if ceiling is None else ceiling, *generated.shape, _op.is_nhwc(generated),
+                 matched.dtype == torch.uint8, *_native.place(generated))
+
+
 def _forward(original: Tensor, generated: Tensor, low: float, high: float, threshold: float, ceiling: float | None,
-             ties: str, quantize: bool, eight_bit: bool) -> Tensor:
-    keep = _forward_fake(original, generated, low, high, threshold, ceiling, ties, quantize, eight_bit)
-    if keep.numel():
-        matched = torch.empty(generated.shape, device=generated.device,
-                              dtype=torch.uint8 if quantize else _op.wide(original, generated))
+             ties: str, quantize: bool, eight_bit: bool, cuda: bool) -> Tensor:
+    keep = _forward_fake(original, generated, low, high, threshold, ceiling, ties, quantize, eight_bit, cuda)
+    if not keep.numel():
+        return keep
+    matched = torch.empty(generated.shape, device=generated.device,
+                          dtype=torch.uint8 if quantize else _op.wide(original, generated))
+    if cuda:
+        launch_match_cuda(original, generated, (low, high), ties, quantize, eight_bit, matched)
+        launch_keep_cuda(matched, generated, (low, high), threshold, ceiling, keep)
+    else:
         launch_match(original, generated, (low, high), ties, quantize, eight_bit, matched)
         launch_keep(*launch_changed(matched, generated, (low, high), threshold, ceiling), keep)
     return keep
 
 
 def _forward_fake(original: Tensor, generated: Tensor, low: float, high: float, threshold: float,
-                  ceiling: float | None, ties: str, quantize: bool, eight_bit: bool) -> Tensor:
+                  ceiling: float | None, ties: str, quantize: bool, eight_bit: bool, cuda: bool) -> Tensor:
     return generated.new_empty((generated.shape[0], 1, *generated.shape[2:]), dtype=torch.bool)
 
 
 forward_op = _op.register("change_mask(Tensor original, Tensor generated, float low, float high, float threshold, "
-                          "float? ceiling, str ties, bool quantize, bool eight_bit) -> Tensor",
+                          "float? ceiling, str ties, bool quantize, bool eight_bit, bool cuda) -> Tensor",
                           _forward, _forward_fake)
 
 
@@ -231,7 +245,7 @@ def change_mask(original: Tensor, generated: Tensor, value_range: tuple[float, f
         ceiling: differences above it count as none; None: there is no such limit. As published: 160.
         ties, quantize, eight_bit: how original is matched to generated, see `match_histogram`. eight_bit=True, for a
             photo that holds 256 levels only, is what makes this operation fast; it changes no result.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton", or "cuda" with eight_bit=True or ties="level".
 
     Returns:
         bool (B, 1, H, W): True where the image was kept (text-irrelevant), False where it changed: one byte a pixel,
@@ -256,6 +270,7 @@ def change_mask(original: Tensor, generated: Tensor, value_range: tuple[float, f
         if not threshold < ceiling:
             raise ValueError(f"change_mask: ceiling={ceiling} must be above threshold={threshold}, or None")
     original, generated = original.detach(), generated.detach()
-    if choose("change_mask", impl, original, generated) == "eager":
+    chosen = choose_match("change_mask", impl, (original, generated), ties, eight_bit)
+    if chosen == "eager":
         return change_mask_eager(original, generated, (low, high), threshold, ceiling, ties, quantize, eight_bit)
-    return forward_op(original, generated, low, high, threshold, ceiling, ties, quantize, eight_bit)
+    return forward_op(original, generated, low, high, threshold, ceiling, ties, quantize, eight_bit, chosen == "cuda")

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan_kernels import _op
+from tmgan_kernels import _native, _op
 from tmgan_kernels._dispatch import check_image, choose
 from tmgan_kernels._triton import jit, tl, triton
 
@@ -268,43 +268,63 @@ def _launch(kernel, x: Tensor, *arguments: Tensor, **options) -> None:
         kernel[grid](*arguments, table, MEASURE=False, APPLY=True, **options)
 
 
-def _forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    out, mean, rstd = _forward_fake(x, eps)
-    if out.numel():
+def _launch_cuda(function: str, x: Tensor, *arguments: Tensor | float, backward: bool) -> None:
+    """A function of the CUDA C++ kernels, which takes tensors, a workspace, numbers, then the shape and place of x."""
+    batch, channels, height, width = x.shape
+    dtype, device, stream = _native.place(x)
+    nhwc, sm = _op.is_nhwc(x), _native.capability(x.device)
+    shape = batch, channels // 2, height, width, nhwc, dtype
+    space = _native.workspace("tmgan_norm_glu", x, *shape, sm, backward)
+    tensors = [a.data_ptr() for a in arguments if isinstance(a, Tensor)]
+    _native.call(function, *tensors, space.data_ptr(), *(a for a in arguments if isinstance(a, float)), *shape, device,
+                 sm, stream)
+
+
+def _forward(x: Tensor, eps: float, cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
+    out, mean, rstd = _forward_fake(x, eps, cuda)
+    if out.numel() and cuda:
+        x = _native.aligned(_op.dense(x))
+        _launch_cuda("tmgan_norm_glu", x, x, out, mean, rstd, eps, backward=False)
+    elif out.numel():
         x = _op.dense(x)
         _launch(forward_kernel, x, x, out, mean, rstd, EPS=eps)
     return out, mean, rstd
 
 
-def _forward_fake(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_fake(x: Tensor, eps: float, cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
     out = _op.empty_like(x, x.shape[1] // 2)
     return out, *(x.new_empty(x.shape[:2], dtype=_op.wide(x)) for _ in range(2))
 
 
-def _backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    dx = _backward_fake(grad, x, mean, rstd)
-    if dx.numel():
-        x = _op.dense(x)
-        grad = grad.contiguous(memory_format=torch.channels_last if _op.is_nhwc(x) else torch.contiguous_format)
+def _backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, cuda: bool) -> Tensor:
+    dx = _backward_fake(grad, x, mean, rstd, cuda)
+    if not dx.numel():
+        return dx
+    x = _op.dense(x)
+    grad = grad.contiguous(memory_format=torch.channels_last if _op.is_nhwc(x) else torch.contiguous_format)
+    if cuda:
+        x, grad = _native.aligned(x), _native.aligned(grad)
+        _launch_cuda("tmgan_norm_glu_backward", x, grad, x, mean, rstd, dx, backward=True)
+    else:
         _launch(backward_kernel, x, grad, x, mean, rstd, dx)
     return dx
 
 
-def _backward_fake(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+def _backward_fake(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, cuda: bool) -> Tensor:
     return _op.empty_like(x)
 
 
-forward_op = _op.register("instance_norm_glu(Tensor x, float eps) -> (Tensor, Tensor, Tensor)", _forward,
+forward_op = _op.register("instance_norm_glu(Tensor x, float eps, bool cuda) -> (Tensor, Tensor, Tensor)", _forward,
                           _forward_fake)
-backward_op = _op.register("instance_norm_glu_backward(Tensor grad, Tensor x, Tensor mean, Tensor rstd) -> Tensor",
-                           _backward, _backward_fake)
+backward_op = _op.register("instance_norm_glu_backward(Tensor grad, Tensor x, Tensor mean, Tensor rstd, bool cuda) -> "
+                           "Tensor", _backward, _backward_fake)
 
 
 class _InstanceNormGLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, eps):
-        out, mean, rstd = forward_op(x, eps)
-        ctx.eps = eps
+    def forward(ctx, x, eps, cuda):
+        out, mean, rstd = forward_op(x, eps, cuda)
+        ctx.eps, ctx.cuda = eps, cuda
         ctx.save_for_backward(x, mean, rstd)
         return out
 
@@ -314,8 +334,8 @@ class _InstanceNormGLU(torch.autograd.Function):
         if torch.is_grad_enabled():
             gradients = _op.differentiable_gradients(
                 lambda x: instance_norm_glu_eager(x, ctx.eps), [x], ctx.needs_input_grad[:1], grad)
-            return *gradients, None
-        return backward_op(grad, x, mean, rstd), None
+            return *gradients, None, None
+        return backward_op(grad, x, mean, rstd, ctx.cuda), None, None
 
 
 # ---------------------------------------------------------------- public API
@@ -328,7 +348,7 @@ def instance_norm_glu(x: Tensor, eps: float = 1e-5, impl: str = "auto") -> Tenso
     Args:
         x: floating (B, 2C, H, W), any memory layout, any range, with more than one pixel a plane.
         eps: added to the variance, in squared units of x.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton" or "cuda".
 
     Returns:
         (B, C, H, W) in the dtype and memory format of x.
@@ -346,6 +366,7 @@ def instance_norm_glu(x: Tensor, eps: float = 1e-5, impl: str = "auto") -> Tenso
         raise ValueError(f"instance_norm_glu: x must be (B, 2C, H, W) with an even channel count, got {tuple(x.shape)}")
     if x.shape[2] * x.shape[3] == 1:
         raise ValueError(f"instance_norm_glu: a plane of one pixel has no variance; x is {tuple(x.shape)}")
-    if choose("instance_norm_glu", impl, x) == "eager":
+    chosen = choose("instance_norm_glu", impl, x)
+    if chosen == "eager":
         return instance_norm_glu_eager(x, eps)
-    return _InstanceNormGLU.apply(x, eps)
+    return _InstanceNormGLU.apply(x, float(eps), chosen == "cuda")

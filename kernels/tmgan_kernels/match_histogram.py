@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor
 
-from tmgan_kernels import _op
+from tmgan_kernels import _native, _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
 from tmgan_kernels._ranks import counted, cumulated, first_above, launch_ranks, pixel_strides, put_at_rank, scaling
 from tmgan_kernels._stream import my_block
@@ -174,21 +174,36 @@ def launch_match(source: Tensor, reference: Tensor, value_range: tuple[float, fl
             _scatter_kernel[blocks](order, lut, out, *place, **units, C=channels, BLOCK=1024, num_warps=4)
 
 
-def _forward(source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool,
-             eight_bit: bool) -> Tensor:
-    out = _forward_fake(source, reference, low, high, ties, quantize, eight_bit)
+def launch_match_cuda(source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool,
+                      eight_bit: bool, out: Tensor) -> None:
+    """`launch_match`, by the CUDA C++ kernels: eight_bit or by level."""
+    source, reference = _op.dense(source), _op.dense(reference)
+    # Only the reference's order, where values are not floored, still needs torch's sort.
+    lut = None if quantize or ties == "level" else _planes(reference).sort(dim=2).values
+    space = _native.workspace("tmgan_match_histogram", source, *source.shape)
+    dtype, device, stream = _native.place(source)
+    _native.call("tmgan_match_histogram", source.data_ptr(), reference.data_ptr(),
+                 None if lut is None else lut.data_ptr(), out.data_ptr(), space.data_ptr(), *value_range, ties == "level", quantize, *source.shape,
+                 _op.is_nhwc(source), _op.is_nhwc(reference), _op.is_nhwc(out), dtype, _native.DTYPES[reference.dtype],
+                 _native.DTYPES[out.dtype], device, stream)
+
+
+def _forward(source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool, eight_bit: bool,
+             cuda: bool) -> Tensor:
+    out = _forward_fake(source, reference, low, high, ties, quantize, eight_bit, cuda)
     if out.numel():
-        launch_match(source, reference, (low, high), ties, quantize, eight_bit, out)
+        launch = launch_match_cuda if cuda else launch_match
+        launch(source, reference, (low, high), ties, quantize, eight_bit, out)
     return out
 
 
 def _forward_fake(source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool,
-                  eight_bit: bool) -> Tensor:
+                  eight_bit: bool, cuda: bool) -> Tensor:
     return _op.empty_like(source)
 
 
 forward_op = _op.register("match_histogram(Tensor source, Tensor reference, float low, float high, str ties, "
-                          "bool quantize, bool eight_bit) -> Tensor", _forward, _forward_fake)
+                          "bool quantize, bool eight_bit, bool cuda) -> Tensor", _forward, _forward_fake)
 
 
 # ---------------------------------------------------------------- public API
@@ -208,6 +223,15 @@ def check_match(operation: str, names: tuple[str, str], images: tuple[Tensor, Te
     return low, high
 
 
+def choose_match(operation: str, impl: str, images: tuple[Tensor, Tensor], ties: str, eight_bit: bool) -> str:
+    """`choose`; the CUDA C++ kernels count, and refuse what has to be sorted."""
+    chosen = choose(operation, impl, *images)
+    if chosen == "cuda" and ties == "rank" and not eight_bit:
+        raise RuntimeError(f"{operation}: impl='cuda' counts levels and cannot sort; use eight_bit=True if the image to "
+                           "be matched holds 256 levels only, ties='level', or impl='auto'")
+    return chosen
+
+
 def match_histogram(source: Tensor, reference: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
                     ties: str = "rank", quantize: bool = False, eight_bit: bool = False,
                     impl: str = "auto") -> Tensor:
@@ -225,7 +249,7 @@ def match_histogram(source: Tensor, reference: Tensor, value_range: tuple[float,
         eight_bit: your promise that source holds only the 256 evenly spaced levels of value_range: an 8-bit photo, as
             bytes / 127.5 - 1, in any dtype. Ranks then cost counting instead of a sort, and are the same. Nothing
             checks the promise: values that round to one level count as equal, and are ranked in raster order.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton", or "cuda" with eight_bit=True or ties="level".
 
     Returns:
         an image of the shape, dtype and memory format of source, in the units of value_range.
@@ -244,6 +268,7 @@ def match_histogram(source: Tensor, reference: Tensor, value_range: tuple[float,
     """
     low, high = check_match("match_histogram", ("source", "reference"), (source, reference), value_range, ties)
     source, reference = source.detach(), reference.detach()
-    if choose("match_histogram", impl, source, reference) == "eager":
+    chosen = choose_match("match_histogram", impl, (source, reference), ties, eight_bit)
+    if chosen == "eager":
         return match_histogram_eager(source, reference, (low, high), ties, quantize, eight_bit)
-    return forward_op(source, reference, low, high, ties, quantize, eight_bit)
+    return forward_op(source, reference, low, high, ties, quantize, eight_bit, chosen == "cuda")

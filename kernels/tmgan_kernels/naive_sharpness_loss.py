@@ -22,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from tmgan_kernels import _op
+from tmgan_kernels import _native, _op
 from tmgan_kernels._dispatch import check_image, check_one_of, check_plane, choose
 from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
@@ -150,10 +150,29 @@ def finish_kernel(partial_ptr, loss_ptr, scale_ptr, programs, pixels, SHARP: tl.
 
 
 # ----------------------------------------------------------------- launchers
-def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool) -> tuple[Tensor, Tensor, Tensor]:
-    loss, local, scale = _forward_fake(image, labels, gamma, sharp)
+def _launch_cuda(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool, loss: Tensor, local: Tensor,
+                 scale: Tensor) -> None:
+    """The forward pass by the CUDA C++ kernels."""
+    image = _op.dense(image)
+    if labels is not None:
+        labels = (labels if labels.dtype == torch.bool else labels.float()).contiguous()
+    batch, _, height, width = image.shape
+    sm = _native.capability(image.device)
+    space = _native.workspace("tmgan_sharpness_loss", image, batch, height, width, sm)
+    dtype, device, stream = _native.place(image)
+    _native.call("tmgan_sharpness_loss", image.data_ptr(), None if labels is None else labels.data_ptr(),
+                 labels is not None and labels.dtype != torch.bool, local.data_ptr(), loss.data_ptr(), scale.data_ptr(),
+                 space.data_ptr(), gamma, sharp, *image.shape, _op.is_nhwc(image), dtype, device, sm, stream)
+
+
+def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
+             cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
+    loss, local, scale = _forward_fake(image, labels, gamma, sharp, cuda)
     if not local.numel():
         return loss.fill_(0.0 if sharp else math.nan), local, scale.zero_()
+    if cuda:
+        _launch_cuda(image, labels, gamma, sharp, loss, local, scale)
+        return loss, local, scale
     batch, _, height, width = image.shape
     pixels = height * width
     plane = loss.new_empty(local.shape)
@@ -182,37 +201,43 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool) ->
     return loss, local, scale
 
 
-def _forward_fake(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_fake(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
+                  cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
     wide = _op.wide(image)
     return (image.new_empty((), dtype=wide), image.new_empty((image.shape[0], 1, *image.shape[2:])),
             image.new_empty((), dtype=wide))
 
 
-def _backward(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool) -> Tensor:
-    out = _backward_fake(grad, local, scale, channels, nhwc)
-    if out.numel():
+def _backward(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool, cuda: bool) -> Tensor:
+    out = _backward_fake(grad, local, scale, channels, nhwc, cuda)
+    if out.numel() and cuda:
+        _native.call("tmgan_sharpness_loss_backward", grad.data_ptr(), scale.data_ptr(), local.data_ptr(),
+                     out.data_ptr(), *out.shape, nhwc, *_native.place(out))
+    elif out.numel():
         launch_adjoint(local, None, grad * scale, "replicate", out)
     return out
 
 
-def _backward_fake(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool) -> Tensor:
+def _backward_fake(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool, cuda: bool) -> Tensor:
     return torch.empty((local.shape[0], channels, *local.shape[2:]), dtype=local.dtype, device=local.device,
                        memory_format=torch.channels_last if nhwc else torch.contiguous_format)
 
 
 forward_op = _op.register(
-    "naive_sharpness_loss(Tensor image, Tensor? labels, float gamma, bool sharp) -> (Tensor, Tensor, Tensor)",
+    "naive_sharpness_loss(Tensor image, Tensor? labels, float gamma, bool sharp, bool cuda) -> "
+    "(Tensor, Tensor, Tensor)",
     _forward, _forward_fake)
 backward_op = _op.register(
-    "naive_sharpness_loss_backward(Tensor grad, Tensor local, Tensor scale, int channels, bool nhwc) -> Tensor",
+    "naive_sharpness_loss_backward(Tensor grad, Tensor local, Tensor scale, int channels, bool nhwc, bool cuda) -> "
+    "Tensor",
     _backward, _backward_fake)
 
 
 class _NaiveSharpnessLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, labels, gamma, region):
-        loss, local, scale = forward_op(image, labels, gamma, region == "sharp")
-        ctx.gamma, ctx.region = gamma, region
+    def forward(ctx, image, labels, gamma, region, cuda):
+        loss, local, scale = forward_op(image, labels, gamma, region == "sharp", cuda)
+        ctx.gamma, ctx.region, ctx.cuda = gamma, region, cuda
         ctx.save_for_backward(image, labels, local, scale)
         return loss
 
@@ -223,8 +248,9 @@ class _NaiveSharpnessLoss(torch.autograd.Function):
             gradients = _op.differentiable_gradients(
                 lambda x: naive_sharpness_loss_eager(x, ctx.gamma, labels, ctx.region), [image],
                 ctx.needs_input_grad[:1], grad)
-            return *gradients, None, None, None
-        return backward_op(grad, local, scale, image.shape[1], _op.is_nhwc(image)), None, None, None
+            return *gradients, None, None, None, None
+        gradient = backward_op(grad, local, scale, image.shape[1], _op.is_nhwc(image), ctx.cuda)
+        return gradient, None, None, None, None
 
 
 # ---------------------------------------------------------------- public API
@@ -243,7 +269,7 @@ def naive_sharpness_loss(image: Tensor, gamma: float = 0.1, labels: Tensor | Non
             Constant in the gradient.
         region: "all" is the mean over all pixels; "sharp" is the mean of -log tanh over the pixels with label 1 of the
             whole batch, weighted by the labels where these are soft, and 0 where no label is above 0 (as published).
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton" or "cuda".
 
     Returns:
         scalar, float32 (float64 for float64).
@@ -267,6 +293,7 @@ def naive_sharpness_loss(image: Tensor, gamma: float = 0.1, labels: Tensor | Non
         check_plane("naive_sharpness_loss", "labels", labels, image)
         labels = labels.detach()
         inputs.append(labels)
-    if choose("naive_sharpness_loss", impl, *inputs) == "eager":
+    chosen = choose("naive_sharpness_loss", impl, *inputs)
+    if chosen == "eager":
         return naive_sharpness_loss_eager(image, gamma, labels, region)
-    return _NaiveSharpnessLoss.apply(image, labels, float(gamma), region)
+    return _NaiveSharpnessLoss.apply(image, labels, float(gamma), region, chosen == "cuda")

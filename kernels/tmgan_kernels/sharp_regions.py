@@ -17,7 +17,7 @@ Source: the paper's naive sharpness loss (its `sharpness_loss`).
 import torch
 from torch import Tensor
 
-from tmgan_kernels import _op
+from tmgan_kernels import _native, _op
 from tmgan_kernels._dispatch import check_image, choose
 from tmgan_kernels._triton import jit, tl, triton
 
@@ -184,11 +184,16 @@ def two_means(plane: Tensor, first: Tensor, steps: int) -> Tensor:
     return threshold
 
 
-def _forward(sharpness: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    mask, threshold = _forward_fake(sharpness, steps)
+def _forward(sharpness: Tensor, steps: int, cuda: bool) -> tuple[Tensor, Tensor]:
+    mask, threshold = _forward_fake(sharpness, steps, cuda)
     if not mask.numel():
         return mask, threshold
     plane = sharpness.contiguous()
+    if cuda:
+        dtype, device, stream = _native.place(plane)
+        _native.call("tmgan_sharp_regions", plane.data_ptr(), mask.data_ptr(), threshold.data_ptr(), steps,
+                     plane.shape[0], *plane.shape[2:], dtype, device, _native.capability(plane.device), stream)
+        return mask, threshold
     batch, pixels = plane.shape[0], plane[0].numel()
     block, chunks = chunking(pixels)
     accumulator = _op.accumulator(plane)
@@ -201,12 +206,13 @@ def _forward(sharpness: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     return mask, threshold
 
 
-def _forward_fake(sharpness: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _forward_fake(sharpness: Tensor, steps: int, cuda: bool) -> tuple[Tensor, Tensor]:
     mask = sharpness.new_empty(sharpness.shape, dtype=torch.bool)
     return mask, sharpness.new_empty(sharpness.shape[0], dtype=_op.wide(sharpness))
 
 
-forward_op = _op.register("sharp_regions(Tensor sharpness, int steps) -> (Tensor, Tensor)", _forward, _forward_fake)
+forward_op = _op.register("sharp_regions(Tensor sharpness, int steps, bool cuda) -> (Tensor, Tensor)", _forward,
+                          _forward_fake)
 
 
 # ---------------------------------------------------------------- public API
@@ -216,7 +222,7 @@ def sharp_regions(sharpness: Tensor, steps: int = 5, impl: str = "auto") -> tupl
     Args:
         sharpness: floating (B, 1, H, W), such as the result of `laplace_sharpness`; any units.
         steps: how often the threshold is moved to the middle of the means of the two sides; 0 is the mean itself.
-        impl: "auto", "eager" or "triton".
+        impl: "auto", "eager", "triton" or "cuda".
 
     Returns:
         mask: bool (B, 1, H, W), True where sharpness > threshold.
@@ -238,6 +244,7 @@ def sharp_regions(sharpness: Tensor, steps: int = 5, impl: str = "auto") -> tupl
                          "through laplace_sharpness first")
     if not isinstance(steps, int) or steps < 0:
         raise ValueError(f"sharp_regions: steps must be an int >= 0, got {steps!r}")
-    if choose("sharp_regions", impl, sharpness) == "eager":
+    chosen = choose("sharp_regions", impl, sharpness)
+    if chosen == "eager":
         return sharp_regions_eager(sharpness, steps)
-    return forward_op(sharpness.detach(), steps)
+    return forward_op(sharpness.detach(), steps, chosen == "cuda")

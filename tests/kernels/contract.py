@@ -16,7 +16,6 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from tmgan_kernels import _native
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -317,9 +316,6 @@ class KernelContract:
         inputs = self.make(self.small, torch.float32)
         with pytest.raises(ValueError, match="not an implementation"):
             self.run(inputs, "fast", self.variants[0])
-        if type(self).operation.__name__ not in _native.OPERATIONS:
-            with pytest.raises(RuntimeError, match="no CUDA C"):
-                self.run(inputs, "cuda", self.variants[0])
 
     def test_auto_is_the_kernel_on_a_gpu_and_eager_in_float64(self):
         """Which operator runs, on tensors that only pretend to be on a GPU: no machine needs to have one."""

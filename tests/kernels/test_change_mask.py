@@ -63,7 +63,7 @@ class TestChangeMask(KernelContract):
         return [x.to(dtype) for x in (original, generated)]
 
     def operators(self, inputs):
-        return [(forward_op, (*inputs, -1.0, 1.0, 32.5, None, "rank", True, True))]
+        return [(forward_op, (*inputs, -1.0, 1.0, 32.5, None, "rank", True, True, self.impl == "cuda"))]
 
     def run(self, inputs, impl, variant):
         self.seen = inputs, variant

@@ -46,8 +46,9 @@ class TestMatchHistogram(KernelContract):
         return [x.to(dtype) for x in images]
 
     def operators(self, inputs):
-        return [(forward_op, (*inputs, -1.0, 1.0, "rank", True, True)),
-                (forward_op, (*inputs, -1.0, 1.0, "level", False, False))]
+        cuda = self.impl == "cuda"
+        return [(forward_op, (*inputs, -1.0, 1.0, "rank", True, True, cuda)),
+                (forward_op, (*inputs, -1.0, 1.0, "level", False, False, cuda))]
 
     @pytest.mark.parametrize("impl", ["eager"] + ["triton"] * GPU)
     def test_equals_the_published_sort(self, impl):

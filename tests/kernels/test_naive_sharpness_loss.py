@@ -57,10 +57,12 @@ class TestNaiveSharpnessLoss(KernelContract):
     def operators(self, inputs):
         photo, labels = inputs
         # Not over all pixels of an empty batch: that is NaN, which opcheck takes for a difference.
-        _, local, scale = forward_op(photo, None, 0.1, True)
-        return [(forward_op, (photo, None, 0.1, not len(photo))), (forward_op, (photo, labels > 0.5, 1.0, True)),
-                (backward_op, (scale, local, scale, photo.shape[1], False)),
-                (backward_op, (scale, local, scale, photo.shape[1], True))]
+        cuda = self.impl == "cuda"
+        _, local, scale = forward_op(photo, None, 0.1, True, cuda)
+        return [(forward_op, (photo, None, 0.1, not len(photo), cuda)),
+                (forward_op, (photo, labels > 0.5, 1.0, True, cuda)),
+                (backward_op, (scale, local, scale, photo.shape[1], False, cuda)),
+                (backward_op, (scale, local, scale, photo.shape[1], True, cuda))]
 
     @pytest.mark.parametrize("sharp", [True, False])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

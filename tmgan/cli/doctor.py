@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> None:
         print(f"  {reason}")
     print(f"  torch was built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU'}")
     print(f"  fused kernels verified on: {', '.join(tmgan_kernels.VERIFIED_ON) or 'no GPU yet (interpreter and compiler)'}")
+    verified = ", ".join(tmgan_kernels.CUDA_VERIFIED_ON) or "unverified: no GPU has run them, impl='auto' avoids them"
+    print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'} ({verified})")
     print("packages:")
     for name, purpose in _PACKAGES.items():
         try:

@@ -22,8 +22,9 @@ VERIFIED_ON: tuple[str, ...] = ()
 # The same for impl="cuda", which `auto` never chooses while there is none.
 CUDA_VERIFIED_ON: tuple[str, ...] = ()
 
+# The operations, which tests and benchmarks go through one by one; `prefer` and `cuda_missing` are none.
 __all__ = [
     "box_blur", "change_mask", "gather_crop", "gaussian_blur", "instance_norm_glu", "laplace_sharpness", "mask_score",
-    "masked_mae", "match_histogram", "naive_sharpness_loss", "prefer", "scale_gradient", "sharp_gradient", "sharp_regions",
+    "masked_mae", "match_histogram", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "sharp_regions",
     "sharpness_score",
 ]

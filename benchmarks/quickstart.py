@@ -26,13 +26,20 @@ def main() -> None:
         seconds = time.perf_counter() - start
         log = (run / "log.txt").read_text().splitlines()[0]
         result = {"command": " ".join(["tmgan train", *options]), "seconds": round(seconds, 1),
-                  "machine": describe("cuda" if " on cuda " in log else "cpu"), "rows": json.loads((run / "evaluation.json").read_text())}
+                  "machine": describe("cuda" if " on cuda " in log else "cpu"), "rows": _rows(json.loads((run / "evaluation.json").read_text()))}
         pictures = sorted((run / "samples").glob("*.png"))
         picture = pictures[-1].read_bytes()
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"quickstart-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     (RESULTS / f"quickstart-{name}.png").write_bytes(picture)
     print(f"{RESULTS / f'quickstart-{name}.json'}: {seconds:.0f} s")
+
+
+def _rows(evaluations: dict) -> dict[str, dict]:
+    """Colour accuracy of each model, {model: {measure: value}}; null for the PSNR of an exact copy."""
+    names = ("colour_accuracy", "others_kept", "background_psnr")
+    return {model: {**{name: about["measures"][name]["value"] for name in names},
+                    "n": about["measures"]["colour_accuracy"]["n"]} for model, about in evaluations.items()}
 
 
 if __name__ == "__main__":

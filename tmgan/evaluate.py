@@ -1,57 +1,261 @@
-"""Measure a trained editor beside two baselines: the input copied, and the same network before training."""
+"""Measure a trained editor on held-out photos: `evaluate(editor, pack, protocol) -> Evaluation`.
+
+    protocol = Protocol(metrics=("mask_score", "sharpness"), count=200)
+    first, second = (evaluate(load(run), pack, protocol) for run in runs)      # tmgan.edit.load
+    first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
+    first["mask_score/dataset"].values               # one an image, in the order of first.images
+    compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference; relative=True: share
+    first.save(path); Evaluation.load(path)          # JSON, with everything above in it
+
+A measure's name is its metric's, or more than one number's, and after a slash the mask it was scored under. Every model is scored
+under every mask that can be had, since a model looks best under the mask it was trained with. A metric that cannot
+be measured here, for want of weights or of what it needs in the pack, is left out with its reason in `skipped`;
+asked for by name it is an error.
+"""
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
 
 from tmgan.bundle import build_generator
+from tmgan.checkpoint import write_atomically
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor
-from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
+from tmgan.metrics.colour_accuracy import colour_accuracy, drawn, make_test
+from tmgan.metrics.clip import ClipDirection
+from tmgan.metrics.distances import Distances, InceptionScores
+from tmgan.metrics.edits import Edits, make_edits, make_pairs, mask_notes, require_masks
+from tmgan.metrics.lpips import LpipsOutside
+from tmgan.metrics.manipulation import ManipulativePrecision
+from tmgan.metrics.measure import Measure
+from tmgan.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.models.layers import init_weights
-
-COLUMNS = {"colour_accuracy": "colour accuracy", "others_kept": "other parts kept",
-           "background_psnr": "background PSNR (dB)", "n": "birds"}
+from tmgan.models.lightweight import GeneratorOutput
 
 
-def evaluate(editor: Editor, pack: Pack, count: int) -> dict[str, dict[str, float]]:
-    """Rows by name: the editor, the untrained network, the input copied. For packs of drawn birds.
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is measured and how. Two evaluations are comparable when pack and protocol are the same."""
 
-    count: held-out birds to use, the first ones.
+    metrics: tuple[str, ...] = ()
+    """Names; none: every metric that can be measured here."""
+    count: int = 1000
+    """Photos to edit, at most; fewer are the first of more."""
+    seed: int = 0
+    """Chooses photos, their captions, and the generator's noise."""
+    split: Literal["train", "test"] = "test"
+    """test: photos the model has not seen. train: as in the paper."""
+    captions: Literal["other", "own"] = "other"
+    """other: each photo is edited by a caption of a photo of another class. own: by its own, as in the paper."""
+    masks: tuple[str, ...] = ()
+    """Masks to score under (dataset, histogram, fcn); none: all that the pack has."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """Of the metrics' own networks. random: seeded random numbers, for trying things out; every number then says so."""
+    weights_dir: str = ""
+    """Folder with third-party weights, searched first."""
+    clip: str = ""
+    """Folder of a CLIP model in the format of transformers; none: no CLIP similarity."""
+    batch: int = 64
+    """Photos at a time."""
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            if name not in METRICS:
+                raise ValueError(f"There is no metric {name!r}; use {', '.join(METRICS)}.")
+        for name in ("count", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; use 0 to 2**63 - 1.")
+
+
+@dataclass(frozen=True)
+class Evaluation(Mapping[str, Measure]):
+    """The measures of one model by name, with what they were measured on.
+
+    images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a test of
+    its own. notes: what a reader must know about all of them. skipped: why a metric was left out, by its name.
     """
-    test = make_test(pack, editor.image_size, count)
+
+    protocol: Protocol
+    measures: dict[str, Measure]
+    images: tuple[str, ...]
+    pack_hash: str
+    notes: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Measure:
+        return self.measures[name]
+
+    def __iter__(self):
+        return iter(self.measures)
+
+    def __len__(self) -> int:
+        return len(self.measures)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types."""
+        return {"protocol": dataclasses.asdict(self.protocol), "pack_hash": self.pack_hash,
+                "measures": {name: measure.to_json() for name, measure in self.measures.items()},
+                "images": list(self.images), "notes": list(self.notes), "skipped": self.skipped}
+
+    @classmethod
+    def from_json(cls, about: dict[str, Any]) -> Evaluation:
+        """What `to_json` gave."""
+        protocol = {k: tuple(v) if isinstance(v, list) else v for k, v in about["protocol"].items()}
+        measures = {name: Measure.from_json(measure) for name, measure in about["measures"].items()}
+        return cls(Protocol(**protocol), measures, tuple(about["images"]), about["pack_hash"], tuple(about["notes"]),
+                   about["skipped"])
+
+    def save(self, path: Path) -> None:
+        """Write to_json() to a file, whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what `save` wrote. ValueError when it is missing or something else."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain types as JSON, whole or not at all."""
+    write_atomically(Path(path), lambda file: file.write(json.dumps(value, indent=1, allow_nan=False).encode()))
+
+
+class Metric(Interface):
+    """Collects what it needs of each batch of edits, and has its numbers in the end."""
+
+    def add(self, batch: Edits) -> None:
+        """Look at one more batch."""
+
+    def measures(self) -> dict[str, Measure]:
+        """By name, over everything seen."""
+
+
+def _distances(editor: Editor, pack: Pack, protocol: Protocol) -> Metric:
+    return Distances(editor, pack, protocol.split, protocol.weights, protocol.weights_dir, protocol.batch)
+
+
+# Built when a metric is asked for; ValueError when it cannot be measured here. Those of one function are built once and
+# have all its numbers. colour_accuracy has a test of its own.
+METRICS: dict[str, Callable[[Editor, Pack, Protocol], Metric] | None] = {
+    "mask_score": lambda editor, pack, protocol: MaskScore(),
+    "sharpness": lambda editor, pack, protocol: Sharpness(),
+    "preserved": lambda editor, pack, protocol: Preserved(),
+    "mp_damsm": lambda editor, pack, protocol: ManipulativePrecision(editor),
+    "fid": _distances,
+    "kid": _distances,
+    "inception_score": lambda editor, pack, protocol: InceptionScores(editor, protocol.weights, protocol.weights_dir),
+    "lpips": lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir),
+    "clip": lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions),
+    "colour_accuracy": None,
+}
+
+
+@torch.no_grad()
+def evaluate(editor: Editor, pack: Pack, protocol: Protocol) -> Evaluation:
+    """Measure one model. Also models that are no run, see `baselines`.
+
+    ValueError when a metric or mask that is asked for by name cannot be had, FloatingPointError when an edit is not
+    finite.
+    """
+    masks = require_masks(pack, protocol.masks)
+    metrics: dict[Callable, Metric] = {}
+    measures: dict[str, Measure] = {}
+    skipped: dict[str, str] = {}
+    for name in protocol.metrics or METRICS:
+        build = METRICS[name]
+        try:
+            if build is not None:
+                if build not in metrics:
+                    metrics[build] = build(editor, pack, protocol)
+            else:
+                test = make_test(pack, editor.image_size, protocol.count, protocol.seed)
+                measures |= colour_accuracy(test, lambda images, texts: editor.edit_tensors(images, texts).image,
+                                            protocol.batch)
+        except ValueError as error:
+            if protocol.metrics:
+                raise
+            skipped[name] = str(error)
+    pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
+    if metrics:
+        for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
+            for metric in metrics.values():
+                metric.add(batch)
+    for metric in metrics.values():
+        measures |= metric.measures()
+    return Evaluation(protocol, measures, tuple(pack.names[int(i)] for i in pairs.image), pack.hash,
+                      tuple(mask_notes(pack, masks)), skipped)
+
+
+def cheap(pack: Pack, count: int) -> Protocol:
+    """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
+    out), and no other network than the run's own."""
+    names = ("mask_score", "sharpness", "preserved", "mp_damsm", *(("colour_accuracy",) if drawn(pack) else ()))
+    return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
+
+
+class _InputCopied(Editor):
+    """An editor that leaves every photo as it is."""
+
+    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
+        nothing = images.new_zeros(0)
+        return GeneratorOutput(images.to(self.runtime.device), nothing, nothing, nothing, None)
+
+
+def baselines(editor: Editor) -> dict[str, Editor]:
+    """What a number has to be read against: the same network before training, and the input copied."""
     untrained = build_generator(editor.config.model, editor.encoders)
     init_weights(untrained, torch.Generator().manual_seed(editor.config.seed))
-    before = Editor(untrained, editor.encoders, editor.config, editor.runtime)
-
-    def edit_with(which: Editor):
-        return lambda images, texts: which.edit_tensors(images, texts).image
-
-    def copy(images: Tensor, texts: list[str]) -> Tensor:
-        return images
-
-    return {"trained": colour_accuracy(test, edit_with(editor)), "untrained": colour_accuracy(test, edit_with(before)),
-            "input copied": colour_accuracy(test, copy)}
+    return {"untrained": Editor(untrained, editor.encoders, editor.config, editor.runtime),
+            "input copied": _InputCopied(editor.generator, editor.encoders, editor.config, editor.runtime)}
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """The rows as text for the console and the log."""
-    width = max(map(len, rows))
-    lines = ["  ".join([" " * width, *COLUMNS.values()])]
-    for name, row in rows.items():
-        cells = [_number(row[key]).rjust(len(title)) for key, title in COLUMNS.items()]
-        lines.append("  ".join([name.ljust(width), *cells]))
+def table(evaluations: dict[str, Evaluation]) -> str:
+    """Measures (rows) of models (columns) as text for the console and the log, with intervals of the first model."""
+    first = next(iter(evaluations.values()))
+    rows = [["", *evaluations, "95% interval", "n", "unit"]]
+    for name, measure in first.items():
+        cells = [_number(each[name].value) for each in evaluations.values()]
+        interval = "" if measure.low is None else f"{_number(measure.low)} to {_number(measure.high)}"
+        arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
+        rows.append([name, *cells, interval, str(measure.n), measure.unit + arrow])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
-def as_json(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """The rows with null where a number is infinite, which JSON cannot say."""
-    return {name: {k: v if math.isfinite(v) else None for k, v in row.items()} for name, row in rows.items()}
+def describe(evaluation: Evaluation) -> str:
+    """How the numbers were measured, what they need to be read with, and what is missing, as lines of text."""
+    protocol, n = evaluation.protocol, len(evaluation.images)
+    text = "a caption of another photo" if protocol.captions == "other" else "its own caption, as in the paper"
+    lines = [f"{n} photos of the {protocol.split} split, centre crops, each edited by {text}; seed {protocol.seed}; "
+             "95% intervals by bootstrap over photos."]
+    notes = dict.fromkeys([*evaluation.notes, *(m.note for m in evaluation.values() if m.note)])
+    lines += [f"NOTE: {note}" for note in notes]
+    for reason in dict.fromkeys(evaluation.skipped.values()):
+        names = [name for name, why in evaluation.skipped.items() if why == reason]
+        lines.append(f"Not measured: {', '.join(names)}. {reason}")
+    return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "exact" if math.isinf(value) else f"{value:.3f}" if abs(value) < 1.5 else f"{value:.1f}"
+def _number(value: float | None) -> str:
+    assert value is not None
+    if math.isnan(value):
+        return "-"
+    return "exact" if math.isinf(value) else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"

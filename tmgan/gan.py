@@ -15,7 +15,7 @@ from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
-from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
+from tmgan.evaluate import cheap, evaluate
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import init_weights
 from tmgan.plan import CaptionTable, Planner
@@ -25,7 +25,7 @@ from tmgan.step import TrainStep, frozen_copy
 from tmgan.texts import CaptionEmbeddings
 
 _ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
-_MEASURED = 64               # held-out birds for the cheap metric of every checkpoint
+_MEASURED = 64               # held-out photos for the cheap metrics of every checkpoint
 
 
 class GanTask:
@@ -59,32 +59,27 @@ class GanTask:
         return self.train_step(self.loader(step), step * self.batch)
 
     def measure(self) -> dict[str, float]:
-        """Colour accuracy on a few held-out drawn birds; nothing for other data."""
-        if self.pack.parts is None:
-            return {}
-        result = colour_accuracy(make_test(self.pack, self.config.model.image_size, _MEASURED), self._edit)
-        return {**result, "score": result["colour_accuracy"]}
+        """The cheap metrics of `tmgan evaluate` on a few held-out photos. The score is colour accuracy, for drawn birds."""
+        found = evaluate(self.editor, self.pack, cheap(self.pack, _MEASURED))
+        values = {name: measure.value for name, measure in found.items()}
+        return values | ({"score": values["colour_accuracy"]} if "colour_accuracy" in values else {})
 
     def draw(self, path: Path) -> None:
         """Held-out photos (rows): as they are, with their own caption, and with captions common to all rows."""
         items = self.pack.test if len(self.pack.test) >= _ROWS else self.pack.train
         rows, others = spread(items, _ROWS), spread(items.flip(0), _COLUMNS)
         first = self.pack.first[rows]
-        texts = [self._caption(int(c)) for c in first]
+        texts = [self.pack.caption(int(c)) for c in first]
         images = centre_crops(self.pack.tiles, rows, self.config.model.image_size)
         columns, titles = [images, self._edit(images, texts)], ["photo", "its own caption"]
         for caption in self.pack.first[others].tolist():
-            text = self._caption(caption)
+            text = self.pack.caption(caption)
             columns.append(self._edit(images, [text] * len(images)))
             titles.append(text)
         save_picture(grid(columns, titles), path)
 
     def _edit(self, images: Tensor, texts: list[str]) -> Tensor:
         return self.editor.edit_tensors(images, texts).image
-
-    def _caption(self, caption: int) -> str:
-        ids = self.pack.tokens[caption, :int(self.pack.lengths[caption])].tolist()
-        return " ".join(self.pack.vocabulary.words[i] for i in ids)
 
     def identity(self) -> dict[str, str]:
         same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}

@@ -23,7 +23,7 @@ from tmgan.data.prepare import prepare
 from tmgan.data.progress import Progress
 from tmgan.data.synthetic import write_birds
 from tmgan.edit import Editor
-from tmgan.evaluate import as_json, evaluate, table
+from tmgan.evaluate import baselines, cheap, describe, evaluate, table, write_json
 from tmgan.gan import GanTask, check
 from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime, decide
@@ -31,7 +31,7 @@ from tmgan.stats import duration
 from tmgan.train import train
 
 _DRAWN_SCALE = 2             # drawn pictures are this many times larger than the networks' images
-_EVALUATED = 200             # held-out birds of the final evaluation, if there are as many
+_EVALUATED = 200             # held-out photos of the final evaluation, if there are as many
 
 
 def train_encoders(config: DamsmConfig) -> str:
@@ -153,10 +153,11 @@ def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopR
 def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
     """Measure what can be measured, and say where everything is and what to do next."""
     photo = "PHOTO.jpg"
+    models = {"trained": editor, **baselines(editor)}
+    found = {name: evaluate(model, pack, cheap(pack, _EVALUATED)) for name, model in models.items()}
+    write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in found.items()})
+    run.log(f"{table(found)}\n{describe(found['trained'])}")
     if pack.parts is not None:
-        rows = evaluate(editor, pack, _EVALUATED)
-        write_atomically(run.path / "evaluation.json", lambda f: f.write(json.dumps(as_json(rows), indent=1).encode()))
-        run.log("Text obeyed? One part's colour swapped in the caption of held-out birds:\n" + table(rows))
         drawn = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
         if drawn.exists():
             photo = str(drawn / f"{pack.names[int(pack.test[0])]}.jpg")

@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class WeightFile:
-    name: str            # file name, ending in -<first 8 hex digits of sha256>.pth
+    name: str            # what to save it as, ending in -<first 8 hex digits of sha256>.pth
     url: str
     purpose: str
 
@@ -31,6 +31,10 @@ KNOWN = {
     "fcn": WeightFile("fcn_resnet101_coco-7ecb50ca.pth",
                       "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth",
                       "segmentation network of the FCN masks (FCN-ResNet101)"),
+    "alexnet": WeightFile("alexnet-owt-7be5be79.pth", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+                          "network of LPIPS (ImageNet AlexNet)"),
+    "lpips": WeightFile("lpips-0.1-alex-df73285e.pth", "https://github.com/richzhang/PerceptualSimilarity/raw/master/"
+                        "lpips/weights/v0.1/alex.pth", "fitted layer weights of LPIPS"),
 }
 
 
@@ -53,8 +57,9 @@ def load(key: str, weights_dir: str = "") -> dict[str, torch.Tensor]:
     file, path = KNOWN[key], find(key, weights_dir)
     if path is None:
         looked = "\n".join(f"  {folder}" for folder in folders(weights_dir))
-        raise ValueError(f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand put the file into "
-                         f"one of these folders:\n{looked}\nTo try things out without them: --weights random.")
+        raise ValueError(f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand save it as "
+                         f"{file.name} in one of these folders:\n{looked}\nTo try things out without them: "
+                         "--weights random.")
     expected = path.stem.rsplit("-", 1)[1]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(expected):

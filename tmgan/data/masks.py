@@ -139,9 +139,7 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dic
 
 def first_captions(pack: Pack, rows: Tensor) -> list[str]:
     """The first caption of each image, as known words."""
-    captions = pack.first[rows]
-    return [" ".join(pack.vocabulary.words[i] for i in pack.tokens[c, :int(pack.lengths[c])].tolist())
-            for c in captions.tolist()]
+    return [pack.caption(caption) for caption in pack.first[rows].tolist()]
 
 
 def _fill(pack: Pack, find: Finder, batch: int, show: Progress, partial: Path, progress: Path,

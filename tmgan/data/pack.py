@@ -91,6 +91,10 @@ class Pack:
         keys = ("source_hash", "pictures_hash", "vocabulary_hash", "image_size", "placement")
         return hashlib.sha256(json.dumps([self.header.get(key) for key in keys]).encode()).hexdigest()
 
+    def caption(self, row: int) -> str:
+        """The known words of caption `row`, as text."""
+        return " ".join(self.vocabulary.words[word] for word in self.tokens[row, : int(self.lengths[row])].tolist())
+
     @classmethod
     def open(cls, path: Path, image_size: int | None = None, placement: str | None = None) -> Pack:
         """Open the pack at `path` and check its format, its files' sizes and that images, texts and words fit.

@@ -1,0 +1,132 @@
+"""From a checkpoint to its FID: `tmgan evaluate` against saving pictures and running pytorch-fid's command line.
+
+    python benchmarks/fid.py RUN NAME [--data PACK] [--count N]      # writes results/fid-NAME.json
+
+Both load the run, edit the same photos by the same texts and compare them with the same reals, whose statistics were
+computed beforehand by both. Both use the same random weights of the FID network, so no file is needed. Each timing is
+of a process of its own, from start to printed number.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import describe
+
+RESULTS = Path(__file__).parent / "results"
+AGREE = 1e-4                 # relative, of the two distances
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--stage", choices=("ours", "save", "theirs"))
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    if given.stage:
+        {"ours": ours, "save": save, "theirs": theirs}[given.stage](given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        def stage(name: str) -> tuple[float, dict]:
+            command = [sys.executable, __file__, *sys.argv[1:], "--stage", name, "--folder", folder]
+            start = time.perf_counter()
+            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
+                                 env={**os.environ, "TMGAN_CACHE": folder}).stdout
+            return time.perf_counter() - start, json.loads(out.splitlines()[-1])
+
+        first, _ = stage("ours")             # fills the cache of reals
+        stage("save")                        # and saves the reals, of which pytorch-fid keeps its statistics
+        stage("theirs")
+        warm, mine = stage("ours")
+        saving, _ = stage("save")
+        running, other = stage("theirs")
+    error = abs(mine["fid"] / other["fid"] - 1)
+    if error > AGREE:
+        sys.exit(f"The two distances differ by {error:.1e}: {mine['fid']} and {other['fid']}.")
+    result = {"photos": mine["photos"], "reals": mine["reals"], "image_size": mine["image_size"],
+              "seconds": {"tmgan": warm, "tmgan, reals not cached": first, "save pictures": saving, "pytorch-fid": running},
+              "ratio": (saving + running) / warm, "relative_difference": error, "machine": describe(mine["device"])}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"fid-{given.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{path}: {warm:.1f} s, against {saving:.1f} + {running:.1f} s: {result['ratio']:.1f} times as fast")
+
+
+def opened(given: argparse.Namespace):
+    """Editor, pack and protocol."""
+    from tmgan.data.pack import Pack
+    from tmgan.edit import load
+    from tmgan.evaluate import Protocol
+
+    editor = load(given.run)
+    pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
+    return editor, pack, Protocol(metrics=("fid",), count=given.count, weights="random", split="train")
+
+
+def ours(given: argparse.Namespace) -> None:
+    """What `tmgan evaluate RUN --metrics fid --split train` does."""
+    from tmgan.evaluate import evaluate
+
+    editor, pack, protocol = opened(given)
+    found = evaluate(editor, pack, protocol)
+    print(json.dumps({"fid": found["fid/paper"].value, "photos": found["fid/paper"].n, "reals": len(pack.train),
+                      "image_size": editor.image_size, "device": editor.runtime.device.type}))
+
+
+def save(given: argparse.Namespace) -> None:
+    """Write the edits as PNG files, and the reals too unless they are there."""
+    import torch
+    from PIL import Image
+    from tmgan.data.loaders.crops import centre_crops
+    from tmgan.metrics.edits import make_edits, make_pairs
+
+    def write(images: torch.Tensor, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        for number, image in enumerate(((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()):
+            Image.fromarray(image).save(folder / f"{number:06d}.png")
+
+    editor, pack, protocol = opened(given)
+    pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
+    batches = make_edits(editor, pack, pairs, (), protocol.seed, protocol.batch)
+    write(torch.cat([batch.edits.cpu() for batch in batches]), given.folder / "edits")
+    if not (given.folder / "reals").exists():
+        write(centre_crops(pack.tiles, pack.train, editor.image_size), given.folder / "reals")
+    print("{}")
+
+
+def theirs(given: argparse.Namespace) -> None:
+    """`python -m pytorch_fid`, with our random weights in place of its download."""
+    import pytorch_fid.fid_score
+    import pytorch_fid.inception
+    import scipy.linalg
+    import torch
+    from tmgan.metrics.features import random_fid_state
+
+    pytorch_fid.inception.load_state_dict_from_url = lambda url, progress: random_fid_state()
+    # scipy 1.18 has dropped an argument that pytorch-fid gives.
+    class Linalg:
+        @staticmethod
+        def sqrtm(matrix, disp=True):
+            root = scipy.linalg.sqrtm(matrix)
+            return root if disp else (root, 0.0)
+
+    pytorch_fid.fid_score.linalg = Linalg
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    stored = given.folder / "reals.npz"
+    if not stored.exists():
+        pytorch_fid.fid_score.save_fid_stats([str(given.folder / "reals"), str(stored)], 50, device, 2048, 1)
+    fid = pytorch_fid.fid_score.calculate_fid_given_paths([str(stored), str(given.folder / "edits")], 50, device, 2048, 1)
+    print(json.dumps({"fid": float(fid)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -73,7 +73,6 @@ def changes(gpu: bool) -> list[tuple[str, contextlib.AbstractContextManager, Cal
     found = [("nothing", none(), fresh, {}),
              ("graphed", none(), fresh, {"engine": "graphed"}),
              ("eager", none(), fresh, {"engine": "eager"}),
-             ("compiled", none(), fresh, {"engine": "compiled"}),
              ("instance_norm_glu by Inductor", definition("eager", "instance_norm_glu"), fresh, {}),
              ("all fused operations by Inductor", definition("eager"), fresh, {}),
              ("fp32", none(), fresh, {"precision": "fp32"}),
@@ -81,7 +80,7 @@ def changes(gpu: bool) -> list[tuple[str, contextlib.AbstractContextManager, Cal
     found += [(name, rewrites.rewritten(name), fresh, {}) for name in rewrites.REWRITES]
     found += [("batch norms not folded", none(), with_photo(lambda photo: photo), {}),
               ("discriminator not frozen while it judges", none(), judged_with_gradients, {}),
-              ("flat gradient buffers", none(), flat, {})]
+              ("flat gradient buffers", none(), flat, {}), ("compiled", none(), fresh, {"engine": "compiled"})]
     not_here = {"compiled"} if gpu else {"graphed", "eager", "instance_norm_glu by Inductor",
                                          "all fused operations by Inductor", "fp32"}
     return [change for change in found if change[0] not in not_here]
@@ -97,7 +96,7 @@ def measure(config: TrainConfig, runtime: Runtime, seconds: float, budget: float
         try:
             with active:
                 made = make(config, dataclasses.replace(runtime, **differs))
-                took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST)
+                took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST, measure_steps.clock(runtime))
         except Exception as error:  # one change that fails must not lose the others
             rows.append({"change": name, "error": describe_error(error)})
         else:
@@ -118,7 +117,7 @@ def main() -> None:
     started = time.monotonic()
     runtime = decide(RuntimeConfig(threads=measure_steps.threads()))
     config = measure_steps.settings(runtime.device.type == "cuda", given.batch)
-    peak = bench.peak(runtime.device, runtime.precision)
+    peak = bench.peak(runtime.device, runtime.precision, clock=measure_steps.clock(runtime))
     rows = measure_steps.measure_engines(config, runtime, (runtime.engine,), peak, given.seconds)
     made = measure_steps.document(config, runtime, peak, started, rows=rows,
                                   ablation=measure(config, runtime, given.seconds, given.budget))

@@ -24,7 +24,7 @@ import schema_step
 import torch
 
 from tmgan import bench, configfile
-from tmgan.bench import Spread
+from tmgan.bench import Clock, Spread
 from tmgan.config import RuntimeConfig, TrainConfig
 from tmgan.runtime import Runtime, decide
 
@@ -59,12 +59,12 @@ def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, .
     for engine in engines:
         made = bench.subject(config, dataclasses.replace(runtime, engine=engine))
         forget_peak(runtime)
-        took = bench.time_step(made.step, made.batch, seconds, LEAST)
+        took = bench.time_step(made.step, made.batch, seconds, LEAST, clock(runtime))
         rows.append(rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime))
         say(f"{engine}: {config.batch / took.median:.1f} images/s")
         if engine != "graphed":
             rows += [rows_of(engine, part, spread, work[part], config.batch, peak)
-                     for part, spread in bench.time_components(made.step, made.batch, seconds, LEAST).items()]
+                     for part, spread in bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()]
     return rows
 
 
@@ -81,7 +81,7 @@ def measure_published(config: TrainConfig, runtime: Runtime, peak: float, second
         with FlopCounterMode(display=False) as counter:
             step(made.batch)
         forget_peak(runtime)
-        took = bench.time_calls(lambda: step(made.batch), runtime.device, seconds, LEAST)
+        took = bench.time_calls(lambda: step(made.batch), runtime.device, seconds, LEAST, clock(runtime))
     say(f"published: {config.batch / took.median:.1f} images/s")
     work = counter.get_total_flops() / config.batch / 1e9
     return rows_of("published", "step", took, work, config.batch, peak) | peak_bytes(runtime)
@@ -108,16 +108,26 @@ class tf32:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
 
 
-def measure_starts(engines: tuple[str, ...]) -> list[dict]:
-    """Seconds from a new Python process to the end of its first step, with an empty and with a filled compiler cache."""
+def measure_starts(engines: tuple[str, ...], gpu: bool) -> list[dict]:
+    """Seconds from a new Python process to the end of its first step, with an empty and with a filled compiler cache.
+
+    On a CPU the processor time of that process and of the compilers it starts.
+    """
     found = []
+
+    def seconds() -> float:
+        if gpu:
+            return time.perf_counter()
+        used = os.times()
+        return used.children_user + used.children_system
+
     with tempfile.TemporaryDirectory() as cache:
         for engine in engines:
             for state in ("cold", "warm"):
-                start = time.perf_counter()
+                start = seconds()
                 subprocess.run([sys.executable, __file__, "--start", engine], check=True,
                                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache})
-                found.append({"engine": engine, "state": state, "seconds": time.perf_counter() - start})
+                found.append({"engine": engine, "state": state, "seconds": seconds() - start})
     return found
 
 
@@ -128,8 +138,14 @@ def first_step(engine: str) -> None:
     bench.synchronise(runtime.device)
 
 
+def clock(runtime: Runtime) -> Clock:
+    """On a CPU the time that we had the processor, which busy neighbours disturb less; for a run with one thread."""
+    return time.perf_counter if runtime.device.type == "cuda" else time.process_time
+
+
 def threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "0"))
+    """All on a GPU machine; one on a CPU, where processor time is measured."""
+    return 0 if torch.cuda.is_available() else 1
 
 
 def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
@@ -170,10 +186,10 @@ def main() -> None:
     runtime = decide(RuntimeConfig(threads=threads()))
     gpu = runtime.device.type == "cuda"
     config, engines = settings(gpu, given.batch), ("eager", "compiled", "graphed") if gpu else ("eager", "compiled")
-    peak = bench.peak(runtime.device, runtime.precision)
+    peak = bench.peak(runtime.device, runtime.precision, clock=clock(runtime))
     rows = [measure_published(config, runtime, peak, given.seconds)]
     rows += measure_engines(config, runtime, engines, peak, given.seconds)
-    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines))
+    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines, gpu))
     print(write(made, given.results) if given.results else json.dumps(made, indent=1))
 
 

@@ -130,34 +130,39 @@ def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
     return counted
 
 
-def time_step(step: TrainStep, batch: Batch, seconds: float, least: int = 5) -> Spread:
+Clock = Callable[[], float]      # seconds; time.process_time where neighbours keep the processor busy
+
+
+def time_step(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
+              clock: Clock = time.perf_counter) -> Spread:
     """Whole steps for about `seconds`, after two that do not count."""
     counter = iter(range(10**9))
-    return time_calls(lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least)
+    return time_calls(lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least, clock)
 
 
-def time_components(step: TrainStep, batch: Batch, seconds: float, least: int = 5) -> dict[str, Spread]:
+def time_components(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
+                    clock: Clock = time.perf_counter) -> dict[str, Spread]:
     """Each component by itself, waiting for the device in between: together they take longer than a step."""
     parts, device = components(step, batch), batch.images.device
     times: dict[str, list[float]] = {name: [] for name, _ in parts}
     end = time.perf_counter() + seconds
     for i in range(10**9):
         for name, part in parts:
-            start = time.perf_counter()
+            start = clock()
             part()
             synchronise(device)
             if i >= 2:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
         if time.perf_counter() > end and i >= least + 1:
             return {name: spread(samples) for name, samples in times.items()}
     raise AssertionError
 
 
-def peak(device: torch.device, precision: str, seconds: float = 1.0) -> float:
+def peak(device: torch.device, precision: str, seconds: float = 1.0, clock: Clock = time.perf_counter) -> float:
     """10^9 operations a second of one large matrix product: what to hold a step against."""
     edge, dtype = _MATRIX[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(edge, edge, device=device, dtype=dtype)
-    return 2 * edge**3 / time_calls(lambda: a @ a, device, seconds, 3).median / 1e9
+    return 2 * edge**3 / time_calls(lambda: a @ a, device, seconds, 3, clock).median / 1e9
 
 
 def spread(samples: list[float]) -> Spread:
@@ -170,17 +175,18 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_calls(call: Callable[[], object], device: torch.device, seconds: float, least: int) -> Spread:
+def time_calls(call: Callable[[], object], device: torch.device, seconds: float, least: int,
+               clock: Clock = time.perf_counter) -> Spread:
     """Calls for about `seconds`, at least `least` of them, after two that do not count."""
     for _ in range(2):
         call()
     samples, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(samples) < least:
         synchronise(device)
-        start = time.perf_counter()
+        start = clock()
         call()
         synchronise(device)
-        samples.append(time.perf_counter() - start)
+        samples.append(clock() - start)
     return spread(samples)
 
 

@@ -171,7 +171,7 @@ def launch_match(source: Tensor, reference: Tensor, value_range: tuple[float, fl
             launch_ranks(levels, counts, lut, out, units)
         else:
             order = _planes(source).sort(dim=2, stable=True).indices
-            _scatter_kernel[blocks](order, lut, out, *place, **units, C=channels, BLOCK=1024, num_warps=4)
+            _scatter_kernel[blocks](order, lut, out, *place, **units, C=channels, BLOCK=1024, num_warps=8)
 
 
 def launch_match_cuda(source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool,

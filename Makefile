@@ -24,7 +24,7 @@ test-all: $(INSTALLED)    ## the slow tests too
 bench: $(INSTALLED)       ## speed of the kernels: minutes on a GPU, a check of the harness on a CPU
 	$(VENV)/bin/python -m pytest benchmarks
 
-csrc: $(INSTALLED)        ## the CUDA C++ kernels, where there is an nvcc: one command, about a minute
+csrc: $(INSTALLED)        ## the CUDA C++ kernels, where there is an nvcc: one command, a minute or two
 	$(VENV)/bin/python -m tmgan_kernels.build
 
 clean:

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, docs/performance.md and docs/data.md from benchmarks/results/*.json.
+"""Writes the tables of README.md and docs/{performance,data,metrics}.md from benchmarks/results/*.json.
 
 No number is typed by hand.
 
@@ -23,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 PERFORMANCE = ROOT / "docs" / "performance.md"
 DATA = ROOT / "docs" / "data.md"
+METRICS = ROOT / "docs" / "metrics.md"
 NO_GPU = "No GPU has been measured yet."
 
 
@@ -49,6 +50,22 @@ def _row(name: str, row: dict, where: str) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+# ----------------------------------------------------------- docs/metrics.md
+def fid_table() -> str:
+    """One row a measured machine."""
+    lines = ["| photos, reals | `tmgan evaluate` | save pictures + pytorch-fid | times as fast | measured |",
+             "|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("fid-*.json")):
+        result = json.loads(path.read_text())
+        machine, timings = result["machine"], result["timings"]
+        unit, name = ("processor_seconds", "s of processor time") if machine["gpu"] == "not used" else ("seconds", "s")
+        ours, save, theirs = (timings[key][unit] for key in ("tmgan", "save pictures", "pytorch-fid"))
+        where = f"{machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}, torch {machine['torch']}, "
+        lines.append(f"| {result['photos']} of {result['image_size']} pixels, {result['reals']} | {ours:.0f} {name} | "
+                     f"{save:.0f} + {theirs:.0f} {name} | {result['ratio'][unit]:.1f} | {where}{machine['date']} |")
+    return "\n".join(lines)
 
 
 # ------------------------------------------------------- docs/performance.md
@@ -94,7 +111,8 @@ def pages() -> dict[Path, str]:
     return {README: filled(README.read_text(), "quickstart", quickstart_table),
             PERFORMANCE: filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
                                 lambda: tables_step.section(RESULTS)),
-            DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS))}
+            DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
+            METRICS: filled(METRICS.read_text(), "fid", fid_table)}
 
 
 def main() -> None:

@@ -4,13 +4,13 @@
     first, second = (evaluate(load(run), pack, protocol) for run in runs)      # tmgan.edit.load
     first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
     first["mask_score/dataset"].values               # one an image, in the order of first.images
-    compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference; relative=True: share
+    compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference, see there
     first.save(path); Evaluation.load(path)          # JSON, with everything above in it
 
-A measure's name is its metric's, or more than one number's, and after a slash the mask it was scored under. Every model is scored
-under every mask that can be had, since a model looks best under the mask it was trained with. A metric that cannot
-be measured here, for want of weights or of what it needs in the pack, is left out with its reason in `skipped`;
-asked for by name it is an error.
+docs/metrics.md lists the measures of each metric; after a slash stands the mask a measure was scored under, or the
+protocol of a FID. Every model is scored under every mask that can be had, since a model looks best under the mask it
+was trained with. A metric that cannot be measured here, for want of weights or of what it needs in the pack, is left
+out with its reason in `skipped`; asked for by name it is an error.
 """
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from torch import Tensor
 from tmgan.bundle import build_generator
 from tmgan.checkpoint import write_atomically
 from tmgan.data.pack import Pack
+from tmgan.data.progress import Progress
 from tmgan.edit import Editor
 from tmgan.metrics.colour_accuracy import colour_accuracy, drawn, make_test
 from tmgan.metrics.clip import ClipDirection
@@ -140,7 +141,7 @@ class Metric(Interface):
     def add(self, batch: Edits) -> None:
         """Look at one more batch."""
 
-    def measures(self) -> dict[str, Measure]:
+    def measures(self, show: Progress) -> dict[str, Measure]:
         """By name, over everything seen."""
 
 
@@ -165,8 +166,8 @@ METRICS: dict[str, Callable[[Editor, Pack, Protocol], Metric] | None] = {
 
 
 @torch.no_grad()
-def evaluate(editor: Editor, pack: Pack, protocol: Protocol) -> Evaluation:
-    """Measure one model. Also models that are no run, see `baselines`.
+def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | None = None) -> Evaluation:
+    """Measure one model. Also models that are no run, see `baselines`. show: where progress goes; None: nowhere.
 
     ValueError when a metric or mask that is asked for by name cannot be had, FloatingPointError when an edit is not
     finite.
@@ -190,12 +191,16 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol) -> Evaluation:
                 raise
             skipped[name] = str(error)
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
+    show = show or Progress(visible=False)
     if metrics:
-        for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
-            for metric in metrics.values():
-                metric.add(batch)
+        with show.bar("photos", len(pairs)):
+            for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
+                for metric in metrics.values():
+                    metric.add(batch)
+                for _ in batch.texts:
+                    show.advance()
     for metric in metrics.values():
-        measures |= metric.measures()
+        measures |= metric.measures(show)
     return Evaluation(protocol, measures, tuple(pack.names[int(i)] for i in pairs.image), pack.hash,
                       tuple(mask_notes(pack, masks)), skipped)
 
@@ -258,4 +263,6 @@ def _number(value: float | None) -> str:
     assert value is not None
     if math.isnan(value):
         return "-"
-    return "exact" if math.isinf(value) else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"
+    if math.isinf(value):
+        return "exact"
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"

@@ -22,12 +22,12 @@ class WeightFile:
 KNOWN = {
     "inception": WeightFile("inception_v3_google-0cc3c7bd.pth",
                             "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
-                            "photo encoder of DAMSM (ImageNet Inception-v3)"),
+                            "photo encoder of DAMSM, and network of the Inception score (ImageNet Inception-v3)"),
     "vgg16": WeightFile("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth",
                         "perceptual features (ImageNet VGG16)"),
     "fid_inception": WeightFile("pt_inception-2015-12-05-6726825d.pth",
                                 "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-                                "pt_inception-2015-12-05-6726825d.pth", "the network that defines FID"),
+                                "pt_inception-2015-12-05-6726825d.pth", "network that defines FID"),
     "fcn": WeightFile("fcn_resnet101_coco-7ecb50ca.pth",
                       "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth",
                       "segmentation network of the FCN masks (FCN-ResNet101)"),

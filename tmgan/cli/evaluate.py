@@ -53,18 +53,20 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
     from tmgan.bundle import RANDOM_NOTE
     from tmgan.data.pack import Pack
+    from tmgan.data.progress import Progress
     from tmgan.edit import load
     from tmgan.evaluate import Protocol, baselines, describe, evaluate, table, write_json
 
     protocol = Protocol(metrics=given.metrics, count=given.count, seed=given.seed, split=given.split,
-                        captions=given.captions, masks=given.masks, weights=given.weights, weights_dir=given.weights_dir,
-                        clip=given.clip, batch=given.batch)
+                        captions=given.captions, masks=given.masks, weights=given.weights,
+                        weights_dir=given.weights_dir, clip=given.clip, batch=given.batch)
     editor = load(given.run, given.runtime)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
     if editor.encoders.weights == "random":
         print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
+    show = Progress(visible=True)
     models = {"trained": editor, **(baselines(editor) if given.baselines else {})}
-    found = {name: evaluate(model, pack, protocol) for name, model in models.items()}
+    found = {name: evaluate(model, pack, protocol, show) for name, model in models.items()}
     print(f"{table(found)}\n{describe(found['trained'])}")
     if given.json:
         write_json(given.json, {name: evaluation.to_json() for name, evaluation in found.items()})

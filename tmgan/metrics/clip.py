@@ -31,11 +31,11 @@ class ClipDirection(PerImage):
         super().__init__()
         missing = [name for name in _FILES if not (Path(folder) / name).is_file()]
         if not folder or missing:
-            raise ValueError(f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and lacks "
-                             f"{', '.join(missing or _FILES)}. Put a copy of "
+            raise ValueError(f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and "
+                             f"lacks {', '.join(missing or _FILES)}. Put a copy of "
                              "https://huggingface.co/openai/clip-vit-large-patch14 there.")
         if captions == "own":
-            raise ValueError("CLIP's direction is that from a photo's own caption to another one: use --captions other.")
+            raise ValueError("CLIP's direction is that from a photo's own caption to another: use --captions other.")
         try:
             from transformers import AutoTokenizer, CLIPModel
         except ImportError:

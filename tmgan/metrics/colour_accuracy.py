@@ -78,7 +78,8 @@ def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor
         rows = slice(start, start + batch)
         edited = edit(test.images[rows], test.texts[rows]).float().cpu()
         if not torch.isfinite(edited).all():
-            raise FloatingPointError("The edits hold numbers that are not finite: the network diverged or its file is damaged.")
+            raise FloatingPointError("The edits hold numbers that are not finite: the network diverged or its file is "
+                                     "damaged.")
         masks = test.part_masks[rows].float()
         area = masks.sum((2, 3))
         mean = torch.einsum("bchw,bphw->bpc", (edited + 1) * 127.5, masks) / area.clamp(min=1)[..., None]

@@ -20,6 +20,7 @@ from torch import Tensor
 from tmgan.checkpoint import write_atomically
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
+from tmgan.data.progress import Progress
 from tmgan.edit import Editor
 from tmgan.metrics.edits import Edits
 from tmgan.metrics.features import PROTOCOL, FrozenInception, fid_network, score_network
@@ -29,7 +30,7 @@ from tmgan.metrics.kid import kid
 from tmgan.metrics.measure import Measure
 from tmgan.metrics.moments import Moments
 
-_SPLITS = 10             # of the Inception score, as published
+_SPLITS, _LEAST = 10, 100     # of the Inception score, as published; fewer photos than this are one split
 
 
 def protocol_name(split: str) -> str:
@@ -49,9 +50,9 @@ class Distances:
         """Look at one more batch."""
         self._fakes.append(self.network(batch.edits))
 
-    def measures(self) -> dict[str, Measure]:
+    def measures(self, show: Progress) -> dict[str, Measure]:
         """Over everything seen."""
-        moments, features = reals(self.network, self.pack, self.split, self.size, self.batch)
+        moments, features = reals(self.network, self.pack, self.split, self.size, self.batch, show)
         fakes = torch.cat(self._fakes)
         made = Moments(self.network.dim, self.network.name, PROTOCOL, fakes.device)
         made.add(fakes)
@@ -73,13 +74,14 @@ class InceptionScores:
         """Look at one more batch."""
         self._logits.append(self.network(batch.edits))
 
-    def measures(self) -> dict[str, Measure]:
+    def measures(self, show: Progress) -> dict[str, Measure]:
         """Over everything seen."""
         logits = torch.cat(self._logits)
-        splits = min(_SPLITS, len(logits))
+        splits = _SPLITS if len(logits) >= _LEAST else 1
         score = inception_score(logits, splits)
-        note = (f"inception_score: {splits} splits of {len(logits) // splits} photos, standard deviation "
-                f"{score.std or 0:.3f}; ImageNet's Inception as in the paper, not the one tuned on birds.")
+        spread = "1 split" if score.std is None else f"{splits} splits, standard deviation {score.std:.3f}"
+        note = (f"inception_score: {spread}, {len(logits) // splits} photos each; ImageNet's Inception as in the "
+                "paper, not the one tuned on birds.")
         if self.network.name.startswith("random"):
             note += " The network's weights are random numbers: this score compares only with itself."
         return {"inception_score": Measure(score.mean, len(logits), better="higher", note=note)}
@@ -92,8 +94,9 @@ def cache_folder() -> Path:
 
 
 @torch.no_grad()
-def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: int) -> tuple[Moments, Tensor]:
-    """Moments, with their factor, and features (N, D) float32 of all photos of a split; from the cache if they are there.
+def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: int,
+          show: Progress) -> tuple[Moments, Tensor]:
+    """Moments, with their factor, and features (N, D) float32 of a split's photos; from the cache if they are there.
 
     The files can be deleted at any time. One that is damaged is made again.
     """
@@ -106,7 +109,13 @@ def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: in
         except (ValueError, SafetensorError, KeyError):
             pass
     index = {"train": pack.train, "test": pack.test}[split]
-    features = torch.cat([network(centre_crops(pack.tiles, rows, size).to(device)) for rows in index.split(batch)])
+    rows = []
+    with show.bar("real photos", len(index)):
+        for part in index.split(batch):
+            rows.append(network(centre_crops(pack.tiles, part, size).to(device)))
+            for _ in part:
+                show.advance()
+    features = torch.cat(rows)
     moments = Moments(network.dim, network.name, PROTOCOL, device)
     moments.add(features)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ class Pairs:
 
 
 def make_pairs(pack: Pack, split: str, count: int, captions: str, seed: int) -> Pairs:
-    """The first `count` photos of a split in a seeded order, all if it holds fewer, so small sets are part of large ones.
+    """The first `count` photos of a split in a seeded order, or all: small sets are part of large ones.
 
     captions: "own", each photo by its own caption; "other", by a caption of a photo of another class of the split (of
     any other photo where there is one class only). ValueError when the split cannot give that.
@@ -104,7 +104,7 @@ def eight_bit(images: Tensor) -> Tensor:
 
 
 def available_masks(pack: Pack) -> tuple[str, ...]:
-    """Names of the masks to score under that this pack has: its own, those of edits, and those `tmgan data masks` stored."""
+    """Names of the masks to score under: the pack's own, those of edits, and those `tmgan data masks` has stored."""
     stored = sorted(path.stem.removeprefix("masks-") for path in pack.path.glob("masks-*.u8"))
     return (*(() if pack.masks is None else ("dataset",)), "histogram", *stored)
 

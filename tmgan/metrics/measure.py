@@ -22,11 +22,12 @@ _CHUNK = 1 << 21             # resampled values at once: 16 MiB
 class Measure:
     """One number about one model.
 
-    value: the number, infinite for the PSNR of an exact copy, NaN where n is 0. low, high: its 95% interval over images, None where a
-    number belongs to the whole set (FID). n: images it comes from. unit: "" for none. better: "lower", "higher", or ""
-    where neither is. values: one an image, in the order of the evaluation, NaN where it is not defined for an image;
-    empty where the number belongs to the whole set. statistic: how values become the value, "mean" or "psnr", which
-    is -10 log10 of the mean. weights: of the mean, one an image; empty: all equal. note: what a reader must know.
+    value: the number, infinite for the PSNR of an exact copy, NaN where n is 0. low, high: its 95% interval over
+    images, None where a number belongs to the whole set (FID). n: images it comes from. unit: "" for none. better:
+    "lower", "higher", or "" where neither is. values: one an image, in the order of the evaluation, NaN where it is not
+    defined for an image; empty where the number belongs to the whole set. statistic: how values become the value,
+    "mean" or "psnr", which is -10 log10 of the mean. weights: of the mean, one an image; empty: all equal. note: what
+    a reader must know.
     """
 
     value: float

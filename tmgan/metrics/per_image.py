@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from tmgan.data.progress import Progress
 from tmgan.metrics.edits import Edits
 from tmgan.metrics.measure import Measure
 from tmgan_kernels import mask_score, sharpness_score
@@ -35,7 +36,7 @@ class PerImage:
         for name, values in self.of_batch(batch).items():
             self._values.setdefault(name, []).append(values.double())
 
-    def measures(self) -> dict[str, Measure]:
+    def measures(self, show: Progress) -> dict[str, Measure]:
         """By name, over everything seen."""
         return {name: self.measure(name, [v for part in parts for v in part.tolist()])
                 for name, parts in self._values.items()}

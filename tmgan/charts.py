@@ -1,0 +1,120 @@
+"""Small charts as SVG text, without a plotting library: a curve, and a row of numbers with their intervals.
+
+Inside a page the colours are the page's; alone, in a file, greys that can be read on white and on black.
+"""
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+_W, _H = 340, 190                                 # of a curve, in the SVG's own units
+_INK = "fill:var(--ink,#777)"
+_SOFT = "fill:var(--soft,#888)"
+_GRID = "stroke:var(--line,#8885);stroke-width:1"
+_FONT = 'font-family="system-ui,DejaVu Sans,sans-serif" font-size="11"'
+_POINTS = 400                                     # of a curve; more are averaged
+
+
+def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: str = "images") -> str:
+    """One line over the images seen. None leaves a gap."""
+    left, right, top, bottom = 46, 18, 24, 34
+    seen = [(a, b) for a, b in zip(*_thinned(x, y)) if b is not None]
+    if not seen:
+        return _svg(_W, _H, title, _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT))
+    ticks_x, ticks_y = nice_ticks(min(0.0, min(a for a, _ in seen)), max(a for a, _ in seen), 4), nice_ticks(
+        min(b for _, b in seen), max(b for _, b in seen), 4)
+
+    def place(a: float, b: float) -> tuple[float, float]:
+        return (left + (a - ticks_x[0]) / (ticks_x[-1] - ticks_x[0]) * (_W - left - right),
+                _H - bottom - (b - ticks_y[0]) / (ticks_y[-1] - ticks_y[0]) * (_H - top - bottom))
+
+    parts = [_text(left, 15, title, weight="600")]
+    for tick in ticks_y:
+        height = place(ticks_x[0], tick)[1]
+        parts.append(f'<line x1="{left}" x2="{_W - right}" y1="{height:.1f}" y2="{height:.1f}" style="{_GRID}"/>')
+        parts.append(_text(left - 5, height + 4, short(tick), "end", _SOFT))
+    for tick in ticks_x:
+        parts.append(_text(place(tick, ticks_y[0])[0], _H - bottom + 14, short(tick), "middle", _SOFT))
+    parts.append(_text(_W - right, _H - 4, x_title, "end", _SOFT))
+    points = [place(*point) for point in seen]
+    if len(points) == 1:
+        parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" style="fill:var(--mark,#4a8fd0)"/>')
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    parts.append(f'<polyline points="{path}" style="fill:none;stroke:var(--mark,#4a8fd0);stroke-width:2;'
+                 'stroke-linejoin:round"/>')
+    return _svg(_W, _H, title, "".join(parts))
+
+
+def intervals(title: str, rows: Sequence[tuple[str, float, float, float]], note: str = "") -> str:
+    """Numbers (name, value, low, high) as dots with their intervals around a line at 0.
+
+    A dot is filled where the interval leaves out 0, and hollow where it does not.
+    """
+    line, top, left, right = 22, 30, 150, 16
+    width, height = 420, top + line * len(rows) + 34
+    ticks = nice_ticks(min([0.0, *(low for _, _, low, _ in rows)]), max([0.0, *(high for *_, high in rows)]), 4)
+
+    def place(value: float) -> float:
+        return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - right)
+
+    base = top + line * len(rows)
+    parts = [_text(6, 16, title, weight="600")]
+    for tick in ticks:
+        at = place(tick)
+        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top - 4}" y2="{base}" style="{_GRID}"/>')
+        parts.append(_text(at, base + 14, short(tick), "middle", _SOFT))
+    parts.append(f'<line x1="{place(0):.1f}" x2="{place(0):.1f}" y1="{top - 4}" y2="{base}" '
+                 'style="stroke:var(--soft,#888);stroke-width:1.5"/>')
+    for k, (name, value, low, high) in enumerate(rows):
+        middle = top + line * k + line / 2
+        filled = not low <= 0 <= high
+        parts.append(_text(left - 10, middle + 4, name, "end", _INK))
+        parts.append(f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{middle}" y2="{middle}" '
+                     'style="stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
+        inside = "var(--mark,#4a8fd0)" if filled else "var(--panel,#fff)"
+        parts.append(f'<circle cx="{place(value):.1f}" cy="{middle}" r="4.5" '
+                     f'style="fill:{inside};stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
+    parts.append(_text(width - right, height - 4, note, "end", _SOFT))
+    return _svg(width, height, title, "".join(parts))
+
+
+def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """About `wanted` round numbers that enclose low and high."""
+    if high - low < 1e-12 * max(1.0, abs(low), abs(high)):
+        low, high = low - max(abs(low) * 0.1, 1e-3), high + max(abs(high) * 0.1, 1e-3)
+    raw = (high - low) / wanted
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [k * step for k in range(first, last + 1)]
+
+
+def short(value: float) -> str:
+    """A tick's label: 20k, 1.5M, 0.25."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{round(value, 10):.4g}"
+
+
+def _thinned(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+    """At most _POINTS points, each the mean of its neighbours."""
+    group = -(-len(x) // _POINTS)
+    if group <= 1:
+        return list(x), list(y)
+    thin_x, thin_y = [], []
+    for start in range(0, len(x), group):
+        values = [b for b in y[start:start + group] if b is not None]
+        thin_x.append(x[min(start + group, len(x)) - 1])
+        thin_y.append(sum(values) / len(values) if values else None)
+    return thin_x, thin_y
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", style: str = _INK, weight: str = "400") -> str:
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="{style}" {_FONT}>'
+            f"{html.escape(text)}</text>")
+
+
+def _svg(width: int, height: int, title: str, inside: str) -> str:
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+            f'aria-label="{html.escape(title, quote=True)}">{inside}</svg>')

@@ -1,0 +1,27 @@
+"""tmgan report RUN [--out FOLDER]"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from tmgan.cli.parse import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Write RUN/report.html, one file to look at and to send on, and RUN/report.md."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of `tmgan train` or `tmgan damsm`; it need not be finished."""
+    out: Path | None = None
+    """Folder to write to; without it the run's own."""
+
+
+def main(arguments: list[str]) -> None:
+    given = parse(Arguments, arguments, "report")
+    from tmgan.report import report
+
+    for path in report(given.run).write(given.out or given.run, "report"):
+        print(path)

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/{performance,data,metrics}.md from benchmarks/results/*.json.
+"""Writes the tables of README.md and docs/{performance,data,metrics,tables}.md from benchmarks/results/*.json.
 
 No number is typed by hand.
 
@@ -13,10 +13,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 import loader_tables
 import schema
 import tables
 import tables_step
+from tmgan.document import Document, slug
+from tmgan.tables.pages import document
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,6 +28,7 @@ README = ROOT / "README.md"
 PERFORMANCE = ROOT / "docs" / "performance.md"
 DATA = ROOT / "docs" / "data.md"
 METRICS = ROOT / "docs" / "metrics.md"
+TABLES = ROOT / "docs" / "tables.md"
 NO_GPU = "No GPU has been measured yet."
 
 
@@ -98,6 +103,14 @@ def kernel_section(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
+# ------------------------------------------------------------- docs/tables.md
+def tables_page() -> Document:
+    """What `tmgan tables --as-published` found, from its JSON and the pictures beside the page (see docs/tables/)."""
+    about = json.loads((RESULTS / "tables.json").read_text())
+    pictures = {name: Image.open(TABLES.with_suffix("") / f"{slug(name)}.png") for name in about["captions"]}
+    return document(about, pictures)
+
+
 # ------------------------------------------------------------------ the pages
 def filled(text: str, marker: str, content: Callable[[], str]) -> str:
     """A page with the part between <!-- marker --> and <!-- end --> replaced."""
@@ -112,7 +125,8 @@ def pages() -> dict[Path, str]:
             PERFORMANCE: filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
                                 lambda: tables_step.section(RESULTS)),
             DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
-            METRICS: filled(METRICS.read_text(), "fid", fid_table)}
+            METRICS: filled(METRICS.read_text(), "fid", fid_table),
+            TABLES: tables_page().markdown(TABLES.stem)}
 
 
 def main() -> None:
@@ -125,6 +139,7 @@ def main() -> None:
         sys.exit(f"{names} and benchmarks/results differ: run benchmarks/report.py" if wrong else 0)
     for path, text in pages().items():
         path.write_text(text)
+    tables_page().write_markdown(TABLES.parent, TABLES.stem)
     if measured:
         import plots
         for file, document in measured:

@@ -21,7 +21,8 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     left, right, top, bottom = 46, 18, 24, 34
     seen = [(a, b) for a, b in zip(*_thinned(x, y)) if b is not None]
     if not seen:
-        return _svg(_W, _H, title, _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT))
+        words = _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT)
+        return _svg(_W, _H, title, words)
     ticks_x, ticks_y = nice_ticks(min(0.0, min(a for a, _ in seen)), max(a for a, _ in seen), 4), nice_ticks(
         min(b for _, b in seen), max(b for _, b in seen), 4)
 
@@ -39,21 +40,19 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     parts.append(_text(_W - right, _H - 4, x_title, "end", _SOFT))
     points = [place(*point) for point in seen]
     if len(points) == 1:
-        parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" style="fill:var(--mark,#4a8fd0)"/>')
+        parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" '
+                     'style="fill:var(--mark,#4a8fd0)"/>')
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
     parts.append(f'<polyline points="{path}" style="fill:none;stroke:var(--mark,#4a8fd0);stroke-width:2;'
                  'stroke-linejoin:round"/>')
     return _svg(_W, _H, title, "".join(parts))
 
 
-def intervals(title: str, rows: Sequence[tuple[str, float, float, float]], note: str = "") -> str:
-    """Numbers (name, value, low, high) as dots with their intervals around a line at 0.
-
-    A dot is filled where the interval leaves out 0, and hollow where it does not.
-    """
-    line, top, left, right = 22, 30, 150, 16
-    width, height = 420, top + line * len(rows) + 34
-    ticks = nice_ticks(min([0.0, *(low for _, _, low, _ in rows)]), max([0.0, *(high for *_, high in rows)]), 4)
+def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]], note: str = "") -> str:
+    """Numbers (name, value, low, high, sure) as dots with their intervals around a line at 0; filled where sure."""
+    line, top, left, right = 22, 30, 190, 18
+    width, height = 450, top + line * len(rows) + 34
+    ticks = nice_ticks(min([0.0, *(low for _, _, low, _, _ in rows)]), max([0.0, *(high for *_, high, _ in rows)]), 4)
 
     def place(value: float) -> float:
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - right)
@@ -66,13 +65,12 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float]], note:
         parts.append(_text(at, base + 14, short(tick), "middle", _SOFT))
     parts.append(f'<line x1="{place(0):.1f}" x2="{place(0):.1f}" y1="{top - 4}" y2="{base}" '
                  'style="stroke:var(--soft,#888);stroke-width:1.5"/>')
-    for k, (name, value, low, high) in enumerate(rows):
+    for k, (name, value, low, high, sure) in enumerate(rows):
         middle = top + line * k + line / 2
-        filled = not low <= 0 <= high
         parts.append(_text(left - 10, middle + 4, name, "end", _INK))
         parts.append(f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{middle}" y2="{middle}" '
                      'style="stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
-        inside = "var(--mark,#4a8fd0)" if filled else "var(--panel,#fff)"
+        inside = "var(--mark,#4a8fd0)" if sure else "var(--panel,#fff)"
         parts.append(f'<circle cx="{place(value):.1f}" cy="{middle}" r="4.5" '
                      f'style="fill:{inside};stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
     parts.append(_text(width - right, height - 4, note, "end", _SOFT))
@@ -87,7 +85,7 @@ def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [k * step for k in range(first, last + 1)]
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
 def short(value: float) -> str:

@@ -108,7 +108,8 @@ class Document:
         below = f'<p class="caption">{inline(caption)}</p>' if caption else ""
         lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(cell.markdown() for cell in row) + " |" for row in cells]
-        self._add(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{below}',
+        whole = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+        self._add(f'<div class="scroll">{whole}</div>{below}',
                   "\n".join(lines) + (f"\n\n{caption}" if caption else ""))
 
     def picture(self, picture: Image.Image, name: str, caption: str) -> None:
@@ -140,15 +141,19 @@ class Document:
         return "\n\n".join([f"# {self.title}", *self._markdown]).replace("](\0", f"]({folder}/") + "\n"
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Write FOLDER/NAME.html and FOLDER/NAME.md with the latter's pictures in FOLDER/NAME/. Returns both paths."""
-        pictures = folder / name
+        """Write FOLDER/NAME.html and, as write_markdown does, FOLDER/NAME.md. Returns both paths."""
+        plain, page = self.write_markdown(folder, name), folder / f"{name}.html"
+        write_atomically(page, lambda f: f.write(self.html().encode()))
+        return page, plain
+
+    def write_markdown(self, folder: Path, name: str) -> Path:
+        """Write FOLDER/NAME.md with its pictures in FOLDER/NAME/."""
+        pictures, plain = folder / name, folder / f"{name}.md"
         pictures.mkdir(parents=True, exist_ok=True)
         for file, data in self._files.items():
             write_atomically(pictures / file, lambda f, data=data: f.write(data))
-        page, plain = folder / f"{name}.html", folder / f"{name}.md"
-        write_atomically(page, lambda f: f.write(self.html().encode()))
         write_atomically(plain, lambda f: f.write(self.markdown(name).encode()))
-        return page, plain
+        return plain
 
     def _add(self, block: str, plain: str) -> None:
         self._html.append(block)
@@ -156,10 +161,15 @@ class Document:
 
     def _file(self, name: str, kind: str, data: bytes) -> str:
         """Remember a file of the Markdown; \\0 stands for its folder until that is known."""
-        file = f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.{ {'jpeg': 'jpg'}.get(kind, kind)}"
+        file = f"{slug(name)}.{ {'jpeg': 'jpg'}.get(kind, kind)}"
         assert file not in self._files, file
         self._files[file] = data
         return f"\0{file}"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def inline(text: str) -> str:

@@ -50,8 +50,11 @@ def train_encoders(config: DamsmConfig) -> str:
     return result
 
 
-def train_editor(config: TrainConfig) -> str:
-    """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped"."""
+def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
+    """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped".
+
+    evaluated: measure the finished editor and say what to do next.
+    """
     started = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
@@ -86,7 +89,7 @@ def train_editor(config: TrainConfig) -> str:
         run.log(f"  {task.loader_reason}")
         with closing(task.loader):
             result = train(task, run, config.images, config.output, stop)
-        if result == "done":
+        if result == "done" and evaluated:
             _finish(task.editor, pack, run, time.perf_counter() - started)
     return result
 

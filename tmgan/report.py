@@ -31,7 +31,7 @@ def report(run: Path) -> Document:
     name = run.resolve().name
     document = Document(f"{name}: {'editor' if editor else 'encoders'}, preset {settings['preset']}" if editor
                         else f"{name}: encoders")
-    _summary(document, settings, status, stats)
+    _summary(document, run, settings, status)
     for note in _notes(run, settings, status):
         document.note(note)
     _pictures(document, run)
@@ -48,12 +48,12 @@ def report(run: Path) -> Document:
     return document
 
 
-def _summary(document: Document, settings: dict, status: dict, stats: list[dict]) -> None:
+def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
     wanted = settings["images"] if "images" in settings else settings["pretrain"]["images"]
     state = {"done": "Finished", "running": "Running, or ended without a word", "stopped": "Stopped on the way",
              "failed": "Failed"}.get(status["status"], status["status"])
     text = f"**{state}**: {status['images']:,} of {wanted:,} images seen. Seed {settings['seed']}."
-    seconds = _seconds(stats)
+    seconds = training_seconds(run)
     if seconds:
         text += f" Training took {duration(seconds)}, {status['images'] / seconds:,.1f} images/s on average."
     versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
@@ -70,8 +70,8 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     if (run / "drawn").is_dir():
         notes.append("Trained on drawn birds: its numbers say something about the method, and nothing about photos.")
     if settings.get("method", {}).get("mismatched_text_p") == 0:
-        notes.append("Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such a "
-                     "run mostly learns to copy, whatever its losses say.")
+        notes.append("Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
+                     "a run mostly learns to copy, whatever its losses say.")
     for line in (run / "log.txt").read_text(errors="replace").splitlines() if (run / "log.txt").is_file() else ():
         for mark in ("NOTE: ", "WARNING: "):
             if mark in line and bundle.RANDOM_NOTE not in line:
@@ -106,11 +106,12 @@ def _evaluation(document: Document, found: dict | None) -> None:
         better = {"higher": "higher is better", "lower": "lower is better"}.get(measure["better"], "")
         rows.append([Cell(name, better), *cells, str(measure["n"]), measure["unit"]])
     protocol = first["protocol"]
-    caption = (f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited by "
+    caption = (f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited "
+               f"by "
                + ("a caption of another photo" if protocol["captions"] == "other" else "its own caption")
                + "; 95% intervals by bootstrap over photos.")
     document.table(["measure", *found, "n", "unit"], rows, caption)
-    for note in dict.fromkeys(m["note"] for m in first["measures"].values() if m["note"]):
+    for note in dict.fromkeys([*first["notes"], *(m["note"] for m in first["measures"].values() if m["note"])]):
         document.note(note)
     for name, reason in first["skipped"].items():
         document.text(f"Not measured: {name}. {reason}")
@@ -130,8 +131,9 @@ def number(value: float | None) -> str:
     if value is None:
         return "inf"
     size = abs(value)
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.3f}" if size >= 1e-3 or not value \
-        else f"{value:.1e}"
+    if size >= 10:
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
+    return f"{value:.3f}" if size >= 1e-3 or not value else f"{value:.1e}"
 
 
 def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[str, ...]) -> None:
@@ -140,7 +142,8 @@ def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[s
         return
     document.heading(title)
     images = [row["images"] for row in rows]
-    document.charts({f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names},
+    panels = {f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names}
+    document.charts(panels,
                     "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good."
                     if title == "Losses" else "Measured at each checkpoint, on a few held-out photos.")
 
@@ -149,7 +152,8 @@ def _speed(document: Document, stats: list[dict]) -> None:
     rates = [row[_SPEED] for row in stats if row.get(_SPEED)]
     if rates:
         document.heading("Speed")
-        document.charts({"speed": curve("images a second", [row["images"] for row in stats], [row.get(_SPEED) for row in stats])},
+        panel = curve("images a second", [row["images"] for row in stats], [row.get(_SPEED) for row in stats])
+        document.charts({"speed": panel},
                         f"Median {sorted(rates)[len(rates) // 2]:,.1f}, without pictures, metrics and checkpoints.")
 
 
@@ -173,7 +177,8 @@ def _settings(document: Document, settings: dict, default: Any) -> None:
         preset = configfile.to_dict(configfile.from_preset(settings["preset"])) \
             if settings["preset"] in configfile.presets() else plain
         beyond = configfile.differences(preset, configfile.overlaid(preset, settings))
-        document.text("Beyond its preset: " + (", ".join(f"`{n}` {_value(settings, n)}" for n in beyond) or "nothing") + ".")
+        listed = ", ".join(f"`{n}` {_value(settings, n)}" for n in beyond) or "nothing"
+        document.text(f"Beyond its preset: {listed}.")
     document.table(["setting", "here", "default"],
                    [[f"`{n}`", str(_value(settings, n)), str(_value(plain, n))] for n in changed],
                    "What differs from the defaults of tmgan.")
@@ -186,10 +191,10 @@ def _value(nested: Any, dotted: str) -> Any:
     return nested
 
 
-def _seconds(stats: list[dict]) -> float:
-    """Time in training steps, from each tick's rate."""
+def training_seconds(run: Path) -> float:
+    """Time in training steps, from each tick's rate; not that of drawing, measuring and saving."""
     total, before = 0.0, 0
-    for row in stats:
+    for row in _rows(run / "stats.jsonl"):
         if row.get(_SPEED):
             total += (row["images"] - before) / row[_SPEED]
         before = row["images"]

@@ -21,7 +21,7 @@ from tmgan.checkpoint import Checkpoints, write_atomically
 
 # What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
 # by the loop), and the remedy for a run that diverged.
-_MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads", "runtime.loader",
+MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads", "runtime.loader",
                "optim.lr_g", "optim.lr_d", "pretrain.lr", "output.tick_images", "output.sample_images",
                "output.checkpoint_images", "output.keep"}
 
@@ -66,7 +66,7 @@ class RunFolder:
         defaults = configfile.to_dict(type(config)())        # settings that are newer than the run
         saved = configfile.overlaid(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
         now = configfile.to_dict(config)
-        changed = [name for name in configfile.differences(saved, now) if name not in _MAY_CHANGE]
+        changed = [name for name in configfile.differences(saved, now) if name not in MAY_CHANGE]
         if changed:
             lines = "\n".join(f"  {n}: {_value(saved, n)} in the run, {_value(now, n)} now" for n in changed)
             raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "

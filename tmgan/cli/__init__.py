@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train", "train the editor; with no arguments on drawn birds"),
     "edit": ("edit", "edit photos with a trained editor"),
     "evaluate": ("evaluate", "measure a trained editor"),
+    "tables": ("tables", "make the paper's tables and figures anew; with no arguments on drawn birds"),
     "report": ("report", "write one page about a run: pictures, curves, metrics, settings"),
     "bench": ("bench", "measure the training step on this machine"),
     "doctor": ("doctor", "print device, versions, what is installed and which weights are found"),

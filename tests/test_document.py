@@ -1,0 +1,108 @@
+"""Pages: nothing from outside, nothing unescaped, the same content as HTML and as Markdown; charts that can be read."""
+from __future__ import annotations
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tmgan.charts import curve, intervals, nice_ticks, short
+from tmgan.document import Cell, Document
+
+VOID = {"meta", "br", "img", "line", "circle", "polyline"}
+
+
+class Outline(HTMLParser):
+    """Fails on tags that do not nest; gathers attributes that could load something."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def example() -> Document:
+    page = Document("a < b & `c`")
+    page.text("**bold** <script>alert(1)</script>")
+    page.note("mind")
+    page.heading("Table")
+    page.table(["x|y", "n"], [["a|b", Cell("1", "0 to 2")], ["<i>", "2"]], "caption")
+    page.code("if a < b: pass", "folded")
+    page.picture(Image.new("RGB", (8, 4), "red"), "Red one", 'it is "red"')
+    page.charts({"loss d": curve("loss <d>", [1, 2, 3], [1.0, None, 2.0])}, "curves")
+    return page
+
+
+def test_html_is_whole_and_loads_nothing():
+    text = example().html()
+    outline = Outline()
+    outline.feed(text)
+    assert not outline.open and "script" not in outline.tags and "link" not in outline.tags
+    assert outline.sources and all(source.startswith("data:image/") for source in outline.sources)
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "&lt;script&gt;" in text and "<strong>bold</strong>" in text and "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text and "<i>" not in text
+
+
+def test_pictures_are_embedded_unchanged_or_as_jpeg_when_large():
+    page = Document("t")
+    small = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8))
+    page.picture(small, "small", "")
+    page.picture(noise, "large", "")
+    uris = re.findall(r"data:image/(\w+);base64,([^\"]+)", page.html())
+    assert [kind for kind, _ in uris] == ["png", "jpeg"]
+    assert np.array_equal(np.array(Image.open(io.BytesIO(base64.b64decode(uris[0][1])))), np.array(small))
+
+
+def test_markdown_names_files_that_are_there(tmp_path):
+    page, plain = example().write(tmp_path, "report")
+    text = plain.read_text()
+    names = re.findall(r"\]\(([^)]+)\)", text)
+    assert names == ["report/red-one.png", "report/loss-d.svg"] and all((tmp_path / name).is_file() for name in names)
+    assert "| a\\|b | 1 (0 to 2) |" in text and page.read_text() == example().html()
+
+
+def test_two_pictures_do_not_overwrite_each_other():
+    page = Document("t")
+    page.picture(Image.new("RGB", (2, 2)), "a b", "")
+    with pytest.raises(AssertionError):
+        page.picture(Image.new("RGB", (2, 2)), "a-b", "")
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (-3e-5, 2e-5), (12.1, 12.2), (0, 885500), (5, 5), (0, 0), (-7, -7)])
+def test_ticks_are_round_and_enclose(low, high):
+    ticks = nice_ticks(low, high, 4)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 8
+    assert len({short(tick) for tick in ticks}) == len(ticks)
+
+
+def test_curves_are_valid_svg_inside_their_frame():
+    for x, y in (([10], [3.0]), ([1, 2, 3], [1.0, None, 2.0]), ([1, 2], [None, None]), (list(range(3000)), [float(k % 7) for k in range(3000)])):
+        root = ElementTree.fromstring(curve("a & b", x, y))
+        width, height = map(float, root.get("viewBox").split()[2:])
+        for line in root.iter("{http://www.w3.org/2000/svg}polyline"):
+            points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
+            assert len(points) <= 400 and all(0 <= a <= width and 0 <= b <= height for a, b in points)
+
+
+def test_intervals_are_hollow_where_nothing_is_sure():
+    root = ElementTree.fromstring(intervals("t", [("yes", 2.0, 1.0, 3.0, True), ("no", 0.5, -1.0, 2.0, False)], "unit"))
+    fills = [dot.get("style").split(";")[0] for dot in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert "--mark" in fills[0] and "--panel" in fills[1]

@@ -1,0 +1,223 @@
+"""The paper's tables: what is compared with what, that runs are reused and resumed, and what the page says."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+
+from tmgan import configfile, jobs
+from tmgan.bundle import GENERATOR, build_encoders, save_encoders
+from tmgan.cli import main
+from tmgan.evaluate import Evaluation, Protocol
+from tmgan.gan import GanTask
+from tmgan.metrics.measure import Measure
+from tmgan.runtime import decide
+from tmgan.tables import make
+from tmgan.tables import variants as rows
+from tmgan.tables.measure import change, over_seeds
+from tmgan.tables.pages import document
+from tmgan.tables.published import Bench
+from tmgan.tables.results import gather, paper
+from tmgan.tables.runs import Estimate, Run, finished, images_done, train_all
+from tmgan_kernels import change_mask, laplace_sharpness, sharp_regions
+
+SMALL = {"model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
+         "encoder": {"dim": 16, "word_dim": 12, "width": 4}, "pretrain": {"images": 16, "batch": 4}, "batch": 4,
+         "runtime": {"threads": 1}}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The reduced base, smaller still."""
+    monkeypatch.setattr(rows, "_REDUCED", configfile.overlaid(rows._REDUCED, SMALL))
+
+
+def runs_of(names, packed, tmp_path, images=8):
+    found = {v.name: v for v in rows.variants("dataset")}
+    return [Run(n, 0, rows.configuration(found[n], True, data=str(packed), encoders=str(tmp_path / "encoders"), images=images,
+                                         run=str(tmp_path / "runs" / n),
+                                         output={"tick_images": 8, "sample_images": 8, "checkpoint_images": 8}))
+            for n in names]
+
+
+# ------------------------------------------------------------------- what is compared
+def test_only_the_method_differs_from_the_baseline():
+    everything = rows.variants("fcn")
+    for reduced in (True, False):
+        base = configfile.to_dict(rows.configuration(everything[0], reduced))
+        for variant in everything[1:]:
+            if variant.settings is not None:
+                now = configfile.to_dict(rows.configuration(variant, reduced))
+                changed = configfile.differences(base, now)
+                allowed = {"model.d_width"} if variant.name == "sad9-wide" else set()
+                assert changed and {c for c in changed if not c.startswith("method.")} == allowed, variant.name
+    assert rows.configuration(everything[0], True).method.keep_mask == "none"
+
+
+@pytest.mark.parametrize("name", ["nsl", "gm", "sad5", "sad9", "histogram", "fcn", "combined"])
+def test_variants_are_the_presets(name):
+    """At full size a row of the paper's tables is what its preset trains."""
+    variant = next(v for v in rows.variants("fcn") if v.name == {"fcn": "masks"}.get(name, name))
+    ours, preset = (configfile.to_dict(c) for c in (rows.configuration(variant, False), configfile.from_preset(name)))
+    assert [d for d in configfile.differences(ours, preset) if d != "preset"] == []
+
+
+def test_paired_runs_begin_alike_and_see_the_same(small, packed, pack, encoders, tmp_path):
+    tasks = [GanTask(run.config, pack, encoders, decide(run.config.runtime))
+             for run in runs_of(["lightweight", "masks", "sad9", "combined"], packed, tmp_path)]
+    first = tasks[0]
+    for task in tasks[1:]:
+        for network in ("generator", "discriminator"):
+            pairs = zip(getattr(first.train_step, network).parameters(), getattr(task.train_step, network).parameters())
+            assert all(torch.equal(a, b) for a, b in pairs)
+        one, other = first.loader(5), task.loader(5)
+        for field in ("images", "tokens", "target_tokens", "noise", "eps"):
+            assert torch.equal(getattr(one, field), getattr(other, field)), field
+
+
+def test_the_papers_numbers_are_consistent():
+    """The printed improvements follow from the printed scores, and every row is a variant of ours."""
+    numbers, names = paper(), {v.name for v in rows.variants("fcn")} | {"original"}
+    for row in numbers["table1"]["mask_score"].values():
+        assert 1 - row["ours"] / row["lightweight"] == pytest.approx(row["improve"], abs=6e-4)
+    for table in ("table2", "table3"):
+        assert all(set(measure) <= names for measure in numbers[table].values())
+
+
+# ------------------------------------------------------------------- time, reuse, resume
+def test_estimate_prefers_what_was_measured(tmp_path, tiny):
+    run = Run("gm", 0, dataclasses.replace(tiny, run=str(tmp_path / "none"), images=100))
+    estimate = Estimate(first=0.5)
+    assert estimate.left([run, run]) == 100
+    estimate.add("sad9", 10, 20.0)
+    assert estimate.left([run]) == 200           # the others' speed
+    estimate.add("gm", 10, 10.0)
+    assert estimate.left([run]) == 100           # its own
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "run.json").write_text('{"images": 40}')
+    assert images_done(run.path) == 40 and estimate.left([run]) == 60
+    estimate.add("nsl", 0, 5.0)                  # nothing was trained: no division by it
+    assert estimate.seconds("nsl", 10) == pytest.approx(15)
+
+
+def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, tmp_path, monkeypatch):
+    (tmp_path / "encoders").mkdir()
+    save_encoders(encoders, tmp_path / "encoders")
+    said: list[str] = []
+    first = runs_of(["lightweight"], packed, tmp_path)
+    train_all(first, pack, encoders, said.append)
+    assert "about" in said[1].lower() and finished(first[0].config, 8, GENERATOR)
+
+    longer = runs_of(["lightweight", "nsl"], packed, tmp_path, images=16)
+    assert not finished(longer[0].config, 16, GENERATOR)
+    began = []
+    monkeypatch.setattr(jobs, "GanTask", lambda config, *rest: began.append(config.run) or GanTask(config, *rest))
+    train_all(longer, pack, encoders, said.append)
+    log = (longer[0].path / "log.txt").read_text()
+    assert "Resuming" in log and images_done(longer[0].path) == 16 and len(began) == 2
+
+    before = (longer[1].path / GENERATOR).stat().st_mtime_ns
+    train_all(longer, pack, encoders, said.append)
+    assert len(began) == 2 and (longer[1].path / GENERATOR).stat().st_mtime_ns == before
+    assert "2 are finished and reused, 0 to train" in said[-1]
+
+    with pytest.raises(ValueError, match="16 images and 8 are wanted"):
+        train_all(first, pack, encoders, said.append)
+    other = dataclasses.replace(longer[0].config, optim=dataclasses.replace(longer[0].config.optim, lr_g=1e-5))
+    assert not finished(other, 16, GENERATOR), "another learning rate is another run"
+
+
+# ------------------------------------------------------------------- comparison
+def evaluation(shift: float = 0.0, names=("sharpness", "sharpness_photo", "mask_score/dataset", "mask_score/histogram")):
+    values = [10.0 + k % 5 + shift for k in range(40)]
+    measures = {n: Measure.of(values, "levels", "lower") for n in names}
+    return Evaluation(Protocol(count=40), measures, tuple(f"bird{k}" for k in range(40)), "hash")
+
+
+def test_moves_need_the_interval_and_every_seed():
+    base = [evaluation(), evaluation()]
+    assert change("sharpness", base, [evaluation(1), evaluation(2)]).moves == "up"
+    assert change("sharpness", base, [evaluation(-1), evaluation(-2)]).moves == "down"
+    assert change("sharpness", base, base).moves == ""
+    disagree = change("sharpness", base, [evaluation(3), evaluation(-1)])
+    assert disagree.difference.distinct and disagree.moves == "", "the mean moves, but the seeds disagree"
+    assert disagree.seeds == (3.0, -1.0) and disagree.difference.value == pytest.approx(1.0)
+
+
+def test_over_seeds_is_each_photos_mean():
+    pooled = over_seeds([Measure.of([1.0, 2.0, 3.0]), Measure.of([3.0, 4.0, 5.0])])
+    assert pooled.values == (2.0, 3.0, 4.0) and pooled.n == 3
+
+
+def test_page_says_where_nothing_moved_and_what_is_reduced():
+    everything = rows.variants("dataset")
+    found = {"lightweight": [evaluation()], "nsl": [evaluation(2)], "gm": [evaluation()], "masks": [evaluation(-3)]}
+    setup = {"command": "tmgan tables", "drawn": True, "reduced": True, "tables": [1, 2, 3], "n": 40, "seeds": [0], "images": 16,
+             "image_size": 64, "pre_trained": "dataset", "encoder_weights": "none", "seconds": {"encoders": 1.0}, "photos": ""}
+    machine = dict.fromkeys(("device", "cores", "processor", "gpu", "tmgan", "torch", "date"), "x")
+    about = json.loads(json.dumps(gather(setup, machine, everything, found, {}, None)))       # as read back from a file
+    text = document(about, {}).markdown("x")
+    assert "**Sharpness**: up with NSL; down with true masks; no change can be told with GM." in text
+    for words in ("Drawn birds are not CUB", "n = 40", "95% interval", "389.94", "13.719", "5.745", "885,500", "true masks",
+                  "not there yet", "seed 0", "FID and Inception score were not measured"):
+        assert words in text, words
+    assert re.search(r"\| true masks \| 9\.0+ \(.*\) \| \+25\.0%", text)
+
+
+# ------------------------------------------------------------------- as published
+def test_published_histogram_mask_is_one_everywhere():
+    photo, edit = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in (0, 1))
+    published = change_mask(photo, edit, value_range=(0.0, 255.0))          # images in [-1, 1] taken for 0-255
+    assert published.min() == 1 and torch.equal(published, change_mask(photo, edit, threshold=254.9))
+    assert change_mask(photo, edit).min() == 0
+
+
+def test_command_end_to_end_and_gradients_as_published(small, packed, pack, encoders, tmp_path, capsys, monkeypatch):
+    """Everything at its smallest; then the gradients of every wiring on the same runs."""
+    (tmp_path / "encoders").mkdir()
+    save_encoders(encoders, tmp_path / "encoders")
+    few = {"lightweight", "sad9", "combined", "sad-published"}
+    monkeypatch.setattr(make, "variants", lambda masks: tuple(v for v in rows.variants(masks) if v.name in few))
+    command = ["tables", "--data", packed, "--encoders", tmp_path / "encoders", "--reduced", "--images", "4", "--count", "4",
+               "--seeds", "0", "--out", tmp_path / "out", "--runtime.threads", "1"]
+    main([*map(str, command), "--only", "3"])
+    assert "2 to train" in capsys.readouterr().out
+    main([*map(str, command), "--as-published"])
+    out = capsys.readouterr().out
+    assert "2 are finished and reused, 2 to train" in out and "about" in out
+    numbers = json.loads((tmp_path / "out" / "tables-as-published.json").read_text())
+    assert set(numbers["runs"]) == few and numbers["setup"]["n"] == 4
+    page = (tmp_path / "out" / "tables-as-published.html").read_text()
+    assert page.count("<figure>") == 2 + 5 and "<strong>0</strong><br><small>exactly</small>" in page
+
+    by = {(m["method"], m["as"], m["about"].split(",")[0]): m for m in numbers["gradients"]["maps"]}
+    assert by["GM", "published", "on a Python list"]["strength"] == 0
+    assert by["NSL", "published", "what was left of it in G's update"]["strength"] == 0
+    assert by["NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero"]["strength"] > 0
+    assert by["NSL", "paper", "in the generator's loss"]["strength"] > 0
+    assert by["GM", "paper", "on the image"]["sharp"] == pytest.approx(1, abs=1e-6)
+    assert by["masked MAE, true masks", "paper", "inside the mask only"]["bird"] < 0.1
+
+    config = rows.configuration(rows.variants("dataset")[0], True, data=str(packed), encoders=str(tmp_path / "encoders"),
+                                run=str(tmp_path / "out" / "runs" / "lightweight-seed-0"))
+    bench = Bench(config, "dataset", pack, encoders, {})
+    sharp = sharp_regions(laplace_sharpness(bench.edit.image))[0]
+    assert torch.allclose(bench.with_method(gradient={"mode": "regions", "gain": 1.5}), 0.5 * bench.plain * sharp, atol=1e-7)
+    (tmp_path / "others").mkdir()
+    save_encoders(build_encoders(encoders.config, 64, pack.vocabulary, seed=2), tmp_path / "others")
+    with pytest.raises(SystemExit):
+        main([*map(str, command), "--encoders", str(tmp_path / "others")])
+    assert "other encoders. Choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--only", "4"], "tables 1, 2 and 3"), (["--seeds", "1", "1"], "different numbers"), (["--images", "-1"], "0 or more"),
+    (["--as-published", "--only", "3"], "leave out --only"), (["--data", "nowhere"], "nowhere")])
+def test_mistakes_end_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["tables", *arguments])
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())

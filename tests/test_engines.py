@@ -8,10 +8,10 @@ import dataclasses
 
 import pytest
 import steps
-import tmgan_kernels
 import torch
 import torch._dynamo
 from torch._dynamo.testing import CompileCounterWithBackend
+from tmgan_kernels import _dispatch
 from tmgan_kernels.instance_norm_glu import instance_norm_glu_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -217,14 +217,13 @@ def test_auto_names_its_engine_and_why():
 
 
 def test_prefer_changes_what_auto_means_and_ends():
-    x = torch.randn(1, 2, 4, 4)
-    with tmgan_kernels.prefer("cuda", "instance_norm_glu"):
-        with pytest.raises(RuntimeError, match="CUDA C"):
-            tmgan_kernels.instance_norm_glu(x)
-        tmgan_kernels.instance_norm_glu(x, impl="eager")
-        tmgan_kernels.laplace_sharpness(x)
-    tmgan_kernels.instance_norm_glu(x)
-    with pytest.raises(ValueError, match="magic"), tmgan_kernels.prefer("magic"):
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+    with _dispatch.prefer("triton", "instance_norm_glu"):
+        assert _dispatch.choose("instance_norm_glu", "auto", x) == "triton"
+        assert _dispatch.choose("instance_norm_glu", "eager", x) == "eager"
+        assert _dispatch.choose("laplace_sharpness", "auto", x) == "eager"
+    assert _dispatch.choose("instance_norm_glu", "auto", x) == "eager"
+    with pytest.raises(ValueError, match="magic"), _dispatch.prefer("magic"):
         pass
 
 

@@ -6,9 +6,12 @@ and the images differ by what its resize does (docs/data.md).
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 
 import numpy as np
 import torch
@@ -38,6 +41,16 @@ class PillowLoader:
         memory = context.RawArray("B", int(np.prod(shape)))
         self._slots = torch.from_numpy(np.frombuffer(memory, np.uint8).reshape(shape))
         self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=(memory, shape))
+        # Each task starts a worker until all are there. They inherit that Ctrl-C, which a terminal sends to them too,
+        # is held back: one that was still importing would print a traceback. Python's tracker would let it through, so
+        # it starts before.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for _ in range(workers):
+                self._pool.submit(os.getpid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._ahead: deque[tuple[int, Plan, int, list[Future]]] = deque()      # step, plan, slot, tasks
 
     def __call__(self, step: int) -> Batch:

@@ -33,10 +33,11 @@ LEAST = 4    # timed calls, however long they take
 REDUCED = {"batch": 2, "model": {"image_size": 64, "g_width": 8, "d_width": 8, "affine_dim": 32}}
 
 
-def settings(gpu: bool, batch: int = 0) -> TrainConfig:
+def settings(gpu: bool, batch: int = 0, preset: str = "") -> TrainConfig:
     """The paper's combined method; on a CPU, reduced and without the segmentation, which would be all one sees."""
-    config = configfile.from_preset("combined") if gpu else configfile.merge(configfile.from_preset("sad9"), REDUCED,
-                                                                             "reduced")
+    config = configfile.from_preset(preset or ("combined" if gpu else "sad9"))
+    if not gpu and not preset:
+        config = configfile.merge(config, REDUCED, "reduced")
     return dataclasses.replace(config, batch=batch or config.batch)
 
 
@@ -108,7 +109,7 @@ class tf32:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
 
 
-def measure_starts(engines: tuple[str, ...], gpu: bool) -> list[dict]:
+def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> list[dict]:
     """Seconds from a new Python process to the end of its first step, with an empty and with a filled compiler cache.
 
     On a CPU the processor time of that process and of the compilers it starts.
@@ -125,15 +126,15 @@ def measure_starts(engines: tuple[str, ...], gpu: bool) -> list[dict]:
         for engine in engines:
             for state in ("cold", "warm"):
                 start = seconds()
-                subprocess.run([sys.executable, __file__, "--start", engine], check=True,
+                subprocess.run([sys.executable, __file__, "--start", engine, "--preset", preset], check=True,
                                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache})
                 found.append({"engine": engine, "state": state, "seconds": seconds() - start})
     return found
 
 
-def first_step(engine: str) -> None:
+def first_step(engine: str, preset: str) -> None:
     runtime = decide(RuntimeConfig(engine=engine, threads=threads()))
-    made = bench.subject(settings(runtime.device.type == "cuda"), runtime)
+    made = bench.subject(settings(runtime.device.type == "cuda", preset=preset), runtime)
     made.step(made.batch, 0)
     bench.synchronise(runtime.device)
 
@@ -161,7 +162,8 @@ def document(config: TrainConfig, runtime: Runtime, peak: float, started: float,
 def name(made: dict, kind: str) -> str:
     gpu = made["machine"]["gpu"]
     where = re.sub(r"\W+", "-", "cpu" if gpu == "not used" else gpu).strip("-").lower()
-    return f"{kind}-{where}-batch{made['settings']['batch']}-{made['machine']['date']}.json"
+    settings = made["settings"]
+    return f"{kind}-{where}-{settings['preset']}-batch{settings['batch']}-{made['machine']['date']}.json"
 
 
 def write(made: dict, path: Path) -> Path:
@@ -177,19 +179,23 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="folder or .json file to write to")
     parser.add_argument("--batch", type=int, default=0, help="images a step; the published code used 10")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each engine")
+    parser.add_argument("--preset", default="", help="networks and method; default: combined, on a CPU a thin sad9")
+    parser.add_argument("--engines", nargs="+", choices=("eager", "compiled", "graphed"),
+                        help="default: all on a GPU, eager on a CPU, where compiling Inception takes long")
     parser.add_argument("--start", help="make one step with this engine and stop")
     given = parser.parse_args()
     if given.start:
-        first_step(given.start)
+        first_step(given.start, given.preset)
         return
     started = time.monotonic()
     runtime = decide(RuntimeConfig(threads=threads()))
     gpu = runtime.device.type == "cuda"
-    config, engines = settings(gpu, given.batch), ("eager", "compiled", "graphed") if gpu else ("eager", "compiled")
+    config = settings(gpu, given.batch, given.preset)
+    engines = tuple(given.engines or (("eager", "compiled", "graphed") if gpu else ("eager",)))
     peak = bench.peak(runtime.device, runtime.precision, clock=clock(runtime))
-    rows = [measure_published(config, runtime, peak, given.seconds)]
+    rows = [measure_published(config, runtime, peak, given.seconds)] if config.encoder.kind == "inception" else []
     rows += measure_engines(config, runtime, engines, peak, given.seconds)
-    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines, gpu))
+    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines, given.preset, gpu))
     print(write(made, given.results) if given.results else json.dumps(made, indent=1))
 
 

@@ -27,7 +27,8 @@ def section(results: Path) -> str:
 
 def _sections(document: dict, cpu: bool) -> Iterator[str]:
     settings = document["settings"]
-    reduced = " The networks are thin: this shows ratios of work on a processor and says nothing about a GPU. Times are those of the processor, in one thread." if cpu else ""
+    reduced = (" Small networks on a processor: ratios of work there, nothing about a GPU. Times are those that the one "
+               "thread had the processor; beside busy neighbours, so a tenth more or less means little.") if cpu else ""
     yield (f"Preset {settings['preset']}, {settings['image_size']} pixels, widths {settings['g_width']} and "
            f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} *Of peak* "
            f"is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same machine.")

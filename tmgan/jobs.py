@@ -8,7 +8,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
         for reason in runtime.reasons:
             run.log(f"  {reason}")
         if pack is None:
-            pack = _drawn_pack(config, run)
+            pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
         if encoders is None:
             encoders = _own_encoders(config, pack, run, stop, runtime)
         if encoders is None:
@@ -109,20 +109,21 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
         run.close()
 
 
-def _drawn_pack(config: TrainConfig, run: RunFolder) -> Pack:
-    """Birds drawn and packed inside the run folder, once; anew when the settings changed before the first checkpoint."""
-    folder = run.path / "drawn"
+def drawn_pack(folder: Path, count: int, seed: int, image_size: int, say: Callable[[str], None]) -> Pack:
+    """Birds drawn and packed in FOLDER, once: FOLDER/birds and FOLDER/pack. Drawn anew when the settings changed, so
+    whoever needs the former ones must look before.
+    """
     source, packed, record = folder / "birds", folder / "pack", folder / "settings.json"
-    settings = {"count": config.drawn_images, "seed": config.seed, "image_size": config.model.image_size}
+    settings = {"count": count, "seed": seed, "image_size": image_size}
     if not record.exists() or json.loads(record.read_text()) != settings:
-        run.log(f"Drawing {config.drawn_images} birds in {source}.")
+        say(f"Drawing {count:,} birds in {source}.")
         shutil.rmtree(folder, ignore_errors=True)
-        show, edge = Progress(visible=True), _DRAWN_SCALE * config.model.image_size
-        with show.bar(total=config.drawn_images, unit="birds"):
-            write_birds(source, config.drawn_images, config.seed, edge, lambda done, count: show.advance())
-        prepare(source, packed, config.model.image_size, workers=1, progress=False)
+        show = Progress(visible=True)
+        with show.bar(total=count, unit="birds"):
+            write_birds(source, count, seed, _DRAWN_SCALE * image_size, lambda done, total: show.advance())
+        prepare(source, packed, image_size, workers=1, progress=False)
         write_atomically(record, lambda file: file.write(json.dumps(settings).encode()))
-    return Pack.open(packed, config.model.image_size)
+    return Pack.open(packed, image_size)
 
 
 def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,

@@ -19,12 +19,10 @@ from tmgan import bundle, configfile
 from tmgan.config import DamsmConfig, RuntimeConfig
 from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
-from tmgan.data.prepare import prepare
-from tmgan.data.progress import Progress
-from tmgan.data.synthetic import write_birds
 from tmgan.edit import load
 from tmgan.evaluate import Evaluation, Protocol, write_json
 from tmgan.gan import check
+from tmgan.jobs import drawn_pack
 from tmgan.report import training_seconds
 from tmgan.runtime import Runtime, decide
 from tmgan.tables.figures import edits_of, figure5, heat_maps, side_by_side
@@ -117,19 +115,13 @@ def _configuration(variant: Variant, asked: Request, reduced: bool, seed: int, t
 
 def _drawn_pack(asked: Request) -> Pack:
     """The drawn birds, packed once in OUT/drawn."""
-    source, packed = asked.out / "drawn" / "birds", asked.out / "drawn" / "pack"
-    if not (packed / "pack.json").exists():
-        _say(f"Drawing {asked.drawn_images:,} birds in {source}.")
-        packed.parent.mkdir(parents=True, exist_ok=True)
-        show = Progress(visible=True)
-        with show.bar(total=asked.drawn_images, unit="birds"):
-            write_birds(source, asked.drawn_images, 0, 128, lambda done, count: show.advance())
-        prepare(source, packed, 64, workers=1, progress=False)
-    pack = Pack.open(packed, 64)
-    if len(pack) != asked.drawn_images:
-        raise ValueError(f"{packed} holds {len(pack)} drawn birds and --drawn-images is {asked.drawn_images}. Ask for "
-                         "as many as before, or choose another --out.")
-    return pack
+    folder = asked.out / "drawn"
+    if (folder / "pack" / "pack.json").exists():        # runs may have been trained on it
+        before = len(Pack.open(folder / "pack", 64))
+        if before != asked.drawn_images:
+            raise ValueError(f"{folder / 'pack'} holds {before} drawn birds and --drawn-images is {asked.drawn_images}. "
+                             "Ask for as many as before, or choose another --out.")
+    return drawn_pack(folder, asked.drawn_images, 0, 64, _say)
 
 
 def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:

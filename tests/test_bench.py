@@ -23,7 +23,7 @@ def test_the_table_has_the_step_and_its_parts(capsys):
 
 
 @pytest.mark.parametrize(("flags", "message"), [("--batch 1", "need 2 or more"), ("--engines graphed", "need a GPU"),
-                                                ("--preset nonsense", "nonsense")])
+                                                ("--preset nonsense", "nonsense"), ("--engines fast", "compiled")])
 def test_what_cannot_run_is_refused_before_anything_is_measured(flags, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(f"bench --runtime.device cpu {flags}".split())

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tmgan.cli.parse import parse
 from tmgan.config import RuntimeConfig
@@ -16,8 +17,8 @@ class Arguments:
     """Whose networks and method; empty: lightweight on a GPU, quickstart on a CPU."""
     batch: int = 0
     """Images a step; 0: the preset's."""
-    engines: tuple[str, ...] = ()
-    """eager, compiled, graphed; none: the one that training would take, and eager."""
+    engines: tuple[Literal["eager", "compiled", "graphed"], ...] = ()
+    """Which engines; none: the one that training would take, and eager."""
     seconds: float = 5.0
     """How long to measure each engine."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

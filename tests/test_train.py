@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tmgan import bundle
 from tmgan import configfile
 from tmgan.checkpoint import Checkpoints
-from tmgan.config import DamsmConfig
+from tmgan.config import DamsmConfig, RuntimeConfig
 from tmgan.damsm import DamsmTask
 from tmgan.gan import GanTask, check
 from tmgan.jobs import train_editor, train_encoders
@@ -51,37 +51,56 @@ def latest(run) -> dict:
 
 
 class StopAfter(StopRequest):
-    """A stop request that arrives after so many looks, in place of a real signal."""
+    """A stop request that arrives after so many steps, in place of a real signal."""
 
-    def __init__(self, looks: int):
-        self._looks = looks
+    def __init__(self, steps: int):
+        self._left = steps
 
     @property
     def signal(self):
-        self._looks -= 1
-        return "SIGTERM" if self._looks < 0 else None
+        self._left -= 1
+        return "SIGTERM" if self._left < 0 else None
 
 
 def run_gan(config, pack, encoders, stop=None):
     runtime = decide(config.runtime)
     run = RunFolder(config.run, config, config.output.keep, quiet=True)
+    task = GanTask(config, pack, encoders, runtime)
     try:
-        return train(GanTask(config, pack, encoders, runtime), run, config.images, config.output,
-                     stop or StopAfter(10**9))
+        return train(task, run, config.images, config.output, stop or StopAfter(10**9))
     finally:
+        task.loader.close()
         run.close()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_path):
     assert run_gan(tiny, pack, encoders) == "done"
     pieces = dataclasses.replace(tiny, run=str(tmp_path / "pieces"))
-    outcomes = [run_gan(pieces, pack, encoders, StopAfter(3 + k)) for k in range(2)] + [run_gan(pieces, pack, encoders)]
+    outcomes = [run_gan(pieces, pack, encoders, StopAfter(2 + k)) for k in range(2)] + [run_gan(pieces, pack, encoders)]
     assert outcomes == ["stopped", "stopped", "done"]
     assert_equal_states(latest(tmp_path / "run")["task"], latest(tmp_path / "pieces")["task"])
     assert_equal_states(load_file(tmp_path / "run" / bundle.GENERATOR), load_file(tmp_path / "pieces" / bundle.GENERATOR))
     for name in ("stats.jsonl", "metrics.jsonl"):
         whole, pieced = (open(tmp_path / run / name).read().splitlines() for run in ("run", "pieces"))
         assert [json.loads(row)["images"] for row in whole] == [json.loads(row)["images"] for row in pieced], name
+
+
+def test_a_signal_that_comes_while_a_picture_is_drawn_loses_no_step(tiny, pack, encoders, monkeypatch):
+    stop = StopAfter(10**9)
+    monkeypatch.setattr(GanTask, "draw", lambda task, path: setattr(stop, "_left", 0))
+    output = dataclasses.replace(tiny.output, sample_images=4, checkpoint_images=24)
+    assert run_gan(dataclasses.replace(tiny, output=output), pack, encoders, stop) == "stopped"
+    stopped = json.loads((Path(tiny.run) / "run.json").read_text())
+    assert latest(Path(tiny.run))["images"] == stopped["images"] == 8
+
+
+def test_resuming_with_other_pixels_is_said(tiny, pack, encoders):
+    run_gan(tiny, pack, encoders, StopAfter(1))
+    log = Path(tiny.run) / "log.txt"
+    run_gan(dataclasses.replace(tiny, runtime=RuntimeConfig(loader="pillow")), pack, encoders, StopAfter(1))
+    assert "not to the same bits" not in log.read_text()                       # its pixels are the tiles'
+    run_gan(dataclasses.replace(tiny, runtime=RuntimeConfig(loader="dali")), pack, encoders, StopAfter(0))
+    assert "pixels tiles then, dali now: the run goes on, but not to the same bits" in log.read_text()
 
 
 def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
@@ -94,12 +113,12 @@ def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
 
     assert go(tiny_damsm, StopAfter(10**9)) == "done"
     pieces = dataclasses.replace(tiny_damsm, run=str(tmp_path / "pieces"))
-    assert [go(pieces, StopAfter(3)), go(pieces, StopAfter(10**9))] == ["stopped", "done"]
+    assert [go(pieces, StopAfter(2)), go(pieces, StopAfter(10**9))] == ["stopped", "done"]
     assert_equal_states(latest(tmp_path / "encoders")["task"], latest(tmp_path / "pieces")["task"])
 
 
 def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
-    run_gan(tiny, pack, encoders, StopAfter(6))
+    run_gan(tiny, pack, encoders, StopAfter(3))
     path = os.path.join(tiny.run, "stats.jsonl")
     with open(path, "a") as file:
         file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')         # a crash after the checkpoint, mid-line
@@ -212,7 +231,7 @@ def test_no_checkpoint_holds_a_loss_that_is_not_finite(tiny, pack, encoders):
 
 
 def test_learning_rates_may_be_lowered_in_a_run(tiny, pack, encoders):
-    run_gan(tiny, pack, encoders, StopAfter(6))
+    run_gan(tiny, pack, encoders, StopAfter(3))
     lower = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, lr_g=1e-5))
     task = GanTask(lower, pack, encoders, decide(lower.runtime))
     task.load_state_dict(latest(Path(tiny.run))["task"])
@@ -226,7 +245,7 @@ def test_settings_may_change_until_there_is_something_to_resume(tiny):
 
 
 def test_other_data_or_encoders_are_not_mixed_into_a_run(tiny, pack, encoders):
-    run_gan(tiny, pack, encoders, StopAfter(6))
+    run_gan(tiny, pack, encoders, StopAfter(3))
     other = bundle.build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2)
     with pytest.raises(ValueError, match="another pair of encoders"):
         run_gan(tiny, pack, other)
@@ -249,7 +268,7 @@ def test_without_a_keep_mask_the_packs_masks_play_no_part(tiny, pack, encoders):
 
 
 def test_resuming_with_other_settings_names_them(tiny, pack, encoders):
-    run_gan(tiny, pack, encoders, StopAfter(4))
+    run_gan(tiny, pack, encoders, StopAfter(2))
     with pytest.raises(ValueError, match=r"batch: 4 in the run, 6 now"):
         run_gan(dataclasses.replace(tiny, batch=6), pack, encoders)
     assert run_gan(dataclasses.replace(tiny, images=28), pack, encoders) == "done"

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tmgan.config import OutputConfig
+from tmgan.data.loaders.batch import Loader
 from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime
 from tmgan.stats import JsonLines, Speed, Stats, TensorBoard
@@ -18,6 +19,7 @@ class Task(Protocol):
 
     batch: int
     runtime: Runtime
+    loader: Loader
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train one step; return its losses: scalars, still on the device, the same names in every step."""
@@ -60,12 +62,15 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
 
     while True:
         done = seen >= images
+        # Looked at once: a signal that comes while this boundary is being saved or measured stops the next one, so that
+        # no run says that it stopped where it did not save.
+        stopped_by = stop.signal
 
         def due(interval: int) -> bool:
             """True at the first step boundary past a multiple of the interval, but not right after resuming."""
             return seen > start and (done or seen % interval < task.batch)
 
-        save = due(output.checkpoint_images) or (stop.signal is not None and seen > start)
+        save = due(output.checkpoint_images) or (stopped_by is not None and seen > start)
 
         # Report. Reading the losses waits for the device, so the clock is read after it.
         if due(output.tick_images):
@@ -89,7 +94,7 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
                 board.write({"images": seen, **metrics})
                 run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
             state = {"step": step, "task": task.state_dict(), "identity": task.identity(),
-                     "numerics": task.runtime.numerics()}
+                     "numerics": _numerics(task)}
             run.checkpoints.save(seen, state, metrics.get("score"))
             task.export(run.path, seen)
             run.status("running", seen)
@@ -98,9 +103,9 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
         if done:
             run.status("done", seen)
             return "done"
-        if stop.signal is not None:
-            run.log(f"Stopped by {stop.signal} at {seen:,} images; the same command resumes here.")
-            run.status("stopped", seen, reason=stop.signal)
+        if stopped_by is not None:
+            run.log(f"Stopped by {stopped_by} at {seen:,} images; the same command resumes here.")
+            run.status("stopped", seen, reason=stopped_by)
             return "stopped"
 
         # Train.
@@ -121,13 +126,18 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
     if changed:
         raise ValueError(f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
                          "to resume, or choose another --run.")
-    now, before = task.runtime.numerics(), state["numerics"]
+    now, before = _numerics(task), {"pixels": "tiles", **state["numerics"]}  # runs of earlier versions had no others
     if now != before:
         differs = ", ".join(f"{name} {before.get(name)} then, {now[name]} now" for name in now
                             if now[name] != before.get(name))
         run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
     task.load_state_dict(state["task"])
     return state["images"], state["step"]
+
+
+def _numerics(task: Task) -> dict[str, str | int]:
+    """What the last bits of a step depend on."""
+    return {**task.runtime.numerics(), "pixels": task.loader.pixels}
 
 
 def _require_finite(finite: bool, run: RunFolder, seen: int) -> None:

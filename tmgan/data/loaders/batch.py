@@ -33,7 +33,12 @@ class Batch:
 
 
 class Loader(Protocol):
-    """Gives the Batch of any step. It has no state that a checkpoint would need: the plan is a function of the step."""
+    """Gives the Batch of any step. It has no state that a checkpoint would need: the plan is a function of the step.
+
+    pixels: what the images equal to the bit: "tiles", those of the pack, or the loader's own.
+    """
+
+    pixels: str
 
     def __call__(self, step: int) -> Batch:
         """The batch of `step`, on the device. Steps in order are the fast case."""

@@ -30,6 +30,8 @@ class DaliLoader:
     A picture that is missing, damaged or of a format that DALI does not know is a ValueError that names it.
     """
 
+    pixels = "dali"
+
     def __init__(self, planner: Planner, columns: Columns, originals: Originals, masks: Tensor | None, size: int,
                  threads: int):
         self.planner, self.columns, self.originals, self.masks, self.size = planner, columns, originals, masks, size

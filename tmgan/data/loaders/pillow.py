@@ -33,6 +33,8 @@ class PillowLoader:
     A picture that is missing or damaged by now is a ValueError that names it, raised by the step that needs it.
     """
 
+    pixels = "tiles"
+
     def __init__(self, planner: Planner, columns: Columns, originals: Originals, masks: Tensor | None, size: int,
                  workers: int):
         self.planner, self.columns, self.originals, self.masks = planner, columns, originals, masks

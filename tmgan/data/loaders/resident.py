@@ -14,6 +14,8 @@ from tmgan.plan import Planner
 class ResidentLoader:
     """A Loader. tiles: uint8 (N, T, T, 3). masks: uint8 (N, T, T, 1) with 255 = object, or None for a run without."""
 
+    pixels = "tiles"
+
     def __init__(self, planner: Planner, columns: Columns, tiles: Tensor, masks: Tensor | None, size: int):
         self.planner, self.columns, self.size = planner, columns, size
         on_gpu = columns.device.type == "cuda"

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from tmgan_kernels import _dispatch
 
 from tmgan import bench, configfile
 from tmgan.bench import components, gflop
@@ -46,3 +47,17 @@ def test_parts_called_in_order_are_a_step_and_all_its_work():
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
         whole.step(whole.batch, 2)
     assert sum(gflop(parted.step, parted.batch).values()) == pytest.approx(counter.get_total_flops() / 2 / 1e9)
+
+
+@pytest.mark.parametrize(("engine", "means"), [("eager", {"": "eager"}), ("compiled", {})])
+def test_a_part_takes_the_operations_that_its_step_takes(engine, means):
+    """The eager step runs the definitions; its parts, timed alone, must too."""
+    config = dataclasses.replace(configfile.from_preset("quickstart"), batch=2)
+    runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", threads=1)), engine=engine)
+    made = bench.subject(config, runtime, backend="eager")
+    seen, average = [], made.step._average
+    made.step._average = lambda: (seen.append(dict(_dispatch._preferred)), average())
+    made.step(made.batch, 0)
+    for _, part in components(made.step, made.batch):
+        part()
+    assert seen == [means, means]

@@ -115,9 +115,17 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
         step.adam_g.step()
         step._average()
 
-    return [("generate", generate), ("discriminator loss", d_forward), ("discriminator backward", backward),
-            ("discriminator update", step.adam_d.step), ("generator loss", g_forward), ("generator backward", backward),
-            ("generator update", average)]
+    def dispatched(part: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            with step.dispatch():
+                part()
+
+        return call
+
+    parts = [("generate", generate), ("discriminator loss", d_forward), ("discriminator backward", backward),
+             ("discriminator update", step.adam_d.step), ("generator loss", g_forward), ("generator backward", backward),
+             ("generator update", average)]
+    return [(name, dispatched(part)) for name, part in parts]
 
 
 def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:

@@ -6,6 +6,7 @@ objective.py says what is computed, engine.py how; here the weights change.
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +59,12 @@ class TrainStep:
         self._weight.fill_(1.0 - self._decay(len(batch.images), images_seen))
         if self._graphed is not None:
             return self._graphed(batch)
-        if self.runtime.engine == "eager":
-            with tmgan_kernels.prefer("eager"):  # the definitions, in plain PyTorch
-                return self._step(batch)
-        return self._step(batch)
+        with self.dispatch():
+            return self._step(batch)
+
+    def dispatch(self) -> AbstractContextManager:
+        """While active, the fused operations are what they are in this engine: the eager one takes their definitions."""
+        return tmgan_kernels.prefer("eager") if self.runtime.engine == "eager" else nullcontext()
 
     def _step(self, batch: Batch) -> Losses:
         edit = self.functions.generate(batch)
@@ -88,8 +91,11 @@ class TrainStep:
 
     @torch.no_grad()
     def _average(self) -> None:
+        # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch a parameter.
         average, parameters = self._pairs
-        torch._foreach_lerp_(average, parameters, [self._weight] * len(parameters))
+        change = torch._foreach_sub(parameters, average)
+        torch._foreach_mul_(change, self._weight)
+        torch._foreach_add_(average, change)
         for mine, theirs in zip(self.ema.buffers(), self.generator.buffers()):
             mine.copy_(theirs)
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -306,21 +305,19 @@ def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
 def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
     """The real command, a real signal: it finishes the step, saves, exits 0, and goes on where it stopped."""
     config = tmp_path / "long.yaml"
-    config.write_text(yaml.safe_dump({**configfile.to_dict(tiny), "images": 400, "preset": "quickstart"}))
+    config.write_text(yaml.safe_dump({**configfile.to_dict(tiny), "images": 10**6, "preset": "quickstart"}))
     command = [sys.executable, "-m", "tmgan", "train", "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     status = tmp_path / "run" / "run.json"
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run" / "checkpoints").glob("*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    began = next(line for line in process.stdout if "g_adv" in line)      # the editor trains, and would for hours
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = began + process.communicate()[0]
     assert process.returncode == 0, output
     stopped = json.loads(status.read_text())
-    assert stopped["status"] == "stopped" and 0 < stopped["images"] < 400, output
+    assert stopped["status"] == "stopped" and 0 < stopped["images"] < 10**6, output
     again = subprocess.run([*command, "--images", str(stopped["images"] + 8)], capture_output=True, text=True,
-                           env=environment, timeout=120)
+                           env=environment)
     assert again.returncode == 0, again.stderr
     assert f"at {stopped['images']:,} of" in again.stdout
     assert json.loads(status.read_text())["status"] == "done"

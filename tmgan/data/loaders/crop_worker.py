@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from multiprocessing.sharedctypes import SynchronizedArray
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +28,12 @@ class Crop(NamedTuple):
     corner: tuple[int, int]
 
 
-def start(memory: SynchronizedArray, shape: tuple[int, ...]) -> None:
-    """Set up the process: where the crops go, and that it ends with its parent."""
+def start(memory: SynchronizedArray, shape: tuple[int, ...], all_there: Barrier) -> None:
+    """Set up the process: where the crops go, and that it ends with its parent. Waits for the others to be there."""
     global _slots
     _slots = np.frombuffer(memory, np.uint8).reshape(shape)
     start_worker()
+    all_there.wait()
 
 
 def cut_crops(slot: int, row: int, crops: Sequence[Crop], exif: bool) -> str:

@@ -42,10 +42,11 @@ class PillowLoader:
         shape = (AHEAD, planner.batch, size, size, 3)
         memory = context.RawArray("B", int(np.prod(shape)))
         self._slots = torch.from_numpy(np.frombuffer(memory, np.uint8).reshape(shape))
-        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start, initargs=(memory, shape))
-        # Each task starts a worker until all are there. They inherit that Ctrl-C, which a terminal sends to them too,
-        # is held back: one that was still importing would print a traceback. Python's tracker would let it through, so
-        # it starts before.
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start,
+                                         initargs=(memory, shape, context.Barrier(workers)))
+        # Each task starts a worker unless one is idle, and none is before all have met at the barrier: so all start
+        # here. They inherit that Ctrl-C, which a terminal sends to them too, is held back: one that was still importing
+        # would print a traceback. Python's tracker would let it through, so it starts before.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

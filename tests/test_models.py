@@ -6,9 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_names import CHANNEL_ATTENTION, DISCRIMINATOR, GENERATOR, IMAGE_ENCODER, TEXT_ENCODER, published_key
-from functorch.compile import make_boxed_func
-from torch._functorch.aot_autograd import aot_module_simplified
-from torch._inductor.decomposition import select_decomp_table
 from torch._subclasses.fake_tensor import FakeTensorMode
 from tmgan.models import (
     Discriminator,
@@ -23,7 +20,7 @@ from tmgan.models import (
     init_weights,
 )
 from tmgan.models.attention import ChannelAttention, SpatialAttention
-from tmgan.models.layers import UpBlock, nearest_doubling
+from tmgan.models.layers import UpBlock
 from tmgan.models.lightweight import resize_regions
 
 LENGTHS = torch.tensor([5, 3, 4])
@@ -175,36 +172,6 @@ def test_resize_regions_follows_the_rounded_up_factor():
     assert torch.equal(resize_regions(grid, 32), by_torch)
     same = torch.rand(2, 3, 8, 8, generator=_generator())
     assert resize_regions(same, 8) is same
-
-
-def test_nearest_doubling_is_interpolate_in_value_layout_and_gradient():
-    x = torch.randn(2, 3, 5, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
-    ours, torchs = nearest_doubling(x), F.interpolate(x, scale_factor=2, mode="nearest")
-    assert torch.equal(ours, torchs) and ours.stride() == torchs.stride()
-    weights = torch.randn_like(ours)
-    gradients = [torch.autograd.grad(y, x, weights)[0] for y in (ours, torchs)]
-    torch.testing.assert_close(*gradients)
-    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
-    assert torch.autograd.gradcheck(nearest_doubling, x)
-
-
-def test_nearest_doubling_gives_a_compiler_nothing_to_scatter():
-    """Inductor turns a scatter into float atomics: F.interpolate's derivative is one."""
-    graphs = []
-
-    def remember(graph, inputs):
-        graphs.append(graph)
-        return make_boxed_func(graph)
-
-    def backend(graph, inputs):
-        return aot_module_simplified(graph, inputs, fw_compiler=remember, decompositions=select_decomp_table())
-
-    x = torch.randn(1, 2, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
-    for function, scatters in ((nearest_doubling, False),
-                               (lambda x: F.interpolate(x, scale_factor=2, mode="nearest"), True)):
-        graphs.clear()
-        torch.compile(function, backend=backend, fullgraph=True)(x).sum().backward()
-        assert len(graphs) == 2 and any("index_put" in str(node.target) for node in graphs[1].graph.nodes) == scatters
 
 
 @pytest.mark.parametrize("make", [_small, lambda: Discriminator(64, width=4, sentence_dim=8)])

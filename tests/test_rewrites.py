@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+import frozen_relu
 import pytest
 import rewrites
 import steps
@@ -14,7 +15,7 @@ from published_step import PublishedStep
 from tmgan.bench import subject
 from tmgan.config import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
 from tmgan.models.discriminator import Discriminator
-from tmgan.models.layers import init_weights
+from tmgan.models.layers import fold_batch_norms, init_weights
 from tmgan.runtime import decide
 
 
@@ -67,6 +68,25 @@ def test_a_step_with_a_rewrite_is_the_same_step(name):
         other = steps.losses_and_gradients(*steps.in_double(*steps.make(preset)))
     for one, two in zip(exact, other):
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
+
+
+def test_frozen_networks_with_bias_and_relu_together(monkeypatch):
+    """Features and the gradient of the picture; on a CPU the operator is the two operations, so this holds the rest."""
+    photo = fold_batch_norms(steps.thin_published_encoder(monkeypatch).eval().requires_grad_(False).double())
+    image = double(2, 3, 64, 64)
+
+    def together(x):
+        with frozen_relu.together():
+            return flat(x)
+
+    def flat(x):
+        return torch.cat([x.flatten() for x in photo.features(x)])
+
+    agree(together, flat, [image])
+    torch.library.opcheck(torch.ops.tmgan_rewrites.conv_relu.default,
+                          (torch.randn(2, 3, 9, 8).to(memory_format=torch.channels_last),
+                           torch.randn(4, 3, 3, 3), torch.randn(4), [2, 2], [1, 1]))
+    frozen_relu.check(torch.device("cpu"))
 
 
 def test_flat_gradients_are_the_gradients():

@@ -11,6 +11,8 @@ from tmgan_kernels import instance_norm_glu
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tmgan.models.resampling import nearest_doubling
+
 
 def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """3x3 convolution that keeps the size, without bias."""
@@ -41,26 +43,6 @@ class GatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return instance_norm_glu(self.conv(x))
-
-
-class _NearestDoubling(torch.autograd.Function):
-    """F.interpolate(x, scale_factor=2, mode="nearest") whose gradient is written as the sum over 2x2 that it is.
-
-    Inductor makes the derivative of F.interpolate a scatter: float atomics into an NCHW buffer that was zeroed before.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="nearest")
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return F.avg_pool2d(grad, 2, divisor_override=1)
-
-
-def nearest_doubling(x: Tensor) -> Tensor:
-    """Each pixel as a square of four: (B, C, H, W) -> (B, C, 2H, 2W), in the dtype and layout of x."""
-    return _NearestDoubling.apply(x)
 
 
 class UpBlock(GatedConv):

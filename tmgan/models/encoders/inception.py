@@ -4,9 +4,19 @@ It takes images in [-1, 1] directly, as published: no ImageNet normalisation.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import inception_v3
+from torchvision.models.inception import (
+    BasicConv2d,
+    InceptionA,
+    InceptionAux,
+    InceptionB,
+    InceptionC,
+    InceptionD,
+    InceptionE,
+)
+
+from tmgan.models.resampling import MaxPool, bilinear_resize, max_pool
 
 INPUT_SIZE = 299
 _UP_TO_REGIONS = (
@@ -14,6 +24,24 @@ _UP_TO_REGIONS = (
     "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e"
 ).split()
 _AFTER_REGIONS = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
+
+
+class _ReductionB(InceptionB):
+    """torchvision's block, pooled by `max_pool`."""
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [self.branch3x3(x), self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))), max_pool(x, 3, 2)]
+
+
+class _ReductionD(InceptionD):
+    """torchvision's block, pooled by `max_pool`."""
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        wide = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
+        return [self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(wide), max_pool(x, 3, 2)]
+
+
+_BLOCKS = [BasicConv2d, InceptionA, _ReductionB, InceptionC, _ReductionD, InceptionE, InceptionAux]
 
 
 class InceptionEncoder(nn.Module):
@@ -30,7 +58,8 @@ class InceptionEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.batch_statistics = batch_statistics
-        layers = inception_v3(weights=None, aux_logits=False, init_weights=False)
+        layers = inception_v3(weights=None, aux_logits=False, init_weights=False, inception_blocks=_BLOCKS)
+        layers.maxpool1, layers.maxpool2 = MaxPool(3, 2), MaxPool(3, 2)
         self.trunk = nn.ModuleDict({name: getattr(layers, name) for name in (*_UP_TO_REGIONS, *_AFTER_REGIONS)})
         self.trunk.requires_grad_(False)
         self.region_head = nn.Conv2d(768, dim, 1, bias=False)
@@ -58,7 +87,7 @@ class InceptionEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""
-        x = F.interpolate(image, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+        x = bilinear_resize(image, INPUT_SIZE)
         for name in _UP_TO_REGIONS:
             x = self.trunk[name](x)
         regions = self.region_head(x)

@@ -5,6 +5,8 @@ Takes images in [-1, 1] directly, as published: no ImageNet normalisation.
 
 from torch import Tensor, nn
 
+from tmgan.models.resampling import MaxPool
+
 
 class VGGFeatures(nn.Module):
     """The first nine layers of torchvision's vgg16().features, frozen. Indices, and so weight names, are the same."""
@@ -18,7 +20,7 @@ class VGGFeatures(nn.Module):
             nn.ReLU(),
             nn.Conv2d(64, 64, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            MaxPool(2, 2),
             nn.Conv2d(64, 128, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(128, 128, 3, padding=1),

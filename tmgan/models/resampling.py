@@ -1,0 +1,133 @@
+"""Doubling, maximum pooling and bilinear resizing whose gradients are gathers: each input looks up what flows into it.
+
+Their values are torch's own. torch writes the derivatives as scatters, which Inductor compiles to float atomics into a
+zeroed fp32 NCHW buffer (the newest torch also that of pooling): 300 million of them in a `combined` step of 40 images,
+in an order that changes from run to run, and what lies before gets its gradient in another layout. Gathers read NHWC as
+it lies, fuse with their neighbours, and repeat to the bit.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x in fp32 if it is in half precision, else x itself."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _pick(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """x (B, H, W, C) at every pair of a row and a column: (B, len(rows), len(columns), C)."""
+    return x.index_select(1, rows).index_select(2, columns)
+
+
+# ----------------------------------------------------------------- nearest neighbour
+class _NearestDoubling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return F.avg_pool2d(grad, 2, divisor_override=1)      # the sum over 2x2
+
+
+def nearest_doubling(x: Tensor) -> Tensor:
+    """Each pixel as a square of four: (B, C, H, W) -> (B, C, 2H, 2W), in the dtype and layout of x."""
+    return _NearestDoubling.apply(x)
+
+
+# ------------------------------------------------------------------- maximum pooling
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, kernel: int, stride: int) -> Tensor:
+        y, index = F.max_pool2d(x, kernel, stride, return_indices=True)
+        width = x.shape[3]
+        top, left = (stride * torch.arange(edge, device=x.device) for edge in y.shape[2:])
+        # Where in its window each maximum is: one byte a value for the backward pass, in place of the input.
+        place = (index // width - top[:, None]) * kernel + index % width - left
+        ctx.save_for_backward(place.to(torch.int8))
+        ctx.edges, ctx.kernel, ctx.stride = x.shape[2:], kernel, stride
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        place, = ctx.saved_tensors
+        values, place = grad.permute(0, 2, 3, 1), place.permute(0, 2, 3, 1)
+        rows, columns = (_windows(edge, pooled, ctx.kernel, ctx.stride, grad.device)
+                         for edge, pooled in zip(ctx.edges, grad.shape[2:]))
+        total = None
+        for row, down in rows:
+            for column, across in columns:
+                # Of a window that does not reach here `down` or `across` is so negative that no place equals the sum.
+                here = _pick(place, row, column) == (down[:, None] * ctx.kernel + across)[:, :, None]
+                part = torch.where(here, _wide(_pick(values, row, column)), 0.0)
+                total = part if total is None else total + part
+        return total.to(grad.dtype).permute(0, 3, 1, 2), None, None
+
+
+def _windows(edge: int, pooled: int, kernel: int, stride: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """For each of the windows that can cover a pixel of a line: its number, and where in it the pixel is."""
+    found, pixel = [], torch.arange(edge, device=device)
+    for back in range(-(-kernel // stride)):
+        window = pixel // stride - back
+        offset = pixel - stride * window
+        covers = (window >= 0) & (window < pooled) & (offset < kernel)
+        found.append((window.clamp(0, pooled - 1), torch.where(covers, offset, -kernel * kernel)))
+    return found
+
+
+def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """F.max_pool2d(x, kernel, stride) for kernels up to 11: (B, C, H, W) -> (B, C, (H - kernel) // stride + 1, ...)."""
+    return _MaxPool.apply(x, kernel, stride)
+
+
+class MaxPool(nn.Module):
+    """`max_pool` as a layer without parameters."""
+
+    def __init__(self, kernel: int, stride: int):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool(x, self.kernel, self.stride)
+
+
+# ------------------------------------------------------------------- bilinear resize
+class _BilinearResize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, size: int) -> Tensor:
+        ctx.edges = x.shape[2:]
+        return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        total = _wide(grad).permute(0, 2, 3, 1)
+        for dim, edge in zip((1, 2), ctx.edges):
+            parts = [total.index_select(dim, output) * weight.view(-1, *[1] * (3 - dim))
+                     for output, weight in _readers(edge, grad.shape[dim + 1], total)]
+            total = sum(parts[1:], parts[0])
+        return total.to(grad.dtype).permute(0, 3, 1, 2), None
+
+
+def _readers(edge: int, size: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each pixel of a line of `edge`: the outputs of a resize to `size` that read it, one by one, and with what weight.
+
+    Output o reads its source max(0, (o + 0.5) * edge / size - 0.5), so those whose source is less than 1 from the pixel.
+    """
+    scale, pixel = edge / size, torch.arange(edge, device=like.device)
+    first = torch.floor((pixel.double() - 0.5) / scale - 0.5).long() + 1
+    found = []
+    for number in range(math.ceil(2 / scale)):
+        output = first + number
+        source = ((output.to(like.dtype) + 0.5) * scale - 0.5).clamp(0, edge - 1)
+        weight = (1 - (source - pixel).abs()).clamp(min=0) * ((output >= 0) & (output < size))
+        found.append((output.clamp(0, size - 1), weight))
+    return found
+
+
+def bilinear_resize(x: Tensor, size: int) -> Tensor:
+    """F.interpolate(x, (size, size), mode="bilinear", align_corners=False): (B, C, H, W) -> (B, C, size, size)."""
+    return _BilinearResize.apply(x, size)

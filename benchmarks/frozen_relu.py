@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.inception import BasicConv2d
 
 from tmgan.models.encoders import VGGFeatures
+from tmgan.models.resampling import max_pool
 
 _LIBRARY = torch.library.Library("tmgan_rewrites", "DEF")
 _LIBRARY.define("conv_relu(Tensor x, Tensor weight, Tensor bias, int[] stride, int[] padding) -> Tensor")
@@ -56,13 +57,9 @@ def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _vgg(self: VGGFeatures, image: Tensor) -> Tensor:
-    x = image
-    for layer in self.layers:
-        if isinstance(layer, nn.Conv2d):
-            x = conv_relu(layer, x)
-        elif not isinstance(layer, nn.ReLU):
-            x = layer(x)
-    return x
+    first, second, third, fourth = self.layers.values()
+    x = conv_relu(second, conv_relu(first, image))
+    return conv_relu(fourth, conv_relu(third, max_pool(x, 2, 2)))
 
 
 @contextlib.contextmanager

@@ -28,10 +28,10 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def full_vgg(photo: PhotoEncoder) -> nn.Sequential:
-    """All 31 layers of VGG16's features; the first nine are those of `photo`."""
+    """All 31 layers of VGG16's features; the first four convolutions are those of `photo`."""
     layers = vgg16(weights=None, init_weights=False).features
-    for index, layer in enumerate(photo.perceptor.layers):
-        layers[index] = copy.deepcopy(layer)
+    for index, layer in photo.perceptor.layers.items():
+        layers[int(index)] = copy.deepcopy(layer)
     return layers.eval().requires_grad_(False)
 
 

@@ -47,9 +47,8 @@ def thin_published_encoder(monkeypatch: pytest.MonkeyPatch) -> PhotoEncoder:
     generator = torch.Generator().manual_seed(1)
     matcher, perceptor = InceptionEncoder(_DIM), VGGFeatures()
     widths = iter([(3, 4), (4, 4), (4, 8), (8, 8)])
-    for index, layer in enumerate(perceptor.layers):
-        if isinstance(layer, torch.nn.Conv2d):
-            perceptor.layers[index] = torch.nn.Conv2d(*next(widths), 3, padding=1)
+    for index in perceptor.layers:
+        perceptor.layers[index] = torch.nn.Conv2d(*next(widths), 3, padding=1)
     perceptor.perceptual_dim = 8
     init_frozen(matcher.trunk, generator)
     init_frozen(perceptor, generator)

@@ -3,29 +3,21 @@
 Takes images in [-1, 1] directly, as published: no ImageNet normalisation.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmgan.models.resampling import MaxPool
+from tmgan.models.resampling import max_pool
 
 
 class VGGFeatures(nn.Module):
-    """The first nine layers of torchvision's vgg16().features, frozen. Indices, and so weight names, are the same."""
+    """The first nine layers of torchvision's vgg16().features, frozen, under the same numbers: four convolutions."""
 
     perceptual_dim = 128
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding=1),
-            nn.ReLU(),
-            MaxPool(2, 2),
-            nn.Conv2d(64, 128, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(128, 128, 3, padding=1),
-            nn.ReLU(),
-        )
+        self.layers = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3, padding=1), "2": nn.Conv2d(64, 64, 3, padding=1),
+                                     "5": nn.Conv2d(64, 128, 3, padding=1), "7": nn.Conv2d(128, 128, 3, padding=1)})
         self.requires_grad_(False)
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
@@ -35,4 +27,10 @@ class VGGFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [-1, 1] -> (B, 128, S/2, S/2)."""
-        return self.layers(image)
+        first, second, third, fourth = self.layers.values()
+        x = F.relu(first(image))
+        # Bias and ReLU behind the pooling: what is largest before them is largest after them, in value and gradient, and
+        # at the full size, where these maps are the largest of the step, nothing is read and written just for them.
+        x = max_pool(F.conv2d(x, second.weight, padding=1), 2, 2)
+        x = F.relu(x + second.bias.to(x.dtype).view(-1, 1, 1))
+        return F.relu(fourth(F.relu(third(x))))

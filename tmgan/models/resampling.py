@@ -3,7 +3,8 @@
 Their values are torch's own. torch writes the derivatives as scatters, which Inductor compiles to float atomics into a
 zeroed fp32 NCHW buffer (the newest torch also that of pooling): 300 million of them in a `combined` step of 40 images,
 in an order that changes from run to run, and what lies before gets its gradient in another layout. Gathers read NHWC as
-it lies, fuse with their neighbours, and repeat to the bit.
+it lies, fuse with their neighbours, and repeat to the bit. Only a compiler makes one kernel of them, so that outside of
+one pooling and bilinear resizing are torch's.
 """
 
 import math
@@ -81,7 +82,7 @@ def _windows(edge: int, pooled: int, kernel: int, stride: int, device: torch.dev
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """F.max_pool2d(x, kernel, stride) for kernels up to 11: (B, C, H, W) -> (B, C, (H - kernel) // stride + 1, ...)."""
-    return _MaxPool.apply(x, kernel, stride)
+    return _MaxPool.apply(x, kernel, stride) if torch.compiler.is_compiling() else F.max_pool2d(x, kernel, stride)
 
 
 class MaxPool(nn.Module):
@@ -96,11 +97,15 @@ class MaxPool(nn.Module):
 
 
 # ------------------------------------------------------------------- bilinear resize
+def _resize(x: Tensor, size: int) -> Tensor:
+    return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+
+
 class _BilinearResize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, size: int) -> Tensor:
         ctx.edges = x.shape[2:]
-        return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+        return _resize(x, size)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
@@ -130,4 +135,4 @@ def _readers(edge: int, size: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def bilinear_resize(x: Tensor, size: int) -> Tensor:
     """F.interpolate(x, (size, size), mode="bilinear", align_corners=False): (B, C, H, W) -> (B, C, size, size)."""
-    return _BilinearResize.apply(x, size)
+    return _BilinearResize.apply(x, size) if torch.compiler.is_compiling() else _resize(x, size)

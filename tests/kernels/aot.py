@@ -36,6 +36,8 @@ LAUNCHERS = {}  # of every registered operator
 
 
 def _register_for_cpu_tensors_too(library, name, launch, key="", **options):
+    if library.ns != "tmgan_kernels":  # torch registers some of its own as late as at the first use
+        return _register(library, name, launch, key, **options)
     LAUNCHERS[name] = launch
     for each in ("CUDA", "CPU") if key == "CUDA" else (key,):
         _register(library, name, launch, each, **options)

@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 assert os.environ.get("TRITON_INTERPRET") != "1", "the interpreter replaces the compiler: unset TRITON_INTERPRET"
@@ -56,6 +57,7 @@ BRIEF = ((torch.float32, "contiguous"), (torch.bfloat16, "channels_last"))
 POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
             torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16", torch.int8: "*i8", torch.uint8: "*u8",
             torch.bool: "*i1"}
+WIDTHS = (128, 64, 32, 16, 8)
 OPTIONS = ("num_warps", "num_stages")
 CUOBJDUMP = glob.glob(os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin/cuobjdump"))[0]
 
@@ -90,10 +92,17 @@ def resources(cubin: bytes) -> dict:
         usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         code = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
     counts = {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    for name, pattern in (("load_128", r"\bLDG\S*\.128"), ("load", r"\bLDG"), ("store_128", r"\bSTG\S*\.128"),
-                          ("store", r"\bSTG"), ("barrier", r"\bBAR\b")):
-        counts[name] = len(re.findall(pattern, code))
+    for name, instruction in (("load", "LDG(?:STS)?"), ("store", "STG")):  # STS: asynchronously, to shared memory
+        widths = Counter(width(suffix) for suffix in re.findall(rf"\b{instruction}\b(\S*)", code))
+        counts |= {f"{name}_{bits}": widths[bits] for bits in WIDTHS}
+    counts["barrier"] = len(re.findall(r"\bBAR\b", code))
     return counts
+
+
+def width(suffix: str) -> int:
+    """Bits a thread moves by an access to global memory: `.E.128`, `.E.U8.CONSTANT`; 32 where none are named."""
+    named = re.search(r"\.[US]?(8|16|64|128)\b", suffix)
+    return int(named[1]) if named else 32
 
 
 def variant(kernel: JITFunction, args: tuple, kwargs: dict) -> tuple[tuple[dict, dict, dict], dict]:
@@ -120,7 +129,8 @@ class Recorder:
             row = {"operation": self.operation, "kernel": kernel.fn.__name__, "case": self.label, "large": self.large,
                    "sm": target,
                    "types": sorted({t for t in signature.values() if t.startswith("*")}),
-                   "warps": options.get("num_warps", 4), **resources(built.asm["cubin"])}
+                   "warps": options.get("num_warps", 4), "shared": built.metadata.shared,
+                   **resources(built.asm["cubin"])}
             row["float_atomics"] = len(re.findall(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", built.asm["ptx"]))
             row["wide_offsets"] = bool(re.search(r"arith\.ext[su]i .*: i32 to i64", built.asm["ttir"]))
             self.rows[key] = row

@@ -109,14 +109,15 @@ def forward_kernel(x_ptr, out_ptr, mean_ptr, rstd_ptr, table_ptr, HW, x_channel,
             pixel = step * P + row
             valid = (pixel < pixels) & real
             offset = (first + pixel) * x_pixel + channel * x_channel
-            a = tl.load(a_ptr + offset, mask=valid, other=0.0).to(ACC)
-            b = tl.load(b_ptr + offset, mask=valid, other=0.0).to(ACC)
             weight = 1 / tl.cast(step + 1, ACC)
+            # One half after the other: interleaved, they take up to 74 registers where 64 are to be had, and spill.
+            a = tl.load(a_ptr + offset, mask=valid, other=0.0).to(ACC)
             away_a = tl.where(valid, a - mean_a, 0.0)
-            away_b = tl.where(valid, b - mean_b, 0.0)
             mean_a += away_a * weight
-            mean_b += away_b * weight
             m2_a += away_a * (a - mean_a)
+            b = tl.load(b_ptr + offset, mask=valid, other=0.0).to(ACC)
+            away_b = tl.where(valid, b - mean_b, 0.0)
+            mean_b += away_b * weight
             m2_b += away_b * (b - mean_b)
         count = (tl.maximum(pixels - row + P - 1, 0) // P).to(ACC)
         corner = first * x_pixel + channel * x_channel

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
+OLDEST ?= .venv-oldest
 
-.PHONY: train test test-all bench csrc install clean
+.PHONY: train test test-all test-oldest bench csrc install clean
 
 install: $(INSTALLED)
 
@@ -21,6 +22,15 @@ test: $(INSTALLED)        ## under 15 minutes on 2 cores
 test-all: $(INSTALLED)    ## the slow tests too
 	$(VENV)/bin/python -m pytest -n 2 -m 'slow or not slow'
 
+# With the oldest torch and Triton: what depends on their version.
+$(OLDEST)/.installed: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -e . -r tests/oldest.txt
+	touch $@
+
+test-oldest: $(OLDEST)/.installed  ## kernels, engines and published numbers with torch 2.11 and Triton 3.6
+	$(OLDEST)/bin/python -m pytest -n 2 tests/kernels tests/test_engines.py tests/test_goldens.py
+
 bench: $(INSTALLED)       ## speed of the kernels: minutes on a GPU, a check of the harness on a CPU
 	$(VENV)/bin/python -m pytest benchmarks
 
@@ -28,4 +38,4 @@ csrc: $(INSTALLED)        ## the CUDA C++ kernels, where there is an nvcc: one c
 	$(VENV)/bin/python -m tmgan_kernels.build
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) build *.egg-info

@@ -4,7 +4,7 @@
 
 The launchers run as they are, on CPU tensors; `JITFunction.run` is replaced, so that a launch compiles its kernel with
 the arguments it got, and launches nothing. What is compiled is therefore what would run: same block sizes, same warps,
-same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them.
+same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them, resources.py makes a table of them.
 
 With --launches nothing is compiled: the operators get tensors without memory, of sizes that need a GPU, and every
 launch is printed with its grid and what its compilation would depend on.
@@ -89,9 +89,10 @@ def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
 def resources(cubin: bytes) -> dict:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(cubin)
-        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
-    counts = {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+        code = subprocess.run([CUOBJDUMP, "-res-usage", "-sass", file.name], capture_output=True, text=True,
+                              check=True).stdout
+    counts = {name.lower(): int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", code)}
+    assert len(counts) == 3, code[:1000]
     for name, instruction in (("load", "LDG(?:STS)?"), ("store", "STG")):  # STS: asynchronously, to shared memory
         widths = Counter(width(suffix) for suffix in re.findall(rf"\b{instruction}\b(\S*)", code))
         counts |= {f"{name}_{bits}": widths[bits] for bits in WIDTHS}
@@ -145,12 +146,12 @@ def contract_of(name: str):
 
 
 def compile_operation(name: str, recorder: Recorder, every: bool) -> None:
-    """Variants, dtypes and layouts of one operation, forward and backward; fewer of them unless `every`."""
+    """Variants, dtypes and layouts of one operation, forward and backward; fewer of each unless `every`."""
     from .contract import DTYPES
     from .contract import LAYOUTS as CONTRACT_LAYOUTS
     contract = contract_of(name)
     recorder.operation, large = name, contract.compiled_shapes
-    cases = [(shape, contract.variants[0], *brief) for shape in large for brief in BRIEF]
+    cases = [(shape, variant, *brief) for shape in large for variant in contract.variants for brief in BRIEF]
     if every:
         # The shapes of the parity tests have sizes and strides of 1, which the compiler takes for constants.
         cases = [*itertools.product(large, contract.variants + contract.more_variants, DTYPES, LAYOUTS),

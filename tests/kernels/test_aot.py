@@ -5,26 +5,12 @@ compiler finds that out.
 """
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import re
 
 import pytest
 import tmgan_kernels
 
-HERE = Path(__file__).parent
-
-
-def run_aot(*arguments: str) -> list[dict]:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1] / "kernels"), str(HERE.parents[1])])
-    done = subprocess.run([sys.executable, "-m", "kernels.aot", *arguments], cwd=HERE.parent, env=environment,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
+from .resources import COMMAND, KERNELS, TABLE, run_aot, section
 
 # Layouts in which every kernel of an operation that streams must move 16 bytes an instruction. A stencil over the
 # channel mean reads interleaved channels one by one.
@@ -49,8 +35,22 @@ def check(operations: list[str], rows: list[dict]) -> None:
 
 @pytest.mark.parametrize("operations", [tmgan_kernels.__all__[::2], tmgan_kernels.__all__[1::2]], ids=["half", "rest"])
 def test_compiles_for_a100_and_h100(operations):
-    """The first variant in float32 NCHW and in bfloat16 NHWC: forward and backward."""
-    check(operations, run_aot(*operations))
+    """In float32 NCHW and in bfloat16 NHWC: forward and backward. And the table says what was compiled."""
+    rows = run_aot(*operations)
+    check(operations, rows)
+    if not TABLE.exists():
+        pytest.skip(f"all is well, but no table is kept for this Triton, {TABLE.stem}: {COMMAND}")
+    table = TABLE.read_text()
+    for operation in operations:
+        assert section(operation, rows) in table, f"{TABLE} is out of date: {COMMAND}"
+
+
+@pytest.mark.parametrize("table", sorted(TABLE.parent.glob("*.md")), ids=lambda path: path.stem)
+def test_tables_have_every_kernel_on_both_gpus(table):
+    sources = "".join(path.read_text() for path in KERNELS.glob("*/*.py"))
+    defined = set(re.findall(r"^@jit.*\ndef (\w+_kernel)\(", sources, re.M))
+    for sm in (80, 90):
+        assert set(re.findall(rf"^\| `(\w+)` \|.*\| sm_{sm} \|", table.read_text(), re.M)) == defined
 
 
 @pytest.mark.slow

@@ -4,25 +4,21 @@
 
 The launchers run as they are, on CPU tensors; `JITFunction.run` is replaced, so that a launch compiles its kernel with
 the arguments it got, and launches nothing. What is compiled is therefore what would run: same block sizes, same warps,
-same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them, resources.py makes a table of them.
+same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them, resources.py makes a
+table of them.
 
 With --launches nothing is compiled: the operators get tensors without memory, of sizes that need a GPU, and every
 launch is printed with its grid and what its compilation would depend on.
 """
 from __future__ import annotations
 
-import glob
 import importlib
 import inspect
 import itertools
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
-from collections import Counter
-from pathlib import Path
 
 assert os.environ.get("TRITON_INTERPRET") != "1", "the interpreter replaces the compiler: unset TRITON_INTERPRET"
 
@@ -48,6 +44,8 @@ torch.library.Library.impl = _register_for_cpu_tensors_too
 
 from tmgan_kernels import _triton
 
+from .resources import resources
+
 _triton.INTERPRETED = True  # the public functions accept them; nothing is interpreted in this process
 
 TARGETS = (80, 90)
@@ -57,9 +55,7 @@ BRIEF = ((torch.float32, "contiguous"), (torch.bfloat16, "channels_last"))
 POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
             torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16", torch.int8: "*i8", torch.uint8: "*u8",
             torch.bool: "*i1"}
-WIDTHS = (128, 64, 32, 16, 8)
 OPTIONS = ("num_warps", "num_stages")
-CUOBJDUMP = glob.glob(os.path.join(os.path.dirname(triton.__file__), "backends/nvidia/bin/cuobjdump"))[0]
 
 
 def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
@@ -84,26 +80,6 @@ def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
             assert isinstance(value, float), (parameter.name, value)
             signature[parameter.name] = "fp32"
     return signature, constants, attributes
-
-
-def resources(cubin: bytes) -> dict:
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        Path(file.name).write_bytes(cubin)
-        code = subprocess.run([CUOBJDUMP, "-res-usage", "-sass", file.name], capture_output=True, text=True,
-                              check=True).stdout
-    counts = {name.lower(): int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", code)}
-    assert len(counts) == 3, code[:1000]
-    for name, instruction in (("load", "LDG(?:STS)?"), ("store", "STG")):  # STS: asynchronously, to shared memory
-        widths = Counter(width(suffix) for suffix in re.findall(rf"\b{instruction}\b(\S*)", code))
-        counts |= {f"{name}_{bits}": widths[bits] for bits in WIDTHS}
-    counts["barrier"] = len(re.findall(r"\bBAR\b", code))
-    return counts
-
-
-def width(suffix: str) -> int:
-    """Bits a thread moves by an access to global memory: `.E.128`, `.E.U8.CONSTANT`; 32 where none are named."""
-    named = re.search(r"\.[US]?(8|16|64|128)\b", suffix)
-    return int(named[1]) if named else 32
 
 
 def variant(kernel: JITFunction, args: tuple, kwargs: dict) -> tuple[tuple[dict, dict, dict], dict]:

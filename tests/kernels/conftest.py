@@ -22,8 +22,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":  # set by ../conftest.py where the
     # has.
     object.__setattr__(interpreter.interpreter_builder.options, "sanitize_overflow", False)
 
-    # Scalars are arrays of one element here. A loop takes its bounds from int(array), which numpy 2.4 refuses unless the
-    # array is 0-dimensional; Triton 3.8 squeezes it first. In older versions this does.
+    # Scalars are arrays of one element here. A loop takes its bounds from int(array), which numpy 2.4 refuses unless
+    # the array is 0-dimensional; Triton 3.8 squeezes it first. In older versions this does.
     if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8):
         patch_tensor = interpreter._patch_lang_tensor
 

@@ -12,6 +12,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 import tmgan_kernels
@@ -21,6 +23,7 @@ HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels"
 TABLE = KERNELS / f"resources/triton-{triton.__version__}.md"
 COMMAND = "cd tests && python -m kernels.resources"
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 WIDTHS = (128, 64, 32, 16, 8)
 
 
@@ -34,34 +37,50 @@ def run_aot(*arguments: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def resources(cubin: bytes) -> dict:
+    """Of one compiled kernel: registers, stack and local bytes of a thread, barriers, loads and stores by width."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(cubin)
+        code = subprocess.run([TOOLS / "cuobjdump", "-res-usage", "-sass", file.name], capture_output=True, text=True,
+                              check=True).stdout
+    counts = {name.lower(): int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", code)}
+    assert len(counts) == 3, code[:1000]
+    return counts | accesses(code) | {"barrier": len(re.findall(r"\bBAR\b", code))}
+
+
+def accesses(code: str) -> dict[str, int]:
+    """How many instructions load from and store to global memory, by the bits each moves for a thread: `load_128`."""
+    counts = {}
+    for kind, instruction in (("load", "LDG(?:STS)?"), ("store", "STG")):  # LDGSTS: straight to shared memory
+        suffixes = re.findall(rf"\b{instruction}\b(\S*)", code)  # .E.128, .E.U8.CONSTANT; 32 bits where none are named
+        named = [re.search(r"\.[US]?(8|16|64|128)\b", suffix) for suffix in suffixes]
+        widths = Counter(int(match[1]) if match else 32 for match in named)
+        counts |= {f"{kind}_{bits}": widths[bits] for bits in WIDTHS}
+    return counts
+
+
 def section(operation: str, rows: list[dict]) -> str:
     """The part of the table that one operation has. Launches that compile to the same share a line."""
     lines = {}
     for row in rows:
         if row["operation"] == operation:
             case = row["case"].removeprefix(f"{operation} ").replace(" {}", "")
-            accesses = [", ".join(f"{row[f'{kind}_{bits}']} x {bits}" for bits in WIDTHS if row[f"{kind}_{bits}"])
-                        for kind in ("load", "store")]
+            moves = [", ".join(f"{row[f'{kind}_{bits}']} x {bits}" for bits in WIDTHS if row[f"{kind}_{bits}"])
+                     for kind in ("load", "store")]
             cells = [f"`{row['kernel']}`", case, f"sm_{row['sm']}", row["warps"], row["reg"], row["stack"],
-                     row["shared"], *(access or "none" for access in accesses)]
+                     row["shared"], *(move or "none" for move in moves)]
             lines["| " + " | ".join(map(str, cells)) + " |"] = None
     return "\n".join([f"## {operation}", "",
                       "| kernel | compiled for | GPU | warps | registers | stack | shared | loads | stores |",
                       "|---|---|---|---|---|---|---|---|---|", *lines, ""])
 
 
-def ptxas() -> str:
-    """The version of the assembler that Triton brings along."""
-    from triton.backends.nvidia import __file__ as backend
-    printed = subprocess.run([Path(backend).parent / "bin/ptxas", "--version"], capture_output=True, text=True,
-                             check=True).stdout
-    return re.search(r"V([\d.]+)", printed)[1]
-
-
 def main() -> None:
     rows = run_aot(*tmgan_kernels.__all__)
+    version = subprocess.run([TOOLS / "ptxas", "--version"], capture_output=True, text=True, check=True).stdout
+    ptxas = re.search(r"V([\d.]+)", version)[1]
     TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(f"""# What the Triton kernels take: Triton {triton.__version__}, ptxas {ptxas()}
+    TABLE.write_text(f"""# What the Triton kernels take: Triton {triton.__version__}, ptxas {ptxas}
 
 Written by `{COMMAND}` from what the compiler made, without a GPU, and held against it by
 `tests/kernels/test_aot.py` wherever this Triton is installed. Registers are a thread's; stack (bytes a thread) is

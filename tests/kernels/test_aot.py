@@ -10,7 +10,7 @@ import re
 import pytest
 import tmgan_kernels
 
-from .resources import COMMAND, KERNELS, TABLE, run_aot, section
+from .resources import COMMAND, KERNELS, TABLE, WIDTHS, accesses, run_aot, section
 
 # Layouts in which every kernel of an operation that streams must move 16 bytes an instruction. A stencil over the
 # channel mean reads interleaved channels one by one.
@@ -43,6 +43,15 @@ def test_compiles_for_a100_and_h100(operations):
     table = TABLE.read_text()
     for operation in operations:
         assert section(operation, rows) in table, f"{TABLE} is out of date: {COMMAND}"
+
+
+def test_accesses_are_told_apart_by_width():
+    code = """@P3 LDG.E.128 R36, [R10.64] ;  LDG.E.64.CONSTANT R2, [R4.64] ;  LDG.E R2, [R4.64] ;
+              LDG.E R2, [R4.64+0x8] ;  LDG.E.U16 R2, [R4.64] ;  LDG.E.S8 R2, [R4.64] ;  LDGDEPBAR ;
+              LDGSTS.E.BYPASS.128 [R1], [R2.64] ;  LDS.128 R4, [R8] ;  STG.E.U8 [R2.64], R4 ;
+              STG.E [R2.64], R128 ;  STL.64 [R1], R6 ;"""
+    expected = {"load_128": 2, "load_64": 1, "load_32": 2, "load_16": 1, "load_8": 1, "store_32": 1, "store_8": 1}
+    assert accesses(code) == {f"{kind}_{bits}": 0 for kind in ("load", "store") for bits in WIDTHS} | expected
 
 
 @pytest.mark.parametrize("table", sorted(TABLE.parent.glob("*.md")), ids=lambda path: path.stem)

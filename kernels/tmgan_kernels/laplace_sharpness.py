@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
+from tmgan_kernels._pieces import apart, interleaved, load_interleaved, per_piece, store_interleaved, together
 from tmgan_kernels._triton import jit, tl, triton
 
 BORDERS = ("replicate", "zeros")
@@ -37,36 +38,69 @@ def laplace_sharpness_eager(image: Tensor, border: str = "replicate") -> Tensor:
 
 # ------------------------------------------------------------------- kernels
 @jit
-def grey_row(x_ptr, row, col, mask, stride_c, stride_h, stride_w, H, C: tl.constexpr, REPLICATE: tl.constexpr,
-             ACC: tl.constexpr, OUTSIDE: tl.constexpr = 0.0):
-    """Channel sum of one row of one image, where mask holds; a row outside the image is replicated or OUTSIDE.
+def grey_row(x_ptr, row, piece, W, stride_c, stride_h, stride_w, H, C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
+             REPLICATE: tl.constexpr, INTERLEAVED: tl.constexpr, ACC: tl.constexpr, OUTSIDE: tl.constexpr):
+    """Channel sum of one row of one image, (T, V); a row outside the image is replicated or OUTSIDE.
 
-    Columns are the caller's to mask: clamping them here would cost the 128-bit loads.
+    row and piece are (T, 1). Columns are the caller's to replicate: clamping them would cost the 128-bit loads.
     """
+    col = piece * V + tl.arange(0, V)[None, :]
+    mask = piece * V < W
     if REPLICATE:
         row = tl.minimum(tl.maximum(row, 0), H - 1)
     else:
         mask = mask & (row >= 0) & (row < H)
-    offset = row * stride_h + col * stride_w
-    total = tl.load(x_ptr + offset, mask=mask, other=0.0).to(ACC)
-    for channel in tl.static_range(1, C):
-        total += tl.load(x_ptr + channel * stride_c + offset, mask=mask, other=0.0).to(ACC)
+    x_ptr += row * stride_h
+    if INTERLEAVED:
+        values = load_interleaved(x_ptr, piece, W, mask, C, T, V, ACC)
+        sums = ()
+        for j in tl.static_range(V):
+            each = values[C * j]
+            for channel in tl.static_range(1, C):
+                each += values[C * j + channel]
+            sums = sums + (each,)
+        total = together(sums, T, V)
+    else:
+        total = tl.load(x_ptr + col * stride_w, mask=mask & (col < W), other=0.0).to(ACC)
+        for channel in tl.static_range(1, C):
+            total += tl.load(x_ptr + channel * stride_c + col * stride_w, mask=mask & (col < W), other=0.0).to(ACC)
     if OUTSIDE != 0.0:  # not as `other`, which would be rounded to the image's dtype
-        total = tl.where(mask, total, OUTSIDE * C)
+        total = tl.where(mask & (col < W), total, OUTSIDE * C)
     return total
 
 
 @jit
-def neighbours(middle, left_edge, right_edge, col, W, BW: tl.constexpr, REPLICATE: tl.constexpr,
-               OUTSIDE: tl.constexpr = 0.0):
-    """The values left and right of every column of a row held in registers: shuffles, not loads.
+def grey_beside(x_ptr, row, col, mask, stride_c, stride_h, stride_w, C: tl.constexpr, ACC: tl.constexpr):
+    """Channel sum of one pixel of a row inside the image, where mask holds: a neighbour of the block of columns."""
+    offset = row * stride_h + col * stride_w
+    total = tl.load(x_ptr + offset, mask=mask, other=0.0).to(ACC)
+    for channel in tl.static_range(1, C):
+        total += tl.load(x_ptr + channel * stride_c + offset, mask=mask, other=0.0).to(ACC)
+    return total
 
-    left_edge and right_edge hold, in the outermost columns of the block, the values just outside it. Outside the image
-    is the outermost value (REPLICATE) or OUTSIDE.
+
+@jit
+def neighbours(middle, left_edge, right_edge, col, W, T: tl.constexpr, V: tl.constexpr, HALO: tl.constexpr,
+               REPLICATE: tl.constexpr, OUTSIDE: tl.constexpr):
+    """The values left and right of every column of a row (T, V) held in registers: a shuffle a piece, not loads.
+
+    If HALO, left_edge and right_edge (T, 1) hold, in the first and the last piece of the block, the values just outside
+    it. Outside the image is the outermost value (REPLICATE) or OUTSIDE.
     """
-    i = tl.arange(0, BW)
-    left = tl.where(i == 0, left_edge, tl.gather(middle, tl.maximum(i - 1, 0), 0))
-    right = tl.where(i == BW - 1, right_edge, tl.gather(middle, tl.minimum(i + 1, BW - 1), 0))
+    t = tl.arange(0, T)
+    columns = apart(middle, T, V)
+    before = tl.gather(columns[V - 1], tl.maximum(t - 1, 0), 0)
+    after = tl.gather(columns[0], tl.minimum(t + 1, T - 1), 0)
+    if HALO:
+        before = tl.where(t == 0, tl.reshape(left_edge, (T,)), before)
+        after = tl.where(t == T - 1, tl.reshape(right_edge, (T,)), after)
+    left = (before,)
+    right = ()
+    for j in tl.static_range(1, V):
+        left = left + (columns[j - 1],)
+        right = right + (columns[j],)
+    left = together(left, T, V)
+    right = together(right + (after,), T, V)
     if REPLICATE:
         left = tl.where(col == 0, middle, left)
         right = tl.where(col == W - 1, middle, right)
@@ -78,35 +112,41 @@ def neighbours(middle, left_edge, right_edge, col, W, BW: tl.constexpr, REPLICAT
 
 @jit
 def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride_c, stride_h, stride_w,
-                   BW: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr, HALO: tl.constexpr,
-                   SIGNED: tl.constexpr, SIGN: tl.constexpr, PARTIAL: tl.constexpr, ACC: tl.constexpr,
-                   OUT: tl.constexpr = True, OUTSIDE: tl.constexpr = 0.0):
-    """L(g) of one strip of ROWS rows and BW columns, marching down with three rows in registers.
+                   T: tl.constexpr, V: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr,
+                   HALO: tl.constexpr, INTERLEAVED: tl.constexpr, SIGNED: tl.constexpr, SIGN: tl.constexpr,
+                   PARTIAL: tl.constexpr, ACC: tl.constexpr, OUT: tl.constexpr = True, OUTSIDE: tl.constexpr = 0.0):
+    """L(g) of one strip of ROWS rows and T pieces of V columns, marching down with three rows in registers.
 
     Writes L(g) (SIGNED) or |L(g)| (OUT), its sign (SIGN) and the strip's sum of |L(g)| (PARTIAL: (B, strips)). Outside
     the image every channel is its outermost value (REPLICATE) or OUTSIDE.
     """
     image = tl.program_id(0).to(tl.int64)
-    first = tl.program_id(1) * ROWS + tl.zeros((BW,), tl.int32)  # Triton's interpreter cannot `&` with a scalar
-    i = tl.arange(0, BW)
-    col = tl.program_id(2) * BW + i
+    i = tl.arange(0, T)[:, None]
+    first = tl.program_id(1) * ROWS + tl.zeros((T, 1), tl.int32)  # Triton's interpreter cannot `&` with a scalar
+    piece = tl.program_id(2) * T + i
+    col = piece * V + tl.arange(0, V)[None, :]
     inside = col < W
     x_ptr += image * stride_b
     plane = image * H * W
-    up = grey_row(x_ptr, first - 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
-    middle = grey_row(x_ptr, first, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
-    total = tl.zeros((BW,), ACC)
+    up = grey_row(x_ptr, first - 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC,
+                  OUTSIDE)
+    middle = grey_row(x_ptr, first, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC,
+                      OUTSIDE)
+    total = tl.zeros((T, V), ACC)
     for step in tl.static_range(ROWS):
         row = first + step
-        down = grey_row(x_ptr, row + 1, col, inside, stride_c, stride_h, stride_w, H, C, REPLICATE, ACC, OUTSIDE)
-        left_edge = middle
-        right_edge = middle
+        down = grey_row(x_ptr, row + 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED,
+                        ACC, OUTSIDE)
+        left_edge = None
+        right_edge = None
         if HALO:
-            left_edge = grey_row(x_ptr, row, col - 1, (i == 0) & (col > 0), stride_c, stride_h, stride_w, H, C,
-                                 REPLICATE, ACC)
-            right_edge = grey_row(x_ptr, row, col + 1, (i == BW - 1) & (col + 1 < W), stride_c, stride_h, stride_w, H,
-                                  C, REPLICATE, ACC)
-        left, right = neighbours(middle, left_edge, right_edge, col, W, BW, REPLICATE, OUTSIDE * C)
+            before = piece * V - 1
+            after = piece * V + V
+            left_edge = grey_beside(x_ptr, row, before, (i == 0) & (before >= 0) & (row < H), stride_c, stride_h,
+                                    stride_w, C, ACC)
+            right_edge = grey_beside(x_ptr, row, after, (i == T - 1) & (after < W) & (row < H), stride_c, stride_h,
+                                     stride_w, C, ACC)
+        left, right = neighbours(middle, left_edge, right_edge, col, W, T, V, HALO, REPLICATE, OUTSIDE * C)
         value = (up + down + left + right - 4.0 * middle) / C
         keep = inside & (row < H)
         offset = plane + row * W + col
@@ -123,7 +163,7 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
     if PARTIAL:
         strip = tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)
         strips = tl.num_programs(1) * tl.num_programs(2)
-        tl.store(partial_ptr + image * strips + strip, tl.sum(total, 0))
+        tl.store(partial_ptr + image * strips + strip, tl.sum(tl.sum(total, 1), 0))
 
 
 @jit
@@ -141,38 +181,50 @@ def _signed_row(grad_ptr, sign_ptr, row, col, mask, H, W, REPLICATE: tl.constexp
 
 @jit
 def adjoint_kernel(grad_ptr, sign_ptr, scale_ptr, out_ptr, H, W, stride_b, stride_c, stride_h, stride_w,
-                   BW: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr, HALO: tl.constexpr,
-                   SIGN: tl.constexpr, SCALE: tl.constexpr, ACC: tl.constexpr):
+                   T: tl.constexpr, V: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr,
+                   HALO: tl.constexpr, INTERLEAVED: tl.constexpr, SIGN: tl.constexpr, SCALE: tl.constexpr,
+                   ACC: tl.constexpr):
     """scale * L(grad * sign) / C into every channel of out: the adjoint of L o mean. grad and sign are (B, 1, H, W)."""
     image = tl.program_id(0).to(tl.int64)
-    first = tl.program_id(1) * ROWS + tl.zeros((BW,), tl.int32)  # Triton's interpreter cannot `&` with a scalar
-    i = tl.arange(0, BW)
-    col = tl.program_id(2) * BW + i
+    i = tl.arange(0, T)[:, None]
+    first = tl.program_id(1) * ROWS + tl.zeros((T, 1), tl.int32)  # Triton's interpreter cannot `&` with a scalar
+    piece = tl.program_id(2) * T + i
+    col = piece * V + tl.arange(0, V)[None, :]
     inside = col < W
-    grad_ptr += image * H * W
+    plane = image * H * W
+    grad_ptr += plane
     if SIGN:
-        sign_ptr += image * H * W
+        sign_ptr += plane
     out_ptr += image * stride_b
     up = _signed_row(grad_ptr, sign_ptr, first - 1, col, inside, H, W, REPLICATE, SIGN, ACC)
     middle = _signed_row(grad_ptr, sign_ptr, first, col, inside, H, W, REPLICATE, SIGN, ACC)
     for step in tl.static_range(ROWS):
         row = first + step
         down = _signed_row(grad_ptr, sign_ptr, row + 1, col, inside, H, W, REPLICATE, SIGN, ACC)
-        left_edge = middle
-        right_edge = middle
+        left_edge = None
+        right_edge = None
         if HALO:
-            left_edge = _signed_row(grad_ptr, sign_ptr, row, col - 1, (i == 0) & (col > 0), H, W, REPLICATE, SIGN,
+            before = piece * V - 1
+            after = piece * V + V
+            left_edge = _signed_row(grad_ptr, sign_ptr, row, before, (i == 0) & (before >= 0), H, W, REPLICATE, SIGN,
                                     ACC)
-            right_edge = _signed_row(grad_ptr, sign_ptr, row, col + 1, (i == BW - 1) & (col + 1 < W), H, W, REPLICATE,
-                                     SIGN, ACC)
-        left, right = neighbours(middle, left_edge, right_edge, col, W, BW, REPLICATE)
+            right_edge = _signed_row(grad_ptr, sign_ptr, row, after, (i == T - 1) & (after < W), H, W, REPLICATE, SIGN,
+                                     ACC)
+        left, right = neighbours(middle, left_edge, right_edge, col, W, T, V, HALO, REPLICATE, 0.0)
         value = (up + down + left + right - 4.0 * middle) / C
         if SCALE:
             value *= tl.load(scale_ptr).to(ACC)
         value = value.to(out_ptr.dtype.element_ty)
-        for channel in tl.static_range(C):
-            offset = channel * stride_c + row * stride_h + col * stride_w
-            tl.store(out_ptr + offset, value, mask=inside & (row < H))
+        if INTERLEAVED:
+            columns = apart(value, T, V)
+            values = ()
+            for j in tl.static_range(C * V):
+                values = values + (columns[j // C],)
+            store_interleaved(out_ptr + row * stride_h, values, piece, W, row < H, C, T, V)
+        else:
+            for channel in tl.static_range(C):
+                offset = channel * stride_c + row * stride_h + col * stride_w
+                tl.store(out_ptr + offset, value, mask=inside & (row < H))
         up = middle
         middle = down
 
@@ -189,6 +241,15 @@ def strips(height: int, width: int) -> tuple[int, int, int, int]:
     return block, rows, triton.cdiv(height, rows), triton.cdiv(width, block)
 
 
+def _march(x: Tensor) -> tuple[tuple[int, int, int], dict]:
+    """Grid, and the arguments that both kernels share, for x (B, C, H, W)."""
+    batch, channels, height, width = x.shape
+    block, rows, down, across = strips(height, width)
+    pixels = per_piece(x)
+    return (batch, down, across), {"T": block // pixels, "V": pixels, "ROWS": rows, "C": channels, "HALO": across > 1,
+                                   "INTERLEAVED": interleaved(x), "num_warps": 1}
+
+
 def launch_laplace(x: Tensor, border: str, out: Tensor | None, sign: Tensor | None = None,
                    partial: Tensor | None = None, signed: bool = False, outside: float = 0.0) -> None:
     """Run `laplace_kernel` over images of any strides. partial is (B, strips down * strips across).
@@ -196,25 +257,21 @@ def launch_laplace(x: Tensor, border: str, out: Tensor | None, sign: Tensor | No
     outside is the value of every channel beyond a border of "zeros".
     """
     x = _op.addressable(x)
-    batch, channels, height, width = x.shape
-    block, rows, down, across = strips(height, width)
+    grid, march = _march(x)
     with torch.cuda.device_of(x):
-        laplace_kernel[(batch, down, across)](
-            x, out, sign, partial, height, width, *x.stride(), BW=block, ROWS=rows, C=channels,
-            REPLICATE=border == "replicate", HALO=across > 1, SIGNED=signed, SIGN=sign is not None,
-            PARTIAL=partial is not None, ACC=_op.accumulator(x), OUT=out is not None, OUTSIDE=outside, num_warps=1)
+        laplace_kernel[grid](x, out, sign, partial, *x.shape[2:], *x.stride(), **march, REPLICATE=border == "replicate",
+                             SIGNED=signed, SIGN=sign is not None, PARTIAL=partial is not None,
+                             ACC=_op.accumulator(x), OUT=out is not None, OUTSIDE=outside)
 
 
 def launch_adjoint(grad: Tensor, sign: Tensor | None, scale: Tensor | None, border: str, out: Tensor) -> None:
     """Run `adjoint_kernel`: grad and sign (B, 1, H, W), scale a scalar tensor, out (B, C, H, W) dense."""
-    batch, channels, height, width = out.shape
-    block, rows, down, across = strips(height, width)
     grad = grad.contiguous()
+    grid, march = _march(out)
     with torch.cuda.device_of(grad):
-        adjoint_kernel[(batch, down, across)](
-            grad, sign, scale, out, height, width, *out.stride(), BW=block, ROWS=rows, C=channels,
-            REPLICATE=border == "replicate", HALO=across > 1, SIGN=sign is not None, SCALE=scale is not None,
-            ACC=_op.accumulator(grad, out), num_warps=1)
+        adjoint_kernel[grid](grad, sign, scale, out, *out.shape[2:], *out.stride(), **march,
+                             REPLICATE=border == "replicate", SIGN=sign is not None, SCALE=scale is not None,
+                             ACC=_op.accumulator(grad, out))
 
 
 def _forward(x: Tensor, border: str) -> tuple[Tensor, Tensor]:

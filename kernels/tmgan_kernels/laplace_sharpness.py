@@ -132,7 +132,7 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
                   OUTSIDE)
     middle = grey_row(x_ptr, first, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC,
                       OUTSIDE)
-    total = tl.zeros((T, V), ACC)
+    total = tl.zeros((T,), ACC)
     for step in tl.static_range(ROWS):
         row = first + step
         down = grey_row(x_ptr, row + 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED,
@@ -154,7 +154,7 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
             sign = tl.where(value > 0, 1, tl.where(value < 0, -1, 0))
             tl.store(sign_ptr + offset, sign.to(tl.int8), mask=keep)
         if PARTIAL:
-            total += tl.where(keep, tl.abs(value), 0.0)
+            total += tl.sum(tl.where(keep, tl.abs(value), 0.0), 1)
         if OUT:
             out = value if SIGNED else tl.abs(value)
             tl.store(out_ptr + offset, out.to(out_ptr.dtype.element_ty), mask=keep)
@@ -163,7 +163,7 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
     if PARTIAL:
         strip = tl.program_id(1) * tl.num_programs(2) + tl.program_id(2)
         strips = tl.num_programs(1) * tl.num_programs(2)
-        tl.store(partial_ptr + image * strips + strip, tl.sum(tl.sum(total, 1), 0))
+        tl.store(partial_ptr + image * strips + strip, tl.sum(total, 0))
 
 
 @jit

@@ -11,7 +11,8 @@ is at most gamma / 1e-6, and 0 below the floor.
 
 Traffic for three channels of e bytes: forward reads 3e bytes a pixel, writes a float32 plane (4), reads it six times
 (24, from L2 as long as the batch fits there: 64 planes of 256 x 256 are 17 MB), reads the labels if given, which saves
-five of these times, and writes e; backward reads e and writes 3e. Eight launches forward, two backward.
+five of these times, and writes e; backward reads e and writes 3e. Four launches forward (nine for images of more than
+256 x 256 pixels: see `sharp_regions`), two backward.
 Saved: the gradient of every pixel's loss with respect to its Laplacian, one plane in the image's dtype. Differentiable
 any number of times (second derivatives through the eager definition); labels are constants.
 Source: equation 2 of the paper and its `sharpness_loss`.
@@ -27,13 +28,13 @@ from tmgan_kernels._dispatch import check_image, check_one_of, check_plane, choo
 from tmgan_kernels._stream import my_block
 from tmgan_kernels._triton import jit, tl, triton
 from tmgan_kernels.laplace_sharpness import laplacian_eager, launch_adjoint, launch_laplace, strips
-from tmgan_kernels.sharp_regions import launch_sweeps, load_chunk, sharp_regions_eager, table_options, threshold_of
+from tmgan_kernels.sharp_regions import load_chunk, sharp_regions_eager, two_means
 
 REGIONS = ("all", "sharp")
 FLOOR = 1e-6  # of z
 STEPS = 5  # of 2-means
 UNIT = 16  # gamma * UNIT is what the saved gradient is measured in: float16 then holds its largest value, 1e6 gamma
-# One threshold for 4096 pixels, but 1024 at a time: at some 85 instructions a pixel arithmetic is the limit, and 64
+# 4096 pixels a program, but 1024 at a time: at some 85 instructions a pixel arithmetic is the limit, and 64
 # registers a thread leave room for 32 warps a multiprocessor.
 BLOCK, PARTS = 1024, 4
 
@@ -85,16 +86,16 @@ def pixel_loss(z, sharp, ACC: tl.constexpr):
 
 
 @jit
-def loss_kernel(plane_ptr, table_ptr, label_ptr, local_ptr, partial_ptr, table_chunks, pixels, LABELS: tl.constexpr,
+def loss_kernel(plane_ptr, threshold_ptr, label_ptr, local_ptr, partial_ptr, pixels, LABELS: tl.constexpr,
                 HARD: tl.constexpr, SHARP: tl.constexpr, GAMMA: tl.constexpr, FLOOR: tl.constexpr, UNIT: tl.constexpr,
-                TABLE: tl.constexpr, TURNS: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
+                PARTS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
     """Losses of PARTS * BLOCK values of the signed Laplacian, and their derivative by that in units of GAMMA * UNIT.
 
     partial is (2, programs): the sum of the losses, and of the labels if SHARP. HARD labels are 0 or 1.
     """
     image, block = my_block(pixels, PARTS * BLOCK)
     if not LABELS:
-        threshold = threshold_of(table_ptr, image, table_chunks, pixels, False, TABLE, TURNS, ACC)
+        threshold = tl.load(threshold_ptr + image)
     total = tl.zeros((BLOCK,), ACC)
     number = tl.zeros((BLOCK,), ACC)
     for part in range(PARTS):
@@ -176,16 +177,15 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
     batch, _, height, width = image.shape
     pixels = height * width
     plane = loss.new_empty(local.shape)
+    threshold = None
     if labels is None:
         _, _, down, across = strips(height, width)
         sums = loss.new_empty((batch, down * across))
         launch_laplace(image, "replicate", plane, partial=sums, signed=True)
-        table = launch_sweeps(plane, sums, STEPS, absolute=True)
-        options = {"table_chunks": table.shape[-1], **table_options(table)}
+        threshold = two_means(plane, sums, STEPS)
     else:
         labels = labels.contiguous()
         launch_laplace(image, "replicate", plane, signed=True)
-        table, options = None, {"table_chunks": 0, "TABLE": 1, "TURNS": 1}
     block = min(BLOCK, triton.next_power_of_2(pixels))
     parts = min(PARTS, triton.cdiv(pixels, block))
     programs = batch * triton.cdiv(pixels, block * parts)
@@ -193,7 +193,7 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
     constants = {"SHARP": sharp, "GAMMA": gamma, "UNIT": UNIT}
     with torch.cuda.device_of(image):
         loss_kernel[(programs,)](
-            plane, table, labels, local, partial, pixels=pixels, **options, LABELS=labels is not None,
+            plane, threshold, labels, local, partial, pixels, LABELS=labels is not None,
             HARD=labels is None or not labels.is_floating_point(), FLOOR=FLOOR, **constants, PARTS=parts, BLOCK=block,
             ACC=_op.accumulator(image), num_warps=4)
         finish_kernel[(1,)](partial, loss, scale, programs, batch * pixels, **constants, BLOCK=1024,

@@ -7,9 +7,10 @@
 Where one of the clusters is empty the threshold stays as it is (the published code divides 0 by 0 there). Five steps
 are the published number; they need not have converged.
 
-Traffic for values of e bytes: (steps + 2) e read and 1 written a pixel, in steps + 2 launches; after the first read the
-values come from L2, as long as the batch fits there (64 planes of 256 x 256 in float32 are 17 MB). Nothing is saved:
-not differentiable. Sums are float32 inside a program and float64 across programs, in a fixed order; counts are exact.
+Traffic for values of e bytes: (steps + 2) e read and 1 written a pixel; after the first read the values come from L2,
+as long as the batch fits there (64 planes of 256 x 256 in float32 are 17 MB). An image of up to 256 x 256 is one
+program's, a larger one is cut in chunks that go through steps + 2 launches: see `ALONE`. Nothing is saved: not
+differentiable. Sums are float32 inside a program and float64 across programs, in a fixed order; counts are exact.
 Whether a value within rounding of the threshold is above it depends on the order of summation.
 Source: the paper's naive sharpness loss (its `sharpness_loss`).
 """
@@ -20,6 +21,13 @@ from torch import Tensor
 from tmgan_kernels import _native, _op
 from tmgan_kernels._dispatch import check_image, choose
 from tmgan_kernels._triton import jit, tl, triton
+
+# Pixels of an image that one program takes through all steps, in one launch. A prediction for an H100, not measured: a
+# multiprocessor reads some 80 GB/s from L2, 256 KB in 3.3 us, so seven passes over 256 x 256 take about 23 us for any
+# batch of up to 132. A launch for each of these passes waits for the one before: 3 us plus the batch's bytes at 5.5
+# TB/s, about 35 us at batch 40 and 42 at 64, and seven launches by the host where no CUDA graph replays them. For 512 x
+# 512 one program would take 92 us; launches take 26 at batch 4.
+ALONE = 2**16
 
 
 # ---------------------------------------------------------------- definition
@@ -44,6 +52,14 @@ def sharp_regions_eager(sharpness: Tensor, steps: int = 5) -> tuple[Tensor, Tens
 
 
 # ------------------------------------------------------------------- kernels
+@jit
+def _middle(above, number, below, pixels, before):
+    """The next threshold from the sums of both sides, in float64; before, where one side is empty."""
+    rest = pixels - number
+    middle = (above / tl.maximum(number, 1.0) + below / tl.maximum(rest, 1.0)) / 2
+    return tl.where((number > 0) & (rest > 0), middle, before)
+
+
 @jit
 def threshold_of(table_ptr, image, chunks, pixels, MEAN: tl.constexpr, TABLE: tl.constexpr, TURNS: tl.constexpr,
                  ACC: tl.constexpr):
@@ -72,10 +88,7 @@ def threshold_of(table_ptr, image, chunks, pixels, MEAN: tl.constexpr, TABLE: tl
             above += tl.load(table_ptr + j, mask=inside, other=0.0).to(tl.float64)
             number += tl.load(table_ptr + chunks + j, mask=inside, other=0.0).to(tl.float64)
             below += tl.load(table_ptr + 2 * chunks + j, mask=inside, other=0.0).to(tl.float64)
-        sharp = tl.sum(number, 0)
-        rest = pixels - sharp
-        middle = (tl.sum(above, 0) / tl.maximum(sharp, 1.0) + tl.sum(below, 0) / tl.maximum(rest, 1.0)) / 2
-        threshold = tl.where((sharp > 0) & (rest > 0), middle, before)
+        threshold = _middle(tl.sum(above, 0), tl.sum(number, 0), tl.sum(below, 0), pixels, before)
     return threshold.to(ACC)
 
 
@@ -91,10 +104,62 @@ def load_chunk(x_ptr, image, chunk, pixels, ABSOLUTE: tl.constexpr, BLOCK: tl.co
 
 
 @jit
-def sum_kernel(x_ptr, out_ptr, pixels, BLOCK: tl.constexpr, ACC: tl.constexpr):
+def image_kernel(x_ptr, first_ptr, mask_ptr, threshold_ptr, parts, pixels, turns, STEPS: tl.constexpr,
+                 FIRST: tl.constexpr, MASK: tl.constexpr, ABSOLUTE: tl.constexpr, TABLE: tl.constexpr,
+                 BLOCK: tl.constexpr, ACC: tl.constexpr):
+    """Everything for one image, BLOCK values in each of `turns`: its mean (from partial sums if FIRST), STEPS steps,
+    its threshold, and what lies above it (if MASK).
+
+    The values of a turn are loaded while those of the turn before are counted. Every sweep runs against the one before:
+    what that read last is still in L1.
+    """
+    image = tl.program_id(0).to(tl.int64)
+    last = turns - 1
+    if FIRST:
+        total = tl.zeros((TABLE,), tl.float64)
+        for start in range(0, parts, TABLE):
+            j = start + tl.arange(0, TABLE)
+            total += tl.load(first_ptr + image * parts + j, mask=j < parts, other=0.0).to(tl.float64)
+        mean = tl.sum(total, 0) / pixels
+    else:
+        sums = tl.zeros((BLOCK,), ACC)
+        for turn in range(turns):
+            value, i, inside = load_chunk(x_ptr, image, last - turn, pixels, ABSOLUTE, BLOCK, ACC)
+            sums += value
+        mean = tl.sum(sums, 0).to(tl.float64) / pixels
+    threshold = mean.to(ACC)
+    for step in range(STEPS):
+        back = step % 2 == 1
+        following, i, inside = load_chunk(x_ptr, image, tl.where(back, last, 0), pixels, ABSOLUTE, BLOCK, ACC)
+        sums_above = tl.zeros((BLOCK,), ACC)
+        sums_below = tl.zeros((BLOCK,), ACC)
+        numbers = tl.zeros((BLOCK,), tl.int32)
+        for turn in range(turns):
+            value = following
+            real = inside
+            after = tl.minimum(turn + 1, last)
+            following, i, inside = load_chunk(x_ptr, image, tl.where(back, last - after, after), pixels, ABSOLUTE,
+                                              BLOCK, ACC)
+            above = value > threshold
+            # The values outside the image are 0, so they count in no sum; they may count as above a negative threshold.
+            sums_above += tl.where(above, value, 0.0)
+            sums_below += tl.where(above, 0.0, value)
+            numbers += (above & real).to(tl.int32)
+        threshold = _middle(tl.sum(sums_above, 0).to(tl.float64), tl.sum(numbers, 0).to(tl.float64),
+                            tl.sum(sums_below, 0).to(tl.float64), pixels, threshold.to(tl.float64)).to(ACC)
+    tl.store(threshold_ptr + image, threshold)
+    if MASK:
+        for turn in range(turns):
+            value, i, inside = load_chunk(x_ptr, image, last - turn if STEPS % 2 == 1 else turn, pixels, ABSOLUTE,
+                                          BLOCK, ACC)
+            tl.store(mask_ptr + image * pixels + i, value > threshold, mask=inside)
+
+
+@jit
+def sum_kernel(x_ptr, out_ptr, pixels, ABSOLUTE: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
     """The sum of every chunk: out is (B, chunks)."""
     image = tl.program_id(0).to(tl.int64)
-    value, i, inside = load_chunk(x_ptr, image, tl.program_id(1), pixels, False, BLOCK, ACC)
+    value, i, inside = load_chunk(x_ptr, image, tl.program_id(1), pixels, ABSOLUTE, BLOCK, ACC)
     tl.store(out_ptr + image * tl.num_programs(1) + tl.program_id(1), tl.sum(value, 0))
 
 
@@ -119,17 +184,18 @@ def sweep_kernel(x_ptr, before_ptr, table_ptr, before_chunks, pixels, MEAN: tl.c
 @jit
 def threshold_kernel(table_ptr, threshold_ptr, chunks, pixels, MEAN: tl.constexpr, TABLE: tl.constexpr,
                      TURNS: tl.constexpr, ACC: tl.constexpr):
-    """The last threshold of every image, for who does not call `threshold_of` in a kernel of their own."""
+    """The last threshold of every image."""
     image = tl.program_id(0).to(tl.int64)
     tl.store(threshold_ptr + image, threshold_of(table_ptr, image, chunks, pixels, MEAN, TABLE, TURNS, ACC))
 
 
 @jit
 def mask_kernel(x_ptr, table_ptr, mask_ptr, threshold_ptr, table_chunks, pixels, MEAN: tl.constexpr,
-                TABLE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
+                ABSOLUTE: tl.constexpr, TABLE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr,
+                ACC: tl.constexpr):
     """The last threshold, and which values lie above it."""
     image = tl.program_id(0).to(tl.int64)
-    value, i, inside = load_chunk(x_ptr, image, tl.program_id(1), pixels, False, BLOCK, ACC)
+    value, i, inside = load_chunk(x_ptr, image, tl.program_id(1), pixels, ABSOLUTE, BLOCK, ACC)
     threshold = threshold_of(table_ptr, image, table_chunks, pixels, MEAN, TABLE, TURNS, ACC)
     tl.store(mask_ptr + image * pixels + i, value > threshold, mask=inside)
     if tl.program_id(1) == 0:
@@ -138,13 +204,12 @@ def mask_kernel(x_ptr, table_ptr, mask_ptr, threshold_ptr, table_chunks, pixels,
 
 # ----------------------------------------------------------------- launchers
 def chunking(pixels: int) -> tuple[int, int]:
-    """Values a program holds, and programs an image.
+    """Values a program holds, and programs an image, of the launches for images larger than `ALONE`.
 
-    8192 values are 64 a thread of 4 warps, 16 loads of 16 bytes in flight. 64 images of 256 x 256 are 512 programs,
-    four a multiprocessor of an H100 (at most 128 registers a thread): one wave, as there should be where every launch
-    waits for the one before. Only beyond 2^28 pixels do programs grow, since a grid's second axis ends at 65535.
+    4096 values are 32 a thread of 4 warps, 8 loads of 16 bytes in flight, and at most 96 registers: 5 programs, 80 KB
+    in flight, fit a multiprocessor. Twice as many values took 167 registers and 3 programs. Only beyond 2^27 pixels do programs grow, since a grid's second axis ends at 65535.
     """
-    block = max(8192, triton.next_power_of_2(triton.cdiv(pixels, 2**15)))
+    block = max(4096, triton.next_power_of_2(triton.cdiv(pixels, 2**15)))
     block = min(block, max(128, triton.next_power_of_2(pixels)))
     return block, triton.cdiv(pixels, block)
 
@@ -155,54 +220,65 @@ def table_options(table: Tensor) -> dict[str, int]:
     return {"TABLE": block, "TURNS": triton.cdiv(table.shape[-1], block)}
 
 
-def launch_sweeps(plane: Tensor, first: Tensor, steps: int, absolute: bool) -> Tensor:
-    """Run `sweep_kernel` steps times; returns the table for `threshold_of`, which is first itself (MEAN) for no steps.
+def _launch_image(plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None,
+                  threshold: Tensor) -> None:
+    """`two_means` by a program an image. 8 values a thread: 32 warps at no more than 64 registers."""
+    batch, pixels = plane.shape[0], plane[0].numel()
+    block = min(8192, max(128, triton.next_power_of_2(pixels)))
+    parts = 0 if first is None else first.shape[1]
+    image_kernel[(batch,)](
+        plane, first, mask, threshold, parts, pixels, triton.cdiv(pixels, block), STEPS=steps, FIRST=first is not None,
+        MASK=mask is not None, ABSOLUTE=absolute, TABLE=min(256, triton.next_power_of_2(max(parts, 1))), BLOCK=block,
+        ACC=_op.accumulator(plane), num_warps=max(1, block // 256))
 
-    plane is a contiguous (B, 1, H, W), of which absolute values are taken if absolute; first is (B, P), P >= 1 partial
-    sums of those values in the dtype `_op.wide(plane)`.
-    """
+
+def _launch_chunks(plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None,
+                   threshold: Tensor) -> None:
+    """`two_means` by a launch for the mean, each step, and the mask."""
     batch, pixels = plane.shape[0], plane[0].numel()
     block, chunks = chunking(pixels)
+    shared = {"BLOCK": block, "ACC": _op.accumulator(plane), "num_warps": 4}
+    if first is None:
+        first = threshold.new_empty((batch, chunks))
+        sum_kernel[(batch, chunks)](plane, first, pixels, ABSOLUTE=absolute, **shared)
     table = first
     for _ in range(steps):
-        before, table = table, first.new_empty((batch, 4, chunks))
-        with torch.cuda.device_of(plane):
-            sweep_kernel[(batch, chunks)](
-                plane, before, table, before.shape[-1], pixels, MEAN=before is first, ABSOLUTE=absolute,
-                **table_options(before), BLOCK=block, ACC=_op.accumulator(plane), num_warps=4)
-    return table
+        before, table = table, threshold.new_empty((batch, 4, chunks))
+        sweep_kernel[(batch, chunks)](plane, before, table, before.shape[-1], pixels, MEAN=before is first,
+                                      ABSOLUTE=absolute, **table_options(before), **shared)
+    last = {"MEAN": steps == 0, **table_options(table)}
+    if mask is not None:
+        mask_kernel[(batch, chunks)](plane, table, mask, threshold, table.shape[-1], pixels, ABSOLUTE=absolute, **last,
+                                     **shared)
+    else:
+        threshold_kernel[(batch,)](table, threshold, table.shape[-1], pixels, **last, ACC=shared["ACC"], num_warps=1)
 
 
-def two_means(plane: Tensor, first: Tensor, steps: int) -> Tensor:
-    """The thresholds (B,) of |plane|, in the dtype `_op.wide(plane)`; the arguments are those of `launch_sweeps`."""
-    threshold = first.new_empty(plane.shape[0])
+def two_means(plane: Tensor, first: Tensor | None, steps: int, absolute: bool = True,
+              mask: Tensor | None = None) -> Tensor:
+    """The thresholds (B,) of |plane|, or of plane, in the dtype `_op.wide(plane)`; what lies above them into mask.
+
+    plane is a contiguous (B, 1, H, W), of which absolute values are taken if absolute; first, if at hand, is (B, P),
+    P >= 1 partial sums of those values in the dtype `_op.wide(plane)`.
+    """
+    threshold = plane.new_empty(plane.shape[0], dtype=_op.wide(plane))
     if plane.numel():
-        table = launch_sweeps(plane, first, steps, absolute=True)
+        launch = _launch_image if plane[0].numel() <= ALONE else _launch_chunks
         with torch.cuda.device_of(plane):
-            threshold_kernel[(plane.shape[0],)](table, threshold, table.shape[-1], plane[0].numel(), MEAN=steps == 0,
-                                                **table_options(table), ACC=_op.accumulator(plane), num_warps=1)
+            launch(plane, first, steps, absolute, mask, threshold)
     return threshold
 
 
 def _forward(sharpness: Tensor, steps: int, cuda: bool) -> tuple[Tensor, Tensor]:
-    mask, threshold = _forward_fake(sharpness, steps, cuda)
-    if not mask.numel():
-        return mask, threshold
     plane = sharpness.contiguous()
-    if cuda:
+    if not cuda:
+        mask = _forward_fake(sharpness, steps, cuda)[0]
+        return mask, two_means(plane, None, steps, absolute=False, mask=mask)
+    mask, threshold = _forward_fake(sharpness, steps, cuda)
+    if mask.numel():
         dtype, device, stream = _native.place(plane)
         _native.call("tmgan_sharp_regions", plane.data_ptr(), mask.data_ptr(), threshold.data_ptr(), steps,
                      plane.shape[0], *plane.shape[2:], dtype, device, _native.capability(plane.device), stream)
-        return mask, threshold
-    batch, pixels = plane.shape[0], plane[0].numel()
-    block, chunks = chunking(pixels)
-    accumulator = _op.accumulator(plane)
-    first = threshold.new_empty((batch, chunks))
-    with torch.cuda.device_of(plane):
-        sum_kernel[(batch, chunks)](plane, first, pixels, BLOCK=block, ACC=accumulator, num_warps=4)
-        table = launch_sweeps(plane, first, steps, absolute=False)
-        mask_kernel[(batch, chunks)](plane, table, mask, threshold, table.shape[-1], pixels, MEAN=steps == 0,
-                                     **table_options(table), BLOCK=block, ACC=accumulator, num_warps=4)
     return mask, threshold
 
 

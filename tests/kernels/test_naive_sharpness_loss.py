@@ -40,12 +40,13 @@ def pixel_loss_kernel(z_ptr, loss_ptr, slope_ptr, SHARP: tl.constexpr, BLOCK: tl
 
 class TestNaiveSharpnessLoss(KernelContract):
     operation = own_or_given
-    # Eight launches: few and small, for the interpreter. Soft labels over all pixels have a test of their own. The last
+    # Four launches: few and small, for the interpreter. Soft labels over all pixels have a test of their own. The last
     # shape: several blocks of columns, two programs of the loss kernel, the second partly empty.
     variants = ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0})
     more_variants = ({"given": False, "region": "sharp"}, {"given": True})
     shapes = ((1, 1, 1, 1), (2, 3, 4, 7), (1, 1, 2, 2100))
     small = (2, 2, 3, 4)
+    compiled_shapes = ((2, 3, 256, 256), (2, 3, 512, 512))  # the second: thresholds by chunks
 
     def inputs(self, shape, dtype, random):
         """An image and soft labels; these are 0 where the image is nearly flat: -log t has the slope 1 / s there, and

@@ -17,7 +17,7 @@ class TestSharpGradient(KernelContract):
     variants = ({}, {"mode": "smooth"})
     preserves_layout = True
     test_auto_is_the_kernel_on_a_gpu_and_eager_in_float64 = None  # only the backward pass runs one
-    # Eight launches each, and the interpreter is slow: as few rows as will do.
+    # Several launches each, and the interpreter is slow: as few rows as will do.
     shapes = ((1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 1, 300))
     small = (2, 2, 2, 6)
 

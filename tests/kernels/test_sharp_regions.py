@@ -15,12 +15,12 @@ from .contract import DEVICE, KernelContract, assert_accurate
 class TestSharpRegions(KernelContract):
     operation = sharp_regions
     variants = ({"steps": 5}, {"steps": 0})
-    # The last shape: two chunks, the second partly empty.
+    # The last shape: two turns of a program, the second partly empty.
     shapes = ((1, 1, 1, 1), (2, 1, 5, 7), (1, 1, 1, 9), (2, 1, 75, 120))
-    gpu_shapes = ((4, 1, 256, 256), (3, 1, 255, 257), (1, 1, 1500, 1500))  # the last: several turns
+    gpu_shapes = ((4, 1, 256, 256), (3, 1, 255, 257), (1, 1, 2100, 2100))  # the last: by chunks, in several turns
     differentiable = ()
     small = (2, 1, 4, 6)
-    compiled_shapes = ((2, 1, 256, 256),)
+    compiled_shapes = ((2, 1, 256, 256), (2, 1, 512, 512))  # a program an image, and by chunks
 
     def inputs(self, shape, dtype, random):
         # Skewed like sharpness, so that mean, median and threshold differ.
@@ -94,13 +94,19 @@ class TestSharpRegions(KernelContract):
 
     def test_a_large_image_has_more_chunks_than_a_program_adds_up_in_one_turn(self, monkeypatch):
         module = importlib.import_module("tmgan_kernels.sharp_regions")
+        monkeypatch.setattr(module, "ALONE", 0)
         monkeypatch.setattr(module, "chunking", lambda pixels: (32, -(-pixels // 32)))
         monkeypatch.setattr(module, "table_options",
                             lambda table: {"TABLE": 4, "TURNS": -(-table.shape[-1] // 4)})
         plane, = self.make((2, 1, 10, 15), torch.float64)
-        plane -= 0.2  # signed: absolute values are taken
+        plane -= 0.2  # signed
         thresholds = module.two_means(plane, plane.abs().flatten(1), 2)
         torch.testing.assert_close(thresholds, two_means_eager(plane.abs(), 2))
+        for steps in (0, 1, 5):
+            mask = torch.empty(plane.shape, dtype=torch.bool, device=DEVICE)
+            thresholds = module.two_means(plane, None, steps, absolute=False, mask=mask)
+            torch.testing.assert_close(thresholds, two_means_eager(plane, steps))
+            assert torch.equal(mask, plane > thresholds[:, None, None, None])
 
     def test_thresholds_of_an_empty_batch(self):
         nothing = torch.empty(0, 1, 4, 4, device=DEVICE)

@@ -6,6 +6,11 @@
 Pure function of its arguments (the randomness is in `index`, `top`, `left` and `flip`), so a step can be replayed.
 Reads 1 and writes 4 bytes a value: 15 bytes a pixel of three channels. Not differentiable, since the tiles are bytes.
 Every implementation gives the same bits.
+
+Stores are 16 bytes wide, loads a byte: a crop starts anywhere. Four neighbouring bytes are two aligned words and a
+shift (three, flipped), but to take them apart again costs more instructions than the loads saved, and the load units
+have time: what a program of the first version lacked was instructions (29 a value), most of them the place of each
+value. Four values now share it: 16 a value, or 22 flipped.
 """
 
 import math
@@ -53,8 +58,12 @@ def gather_crop_eager(
 @jit
 def gather_kernel(tiles_ptr, index_ptr, top_ptr, left_ptr, flip_ptr, out_ptr, N, T, stride_n, stride_h, stride_w,
                   stride_c, SIZE: tl.constexpr, C: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr,
-                  BLOCK: tl.constexpr):
-    """BLOCK consecutive values of one output image, in memory order (row, column, channel)."""
+                  V: tl.constexpr, DENSE: tl.constexpr, BLOCK: tl.constexpr):
+    """BLOCK consecutive values of one output image, in memory order (row, column, channel).
+
+    V of them are a thread's, in one row, and share the arithmetic of their place. DENSE: so are the bytes of a tile's
+    row, and those of V values that are not flipped are at one address and the V - 1 after it.
+    """
     image, block = my_block(SIZE * SIZE * C, BLOCK)
     tile = tl.load(index_ptr + image)
     top = tl.load(top_ptr + image)
@@ -62,19 +71,30 @@ def gather_kernel(tiles_ptr, index_ptr, top_ptr, left_ptr, flip_ptr, out_ptr, N,
     inside = (tile >= 0) & (tile < N) & (top >= 0) & (top <= T - SIZE) & (left >= 0) & (left <= T - SIZE)
     # Only the corner's offset needs 64 bits. A crop outside the tiles reads the first of them and becomes NaN.
     tiles_ptr += tl.where(inside, tile * stride_n + top * stride_h + left * stride_w, 0)
-    flip = tl.load(flip_ptr + image)
-    tiles_ptr += tl.where(flip, (SIZE - 1) * stride_w, 0)
-    across = tl.where(flip, -stride_w, stride_w)  # no branch: a stride of 1 is a constant, which none can redefine
     # All 256 results: eager's bits, since this division rounds correctly and no product meets a sum to be fused with.
-    byte = tl.arange(0, 256)
-    table = tl.div_rn(byte.to(tl.float32) * SPAN, 255.0) + tl.where(inside, LOW, float("nan"))
-    value = (block * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)  # unsigned: cheaper to divide
-    row = (value // (SIZE * C)).to(tl.int32)
-    along = value % (SIZE * C)
-    source = row * stride_h + (along // C).to(tl.int32) * across + (along % C).to(tl.int32) * stride_c
-    real = value < SIZE * SIZE * C
-    byte = tl.load(tiles_ptr + source, mask=real, other=0)
-    tl.store(out_ptr + image * (SIZE * SIZE * C) + value, tl.gather(table, byte.to(tl.int32), 0), mask=real)
+    table = tl.div_rn(tl.arange(0, 256).to(tl.float32) * SPAN, 255.0) + tl.where(inside, LOW, float("nan"))
+    group = (block * (BLOCK // V) + tl.arange(0, BLOCK // V)[:, None]).to(tl.uint32)  # unsigned: cheaper to divide
+    row = (group // (SIZE * C // V)).to(tl.int32)
+    start = (group % (SIZE * C // V)).to(tl.int32) * V
+    along = start + tl.arange(0, V)[None, :]
+    value = group * V + tl.arange(0, V)[None, :]
+    real = group < SIZE * SIZE * C // V
+    tiles_ptr += row * stride_h
+    flip = tl.load(flip_ptr + image)
+    if DENSE:
+        if flip:
+            # Pixels backwards, channels forwards. One division a group: the channels follow from that of the first.
+            channel = start % C + tl.arange(0, V)[None, :]
+            for _ in tl.static_range((V + C - 2) // C):
+                channel = tl.where(channel >= C, channel - C, channel)
+            byte = tl.load(tiles_ptr + ((SIZE - 1) * C - along + 2 * channel), mask=real, other=0)
+        else:
+            byte = tl.load(tiles_ptr + along, mask=real, other=0)
+    else:
+        column = tl.where(flip, SIZE - 1 - along // C, along // C)
+        byte = tl.load(tiles_ptr + column * stride_w + (along % C) * stride_c, mask=real, other=0)
+    result = tl.gather(table, tl.reshape(byte.to(tl.int32), (BLOCK,)), 0)
+    tl.store(out_ptr + image * (SIZE * SIZE * C) + value, tl.reshape(result, (BLOCK // V, V)), mask=real)
 
 
 # ------------------------------------------------------------------ launcher
@@ -82,13 +102,14 @@ def _gather(tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tenso
             high: float) -> Tensor:
     out = _gather_fake(tiles, index, top, left, flip, size, low, high)
     if out.numel():
-        # 16 values a thread share its part of the table; bytes are read one at a time, since a crop starts anywhere.
-        tiles, block, channels = _op.addressable(tiles), 2048, tiles.shape[3]
+        # 16 values a thread share its part of the table, one entry of 256; V values are one store of 16 bytes.
+        tiles, block, channels = _op.addressable(tiles), 4096, tiles.shape[3]
         with torch.cuda.device_of(tiles):
             gather_kernel[(len(index) * triton.cdiv(size * size * channels, block),)](
                 tiles, index.contiguous(), top.contiguous(), left.contiguous(), flip.contiguous(), out, len(tiles),
-                tiles.shape[1], *tiles.stride(), SIZE=size, C=channels, LOW=low, SPAN=high - low, BLOCK=block,
-                num_warps=4)
+                tiles.shape[1], *tiles.stride(), SIZE=size, C=channels, LOW=low, SPAN=high - low,
+                V=4 if size * channels % 4 == 0 else 1, DENSE=tiles.stride()[2:] == (channels, 1), BLOCK=block,
+                num_warps=8)
     return out
 
 

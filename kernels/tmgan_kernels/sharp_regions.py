@@ -207,7 +207,8 @@ def chunking(pixels: int) -> tuple[int, int]:
     """Values a program holds, and programs an image, of the launches for images larger than `ALONE`.
 
     4096 values are 32 a thread of 4 warps, 8 loads of 16 bytes in flight, and at most 96 registers: 5 programs, 80 KB
-    in flight, fit a multiprocessor. Twice as many values took 167 registers and 3 programs. Only beyond 2^27 pixels do programs grow, since a grid's second axis ends at 65535.
+    in flight, fit a multiprocessor. Twice as many values took 167 registers and 3 programs. Only beyond 2^27 pixels do
+    programs grow, since a grid's second axis ends at 65535.
     """
     block = max(4096, triton.next_power_of_2(triton.cdiv(pixels, 2**15)))
     block = min(block, max(128, triton.next_power_of_2(pixels)))

@@ -14,7 +14,8 @@ class TestGatherCrop(KernelContract):
 
     operation = gather_crop
     variants = ({}, {"value_range": (-0.7, 0.3)})
-    shapes = ((1, 1, 1, 1), (3, 3, 8, 8), (2, 1, 5, 5), (2, 2, 40, 40))  # the last: two blocks an image
+    # A thread takes one value or, where a row of the crop is a multiple of it, four. The last: two blocks an image.
+    shapes = ((1, 1, 1, 1), (3, 3, 8, 8), (2, 1, 5, 5), (2, 2, 12, 12), (2, 5, 10, 10), (2, 3, 46, 46))
     gpu_shapes = ((16, 3, 293, 293),)
     differentiable = ()
     compiled_shapes = ((2, 3, 293, 293), (2, 1, 293, 293))  # crops of 256; those of masks have strides of 1
@@ -56,13 +57,14 @@ class TestGatherCrop(KernelContract):
     @pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded", "channels first"])
     def test_layouts(self, layout):
         """Instead of the contract's layouts, which pad with NaN: tiles of any strides."""
-        tiles, *places = self.make((3, 3, 8, 8), None)
-        strided = {"transposed": tiles.transpose(1, 2), "sliced": tiles[:, 1:, :-1, 1:], "expanded":
-                   tiles[:1].expand(5, 8, 8, 3), "channels first": tiles.permute(0, 3, 1, 2).contiguous()
-                   .permute(0, 2, 3, 1)}[layout]
-        for inputs in ([strided, *places], [strided, *(place[::2] for place in places)]):
-            actual, = self.run(inputs, "triton", {})
-            assert torch.equal(actual, *self.run([x.contiguous() for x in inputs], "eager", {}))
+        for edge in (8, 10):  # rows of 21 and of 24 values; sliced, of 14
+            tiles, *places = self.make((3, 3, edge, edge), None)
+            strided = {"transposed": tiles.transpose(1, 2), "sliced": tiles[:, 1:, :-1, 1:], "expanded":
+                       tiles[:1].expand(5, edge, edge, 3), "channels first": tiles.permute(0, 3, 1, 2).contiguous()
+                       .permute(0, 2, 3, 1)}[layout]
+            for inputs in ([strided, *places], [strided, *(place[::2] for place in places)]):
+                actual, = self.run(inputs, "triton", {})
+                assert torch.equal(actual, *self.run([x.contiguous() for x in inputs], "eager", {}))
 
     # ------------------------------------------------------- independent oracle
     @pytest.mark.parametrize("impl", IMPLEMENTATIONS)

@@ -9,9 +9,8 @@ regions are those of `sharp_regions`, five steps.
 
 Traffic for three channels of e bytes: forward none, the output is a view of the input. Backward reads 3e + 3e and
 writes 3e bytes a pixel, and passes the sharpness in float32 from kernel to kernel: 4 written and 4 read ("smooth", two
-launches) or 6 x 4 read ("regions", eight launches), from L2 as long as the batch fits there (17 MB for 64 images of
-256 x 256). One kernel for "smooth" would save those 8 bytes, and lose more in NHWC: a stencil holds a pixel a thread,
-so it would write every 32-byte sector of the gradient in three pieces. Saved: the image.
+launches) or 6 x 4 read ("regions", three launches up to 256 x 256 pixels), from L2 as long as the batch fits there (17
+MB for 64 images of 256 x 256). One kernel for "smooth" would save those 8 bytes and a launch. Saved: the image.
 
 The gain depends on the image but is a constant in every derivative: gradients of gradients are those of the
 multiplication. Source: figure 3 of the paper (k = 1.5); "smooth" is the published code's `GradientManipulator`.
@@ -22,8 +21,9 @@ from torch import Tensor
 
 from tmgan_kernels import _op
 from tmgan_kernels._dispatch import check_image, check_one_of, choose
-from tmgan_kernels._stream import elements, walks
-from tmgan_kernels._triton import jit, tl
+from tmgan_kernels._pieces import apart, interleaved, load_interleaved, per_piece, store_interleaved
+from tmgan_kernels._stream import elements, my_block, walks
+from tmgan_kernels._triton import jit, tl, triton
 from tmgan_kernels.laplace_sharpness import laplacian_eager, launch_laplace, strips
 from tmgan_kernels.scale_gradient import scaled_eager
 from tmgan_kernels.sharp_regions import sharp_regions_eager, two_means
@@ -47,19 +47,43 @@ def sharp_gradient_eager(image: Tensor, k: float = 1.5, mode: str = "regions") -
     return _SharpGradient.apply(image, k, mode, True)
 
 
-# -------------------------------------------------------------------- kernel
+# ------------------------------------------------------------------- kernels
 @jit
-def _gain_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr,
+def _gain(sharpness_ptr, threshold_ptr, image, pixels, pixel, mask, REGIONS: tl.constexpr, K: tl.constexpr,
+          ACC: tl.constexpr):
+    """The gain of pixels of one image."""
+    sharpness = tl.load(sharpness_ptr + image * pixels + pixel, mask=mask, other=0.0).to(ACC)
+    if REGIONS:
+        one = tl.full(sharpness.shape, 1, ACC)  # the choice between two Python floats would be a float32
+        gain = tl.where(sharpness > tl.load(threshold_ptr + image).to(ACC), one * K, one)
+    else:
+        gain = 2 * tl.sigmoid(2 * sharpness)  # = 1 + tanh(sharpness)
+    return gain
+
+
+@jit
+def _walk_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr,
                  BLOCK: tl.constexpr, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr):
+    """The gradient times the gain, value by value."""
     base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     grad = tl.load(grad_ptr + base + element, mask=inside, other=0.0).to(ACC)
-    sharpness = tl.load(sharpness_ptr + image * (count // STEP) + pixel, mask=inside, other=0.0).to(ACC)
-    if REGIONS:
-        threshold = tl.load(threshold_ptr + image).to(ACC)
-        out = tl.where(sharpness > threshold, grad * K, grad)
-    else:
-        out = grad * (2 * tl.sigmoid(2 * sharpness))  # = 1 + tanh(sharpness)
+    out = grad * _gain(sharpness_ptr, threshold_ptr, image, count // STEP, pixel, inside, REGIONS, K, ACC)
     tl.store(out_ptr + base + element, out.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@jit
+def _piece_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, pixels, C: tl.constexpr, T: tl.constexpr,
+                  V: tl.constexpr, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr):
+    """The same for interleaved channels, V pixels a thread: their sharpness is read once, and 16 bytes at a time."""
+    image, block = my_block(pixels, T * V)
+    piece = block * T + tl.arange(0, T)[:, None]
+    pixel = piece * V + tl.arange(0, V)[None, :]
+    gain = apart(_gain(sharpness_ptr, threshold_ptr, image, pixels, pixel, pixel < pixels, REGIONS, K, ACC), T, V)
+    grad = load_interleaved(grad_ptr + image * pixels * C, piece, pixels, piece >= 0, C, T, V, ACC)
+    out = ()
+    for j in tl.static_range(C * V):
+        out = out + ((grad[j] * gain[j // C]).to(out_ptr.dtype.element_ty),)
+    store_interleaved(out_ptr + image * pixels * C, out, piece, pixels, piece >= 0, C, T, V)
 
 
 # ------------------------------------------------------------------ launcher
@@ -67,16 +91,22 @@ def _backward(image: Tensor, grad: Tensor, k: float, mode: str) -> Tensor:
     out = _backward_fake(image, grad, k, mode)
     if not out.numel():
         return out
-    batch, _, height, width = image.shape
+    batch, channels, height, width = image.shape
     _, _, down, across = strips(height, width)
     sharpness = image.new_empty((batch, 1, height, width), dtype=_op.wide(image))
     sums = sharpness.new_empty((batch, down * across)) if mode == "regions" else None
     launch_laplace(image, "replicate", sharpness, partial=sums)
     threshold = two_means(sharpness, sums, STEPS) if mode == "regions" else None
-    grid, where = walks(out)
+    tensors = _op.dense(grad), sharpness, threshold, out
+    options = {"REGIONS": mode == "regions", "K": k, "ACC": _op.accumulator(image)}
     with torch.cuda.device_of(grad):
-        _gain_kernel[grid](_op.dense(grad), sharpness, threshold, out, **where, REGIONS=mode == "regions", K=k,
-                           ACC=_op.accumulator(image))
+        if interleaved(out):
+            pixels, threads = per_piece(out), 128
+            _piece_kernel[(batch * triton.cdiv(height * width, threads * pixels),)](
+                *tensors, height * width, C=channels, T=threads, V=pixels, **options, num_warps=threads // 32)
+        else:
+            grid, where = walks(out)
+            _walk_kernel[grid](*tensors, **where, **options)
     return out
 
 

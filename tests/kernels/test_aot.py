@@ -12,13 +12,18 @@ import tmgan_kernels
 
 from .resources import COMMAND, KERNELS, TABLE, WIDTHS, accesses, run_aot, section
 
-# Layouts in which every kernel of an operation that streams must move 16 bytes an instruction. A stencil over the
-# channel mean reads interleaved channels one by one.
-BOTH = ("contiguous", "channels_last")
-WIDE = {"laplace_sharpness": BOTH[:1], "sharp_gradient": BOTH[:1], "masked_mae": BOTH, "mask_score": BOTH,
-        "scale_gradient": BOTH, "instance_norm_glu": BOTH, "box_blur": BOTH, "gaussian_blur": BOTH,
-        "gather_crop": BOTH, "sharp_regions": BOTH}
+# Operations whose kernels move 16 bytes an instruction in both layouts, NCHW and NHWC, where they stream.
+WIDE = ("laplace_sharpness", "sharp_gradient", "sharpness_score", "sharp_regions", "naive_sharpness_loss", "masked_mae",
+        "mask_score", "scale_gradient", "instance_norm_glu", "box_blur", "gaussian_blur", "gather_crop")
 SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an image
+# Of these, the ones that load less than 32 bits at a time, and what: every other narrow access is a lost vector.
+NARROW = {"gather_crop": "bytes from anywhere", "masked_mae": "a plane beside NHWC", "scale_gradient": "the same"}
+BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
+# Registers a thread with which as many programs run side by side as the kernels' comments promise.
+REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}
+# Launches for images of 256 x 256, by operation and the number of its operator in the contract.
+LAUNCHES = {("sharp_regions", 0): 1, ("naive_sharpness_loss", 0): 4, ("naive_sharpness_loss", 2): 1,
+            ("sharp_gradient", 0): 2, ("laplace_sharpness", 0): 1, ("laplace_sharpness", 1): 1, ("gather_crop", 0): 1}
 
 
 def check(operations: list[str], rows: list[dict]) -> None:
@@ -26,8 +31,12 @@ def check(operations: list[str], rows: list[dict]) -> None:
     assert compiled == {(operation, sm) for operation in operations for sm in (80, 90)}
     for row in rows:
         streams = row["large"] and row["kernel"] not in SMALL
-        if streams and row["case"].split()[-1] in WIDE.get(row["operation"], ()):
+        if streams and row["operation"] in WIDE:
             assert row["load_128"] + row["store_128"] > 0, f"no 128-bit accesses: {row}"
+            if BEYOND not in row["case"]:
+                kinds = ("store",) if row["operation"] in NARROW else ("load", "store")
+                assert not any(row[f"{kind}_{bits}"] for kind in kinds for bits in (8, 16)), f"narrow accesses: {row}"
+        assert row["reg"] <= REGISTERS.get(row["kernel"], 255), f"too many registers: {row}"
         assert row["stack"] == 0 and row["local"] == 0, f"spills: {row}"
         assert row["float_atomics"] == 0, f"not repeatable: {row}"
         assert row["wide_offsets"], f"32-bit offsets across images: {row}"
@@ -82,5 +91,6 @@ def test_launches_fit_the_grid_and_no_batch_size_needs_a_kernel_of_its_own():
     assert {name for name, _ in variants} == set(tmgan_kernels.__all__)
     for call, by_batch in variants.items():
         assert len(by_batch) == 5
+        assert len(by_batch[1]) <= LAUNCHES.get(call, 99), (call, by_batch[1])
         for one, other in zip(by_batch.values(), list(by_batch.values())[1:], strict=False):
             assert one == other, call

@@ -5,8 +5,10 @@
 
 Traffic for three channels of e bytes: forward reads 3e and writes e (+ 1 when a gradient is wanted) bytes a pixel;
 backward reads e + 1 and writes 3e. Saved: the sign of L(g), one int8 a pixel. L is symmetric for both borders, so its
-adjoint is the same stencil. Differentiable any number of times (second derivatives through the eager definition); the
-subgradient at L(g) = 0 is 0. Source: equation 1 of the paper and its `Laplace operator`.
+adjoint is the same stencil. Interleaved (NHWC) channels are summed between a thread's registers: see `_pieces`. A plane
+of channel means, made first by a kernel of its own, would cost 8 bytes a pixel more. Differentiable any number of
+times (second derivatives through the eager definition); the subgradient at L(g) = 0 is 0. Source: equation 1 of the
+paper and its `Laplace operator`.
 """
 
 import torch

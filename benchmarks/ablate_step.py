@@ -17,7 +17,7 @@ from pathlib import Path
 import measure_steps
 import rewrites
 import torch
-from collector import describe_error
+from gpu.journal import describe_error
 
 import tmgan_kernels
 from tmgan import bench

@@ -13,6 +13,7 @@ import pytest
 import schema
 import timer
 import torch
+from gpu.journal import describe_error
 from timer import Timing
 
 MUST_RUN = ("eager", "triton", "cuda")  # a failure of another provider is a row, and no failure of the run
@@ -31,16 +32,7 @@ class Results:
         self.machine = machine.describe("cuda" if self.gpu else "cpu")
         if self.gpu:
             self.machine["gpu_state_before"] = machine.gpu_state()
-        self.copy = self._copy() if self.gpu and not only_compile else None
-
-    def _copy(self) -> dict:
-        clock, moved = timer.copy_timer()
-        for _ in range(timer.ROUNDS):
-            clock.round()
-        timing = clock.timing()
-        self.say(f"copy: {moved / timing.median / 1e3:.0f} GB/s, read and written")
-        return {"gigabytes_per_second": moved / timing.median / 1e3, "bytes": moved, "microseconds": timing.median,
-                "iqr_microseconds": timing.iqr}
+        self.copy = measure_copy(say) if self.gpu and not only_compile else None
 
     # ------------------------------------------------------------------ rows
     @contextlib.contextmanager
@@ -68,15 +60,14 @@ class Results:
             pytest.exit(f"the GPU is lost to this process: {describe_error(error)}", returncode=1)
 
     def measured(self, key: dict, timing: Timing, moved: int, benchmark: object) -> None:
-        row = {**key, **_times(timing), "calls": timing.calls, "input_sets": timing.sets, "bytes": moved,
-               **schema.derived(timing.median, moved, self.copy), "peak_bytes": timing.peak_bytes}
+        row = {**key, **measurement(timing, moved, self.copy)}
         self.rows.append(row)
         benchmark.extra_info.update(row)
         fraction = f", {row['copy_fraction']:.0%} of copy" if self.copy else ""
         self._progress(key, f"{timing.median:.1f} us{fraction}")
 
     def host_measured(self, key: dict, timing: Timing, benchmark: object) -> None:
-        self.host.append({**key, **_times(timing)})
+        self.host.append({**key, **times(timing)})
         benchmark.extra_info.update(self.host[-1])
 
     def _progress(self, key: dict, what: str) -> None:
@@ -104,32 +95,45 @@ class Results:
 
     def write(self, path: Path) -> Path:
         """Write to `path`, or into it under a name of its own if it is a folder."""
-        document = self.document()
-        if path.suffix != ".json":
-            gpu = document["machine"]["gpu"]
-            name = re.sub(r"\W+", "-", gpu if schema.on_gpu(document) else "cpu").strip("-").lower()
-            path = path / f"kernels-{name}-{document['machine']['date']}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One row a line, so that a diff of two runs can be read.
-        head = {name: value for name, value in document.items() if not isinstance(value, list)}
-        lists = [f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]" if document[name]
-                 else f' "{name}": []' for name in ("rows", "host", "not_measured")]
-        path.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + ",\n".join(lists) + "\n}\n")
-        schema.check(document)  # last: a measurement that cannot be repeated is not thrown away
-        return path
+        return write(self.document(), path)
 
 
-def _times(timing: Timing) -> dict:
+def measure_copy(say: Callable[[str], None]) -> dict:
+    """The bandwidth of a plain copy on this GPU: what fractions are fractions of."""
+    clock, moved = timer.copy_timer()
+    for _ in range(timer.ROUNDS):
+        clock.round()
+    timing = clock.timing()
+    say(f"copy: {moved / timing.median / 1e3:.0f} GB/s, read and written")
+    return {"gigabytes_per_second": moved / timing.median / 1e3, "bytes": moved, "microseconds": timing.median,
+            "iqr_microseconds": timing.iqr}
+
+
+def measurement(timing: Timing, moved: int, copy: dict | None) -> dict:
+    """What a row says that was measured; moved: the bytes that the call could not avoid."""
+    return {**times(timing), "calls": timing.calls, "input_sets": timing.sets, "bytes": moved,
+            **schema.derived(timing.median, moved, copy), "peak_bytes": timing.peak_bytes}
+
+
+def write(document: dict, path: Path) -> Path:
+    """Write a document of kernels to `path`, or into it under a name of its own if it is a folder."""
+    if path.suffix != ".json":
+        gpu = document["machine"]["gpu"]
+        name = re.sub(r"\W+", "-", gpu if schema.on_gpu(document) else "cpu").strip("-").lower()
+        path = path / f"kernels-{name}-{document['machine']['date']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One row a line, so that a diff of two runs can be read.
+    head = {name: value for name, value in document.items() if not isinstance(value, list)}
+    lists = [f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]" if document[name]
+             else f' "{name}": []' for name in ("rows", "host", "not_measured")]
+    path.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + ",\n".join(lists) + "\n}\n")
+    schema.check(document)  # last: a measurement that cannot be repeated is not thrown away
+    return path
+
+
+def times(timing: Timing) -> dict:
     return {"microseconds": timing.median, "iqr_microseconds": timing.iqr, "samples": len(timing.samples)}
 
 
 def _options(key: dict) -> str:
     return "".join(f" {name}={value}" for name, value in key.get("options", {}).items())
-
-
-def describe_error(error: BaseException) -> str:
-    """Its first line, and that of the error before it: a capture that fails reports its end, not its cause."""
-    lines = [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]]
-    if error.__context__ is not None and error.__cause__ is None and not error.__suppress_context__:
-        lines.append(describe_error(error.__context__))
-    return "; after ".join(lines)

@@ -9,13 +9,13 @@ import platform
 import subprocess
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).parents[1]
 
 
 def describe(device: str) -> dict[str, str | int]:
     """Processor, cores, GPU, versions, date and source; device: "cuda" when the measured run used the GPU."""
+    import torch
+
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -27,7 +27,7 @@ def describe(device: str) -> dict[str, str | int]:
             "driver": _nvidia_smi("driver_version") if gpu else "not used",
             "cuda": torch.version.cuda or "none",
             "python": platform.python_version(), "torch": str(torch.__version__), "triton": version("triton"),
-            "date": datetime.date.today().isoformat(), "commit": _commit(), "sources": sources()}
+            "date": datetime.date.today().isoformat(), "commit": commit(), "sources": sources()}
 
 
 def version(distribution: str) -> str:
@@ -42,6 +42,16 @@ def gpu_state() -> str:
     return _nvidia_smi("clocks.sm,clocks.mem,power.draw,temperature.gpu")
 
 
+def gpu_name() -> str:
+    """Of the first card, "unknown" where there is none; asks no torch."""
+    return _nvidia_smi("name") or "unknown"
+
+
+def gpu_gigabytes() -> float:
+    """Memory of the first card."""
+    return float(_nvidia_smi("memory.total").split()[0]) * 2**20 / 1e9
+
+
 def sources() -> str:
     """Twelve digits that change with any byte of the kernels' source: what was measured, commit or not."""
     digest = hashlib.sha256()
@@ -50,11 +60,11 @@ def sources() -> str:
     return digest.hexdigest()[:12]
 
 
-def _commit() -> str:
+def commit() -> str:
     """TMGAN_COMMIT where the sources were copied without their history."""
-    commit = os.environ.get("TMGAN_COMMIT") or _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    name = os.environ.get("TMGAN_COMMIT") or _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "kernels", "tmgan")
-    return commit if changed in ("", "unknown") else f"{commit} with changes"
+    return name if changed in ("", "unknown") else f"{name} with changes"
 
 
 def _nvidia_smi(query: str) -> str:

@@ -16,9 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "benchmarks")]
-
 import machine
 import schema_step
 import torch
@@ -54,19 +51,35 @@ def times(took: Spread) -> dict:
 def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], peak: float, seconds: float,
                     say=print) -> list[dict]:
     """A row a whole step of each engine, and of each part of it where an engine has parts."""
-    rows = []
-    reference = bench.subject(config, dataclasses.replace(runtime, engine="eager"))
-    work = bench.gflop(reference.step, reference.batch)
+    rows, work = [], step_gflop(config, runtime)
     for engine in engines:
         made = bench.subject(config, dataclasses.replace(runtime, engine=engine))
-        forget_peak(runtime)
-        took = bench.time_step(made.step, made.batch, seconds, LEAST, clock(runtime))
-        rows.append(rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime))
-        say(f"{engine}: {config.batch / took.median:.1f} images/s")
+        rows.append(measure_step(made, engine, config, runtime, work, peak, seconds))
+        say(f"{engine}: {rows[-1]['images_per_second']:.1f} images/s")
         if engine != "graphed":
-            rows += [rows_of(engine, part, spread, work[part], config.batch, peak)
-                     for part, spread in bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()]
+            rows += measure_parts(made, engine, config, runtime, work, peak, seconds)
     return rows
+
+
+def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
+    """10^9 operations an image of each part; counted on an eager step, which is the same work in every engine."""
+    reference = bench.subject(config, dataclasses.replace(runtime, engine="eager"))
+    return bench.gflop(reference.step, reference.batch)
+
+
+def measure_step(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
+                 peak: float, seconds: float) -> dict:
+    """The row of whole steps."""
+    forget_peak(runtime)
+    took = bench.time_step(made.step, made.batch, seconds, LEAST, clock(runtime))
+    return rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime)
+
+
+def measure_parts(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
+                  peak: float, seconds: float) -> list[dict]:
+    """A row a part of the step; one graph has none."""
+    return [rows_of(engine, part, took, work[part], config.batch, peak) for part, took in
+            bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()]
 
 
 def measure_published(config: TrainConfig, runtime: Runtime, peak: float, seconds: float, say=print) -> dict:
@@ -149,12 +162,16 @@ def threads() -> int:
     return 0 if torch.cuda.is_available() else 1
 
 
-def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
+def settings_of(config: TrainConfig, runtime: Runtime) -> dict:
+    """What a document says of the run it is of."""
     model = config.model
+    return {"preset": config.preset, "image_size": model.image_size, "g_width": model.g_width, "d_width": model.d_width,
+            "batch": config.batch, "precision": runtime.precision, "threads": runtime.threads}
+
+
+def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
     return {"schema": schema_step.SCHEMA, "machine": machine.describe(runtime.device.type),
-            "settings": {"preset": config.preset, "image_size": model.image_size, "g_width": model.g_width,
-                         "d_width": model.d_width, "batch": config.batch, "precision": runtime.precision,
-                         "threads": runtime.threads},
+            "settings": settings_of(config, runtime),
             "peak_gflops": peak, "seconds": round(time.monotonic() - started, 1),
             **{"rows": [], "starts": [], "ablation": [], **parts}}
 

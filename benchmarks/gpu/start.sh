@@ -1,0 +1,14 @@
+# Sourced by the scripts beside this: where the sources and the caches are. Nothing is installed.
+set -u
+[ $# -ge 1 ] || { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | head -n -1; exit 2; }
+out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 2
+shift
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
+python=${PYTHON:-python3}
+export PYTHONPATH=$PWD:$PWD/kernels:$PWD/benchmarks${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+# At fixed places, so that runs one after the other compile once.
+caches=${TMGAN_CACHES:-${TMPDIR:-/tmp}/tmgan-caches}
+export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$caches/inductor} TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$caches/triton}
+mkdir -p "$TORCHINDUCTOR_CACHE_DIR" "$TRITON_CACHE_DIR"
+unset TRITON_INTERPRET
+case " $* " in *" --dry "*) export TRITON_INTERPRET=1 CUDA_VISIBLE_DEVICES= ;; esac

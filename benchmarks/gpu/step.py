@@ -1,0 +1,225 @@
+"""1-step.sh: every operation and engine once, then the step by engine, its parts, memory and largest kernels."""
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+from gpu import supervisor
+from gpu.journal import Journal
+from gpu.supervisor import Options, Task, alone
+
+SMOKED = ("instance_norm_glu", "masked_mae", "box_blur", "gather_crop", "laplace_sharpness", "sharpness_score",
+          "sharp_regions", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "gaussian_blur", "mask_score",
+          "match_histogram", "change_mask")
+ENGINES = ("eager", "compiled", "graphed")
+PARTS = ("generate", "discriminator loss", "discriminator backward", "discriminator update", "generator loss",
+         "generator backward", "generator update")
+BATCH = 40
+LARGEST = 40        # kernels of a profile
+SECONDS = 8.0       # of timing an engine, and as long its parts
+
+
+def smoke_rows() -> dict[str, tuple[str, str]]:
+    """Row: (operation, dtype). gather_crop reads bytes."""
+    return {f"smoke {name} {dtype}": (name, dtype) for name in SMOKED
+            for dtype in (("uint8",) if name == "gather_crop" else ("float32", "bfloat16"))}
+
+
+def engine_rows(engine: str, batch: int) -> tuple[str, ...]:
+    parts = () if engine == "graphed" else (*PARTS, "profile")
+    return tuple(f"{engine} batch {batch} {what}" for what in ("three steps", "step", *parts))
+
+
+def tasks(options: Options) -> list[Task]:
+    batch = 2 if options.dry else BATCH
+    smoke = (*smoke_rows(), "smoke graph capture", *(f"smoke {engine} engine" for engine in ENGINES))
+    found = [Task("nvcc", build, ("nvcc build",), background=True), Task("smoke", smoke_all, smoke)]
+    for engine in ENGINES:
+        found.append(Task(engine, lambda journal, options, engine=engine: measure(journal, options, engine, batch),
+                          engine_rows(engine, batch)))
+    return found
+
+
+# --------------------------------------------------------------------- the tasks
+def build(journal: Journal, options: Options) -> None:
+    """The CUDA C++ kernels, for 3-kernels.sh."""
+    from tmgan_kernels import build as csrc
+    if options.dry:
+        return journal.row("nvcc build", reason="left out of a dry run")
+    try:
+        journal.row("nvcc build", shown=str(csrc.build().name))
+    except Exception as error:
+        journal.error("nvcc build", error)
+
+
+def smoke_all(journal: Journal, options: Options) -> None:
+    """Each by itself; where the GPU is lost to this process, another one takes the rest."""
+    from gpu.journal import rows
+    done = rows(journal.lines())
+    tests = {row: lambda key=key: smoke_operation(*key, options) for row, key in smoke_rows().items()}
+    tests["smoke graph capture"] = lambda: smoke_capture(options)
+    tests |= {f"smoke {engine} engine": lambda engine=engine: smoke_engine(engine, options) for engine in ENGINES}
+    for row, test in tests.items():
+        if row in done:
+            continue
+        start = time.perf_counter()
+        try:
+            reason = test()
+        except Exception as error:
+            journal.error(row, error)
+            leave_if_lost(options)
+        else:
+            seconds = time.perf_counter() - start
+            journal.row(row, **({"reason": reason} if reason else {"seconds": seconds, "shown": f"{seconds:.1f} s"}))
+
+
+def leave_if_lost(options: Options) -> None:
+    """An illegal access ends the CUDA context: every later row would fail for it."""
+    import torch
+    if not options.gpu:
+        return
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except Exception:
+        raise SystemExit(supervisor.AGAIN) from None
+
+
+def smoke_operation(name: str, dtype: str, options: Options) -> None:
+    """Forward and backward by Triton, compared with the definition."""
+    import cases
+    from prepare import Prepared
+    edge = 256 if options.gpu else 16
+    channels = {"instance_norm_glu": 64 if options.gpu else 4, "sharp_regions": 1}.get(name, 3)
+    layout = "nhwc" if name in ("instance_norm_glu", "gather_crop") else "nchw"
+    case = cases.Case(name, (4 if options.gpu else 1, channels, edge, edge), dtype, layout, cases.options_of(name)[0])
+    Prepared(case, "triton", 1)
+
+
+def smoke_capture(options: Options) -> str | None:
+    import cases
+    import timer
+    from prepare import Prepared
+    if not options.gpu:
+        return "needs a GPU"
+    case = cases.Case("instance_norm_glu", (4, 64, 64, 64), "bfloat16", "nhwc")
+    with timer.on_stream():
+        work = Prepared(case, "triton", 2)
+    clock = timer.GraphTimer(lambda: work.call("both"), 2)
+    clock.round()
+    return None
+
+
+def smoke_engine(engine: str, options: Options) -> str | None:
+    """Three steps of small networks; compiled and graphed by Dynamo alone, whose code needs no compiler."""
+    import torch
+    if engine == "graphed" and not options.gpu:
+        return "needs a GPU"
+    made, _, _ = subject(engine, 2, options, "quickstart", "eager")
+    three_steps(made)
+    torch._dynamo.reset()
+    return None
+
+
+def subject(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
+    """(step and batch, config, runtime); the paper's combined method unless a preset is named."""
+    from measure_steps import settings, threads
+    from tmgan import bench
+    from tmgan.config import RuntimeConfig
+    from tmgan.runtime import decide
+    runtime = decide(RuntimeConfig(threads=threads(), device="auto" if options.gpu else "cpu"))
+    config = settings(options.gpu, batch, preset or ("quickstart" if options.dry else ""))
+    made = bench.subject(config, dataclasses.replace(runtime, engine=engine), backend=backend)
+    return made, config, runtime
+
+
+def three_steps(made) -> None:
+    """Raises where a loss is not finite."""
+    for i in range(3):
+        losses = {name: loss.item() for name, loss in made.step(made.batch, i).items()}
+        if wrong := [name for name, loss in losses.items() if not math.isfinite(loss)]:
+            raise ArithmeticError(f"step {i}: {', '.join(wrong)} not finite: {losses}")
+
+
+def measure(journal: Journal, options: Options, engine: str, batch: int) -> None:
+    """The rows of one engine, the most important first; a part that fails takes no other along."""
+    import measure_steps
+    import torch
+    from tmgan import bench
+
+    def row(what: str) -> str:
+        return f"{engine} batch {batch} {what}"
+
+    if engine == "graphed" and not options.gpu:
+        for name in engine_rows(engine, batch):
+            journal.row(name, reason="needs a GPU")
+        return
+    start = time.perf_counter()
+    # A compiler takes minutes on a CPU, and what it makes there says nothing: a dry run takes Dynamo alone.
+    backend = "eager" if options.dry else "inductor"
+    made, config, runtime = subject(engine, batch, options, backend=backend)
+    try:
+        three_steps(made)
+    except Exception as error:
+        journal.error(row("three steps"), error)
+        raise
+    seconds = time.perf_counter() - start
+    journal.row(row("three steps"), seconds=seconds, shown=f"{seconds:.0f} s with building and compiling")
+    with alone():
+        peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
+    work = measure_steps.step_gflop(config, runtime)
+    journal.add("settings", task=engine, peak_gflops=peak, settings=measure_steps.settings_of(config, runtime))
+    if options.gpu:
+        torch.cuda.empty_cache()
+    timing = 0.5 if options.dry else SECONDS
+    with alone():
+        found = measure_steps.measure_step(made, engine, config, runtime, work, peak, timing)
+    memory = f", {found['peak_bytes'] / 2**30:.1f} GiB" if found["peak_bytes"] else ""
+    journal.row(row("step"), batch=batch, **found, shown=f"{found['images_per_second']:.1f} images/s{memory}")
+    if engine == "graphed":
+        return
+    try:
+        with alone():
+            parts = measure_steps.measure_parts(made, engine, config, runtime, work, peak, timing)
+        for part in parts:
+            journal.row(row(part["part"]), batch=batch, **part, shown=f"{1e3 * part['seconds']:.2f} ms")
+    except Exception as error:
+        journal.error(row("parts"), error)
+    try:
+        with alone():
+            kernels = profile(made, options)
+        shown = f"largest: {kernels[0]['name'][:50]}, {kernels[0]['share']:.0%}"
+        journal.row(row("profile"), kernels=kernels, shown=shown)
+    except Exception as error:
+        journal.error(row("profile"), error)
+
+
+def profile(made, options: Options, steps: int = 3) -> list[dict]:
+    """The kernels that take the most time of a step, largest first; on a CPU, torch's operations."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.gpu else [])]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for i in range(steps):
+            made.step(made.batch, i)
+        if options.gpu:
+            torch.cuda.synchronize()
+
+    def microseconds(event) -> float:
+        return event.self_device_time_total if options.gpu else event.self_cpu_time_total
+
+    device = torch.autograd.DeviceType.CUDA if options.gpu else torch.autograd.DeviceType.CPU
+    events = [event for event in profiler.key_averages() if event.device_type == device]
+    total = sum(map(microseconds, events))
+    largest = sorted(events, key=microseconds, reverse=True)[:LARGEST]
+    found = [{"name": event.key, "calls": event.count / steps, "microseconds": microseconds(event) / steps,
+              "share": microseconds(event) / total} for event in largest]
+    print(f"{'us a step':>12}{'calls':>8}{'share':>8}  kernel", *(
+        f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in found),
+        f"{total / steps:12.1f} us a step in all", sep="\n", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    supervisor.main("1-step", "gpu.step", tasks)

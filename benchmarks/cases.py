@@ -196,8 +196,12 @@ def options_of(operation: str) -> list[tuple[tuple[str, object], ...]]:
     return [()]
 
 
-def gpu_plan() -> list[tuple[Case, str]]:
-    """(case, provider), the most important first: a run that must stop early lacks the end of this list."""
+def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
+    """(case, provider), the most important first: a run that must stop early lacks the end of this list.
+
+    built: whether the CUDA C++ kernels are, or will be by then; None: as it is now.
+    """
+    built = _native.missing() is None if built is None else built
     plan: list[tuple[Case, str]] = []
 
     def add(operations: Sequence[str], batch: int, dtypes: Sequence[str], layout: str, every_option: bool,
@@ -208,20 +212,21 @@ def gpu_plan() -> list[tuple[Case, str]]:
                 for dtype in dtypes:
                     channels = 1 if operation == "sharp_regions" else 3
                     case = Case(operation, (batch, channels, 256, 256), dtype, layout, chosen)
-                    plan.extend((case, provider) for provider in providers if available(case, provider))
+                    plan.extend((case, provider) for provider in providers
+                                if available(case, provider, built))
 
     def add_stages(batch: int, dtypes: Sequence[str], layout: str, providers: Sequence[str]) -> None:
         for channels, edge in STAGES:
             for dtype in dtypes:
                 case = Case("instance_norm_glu", (batch, channels, edge, edge), dtype, layout)
-                plan.extend((case, provider) for provider in providers if available(case, provider))
+                plan.extend((case, provider) for provider in providers if available(case, provider, built))
 
     flat = [name for name in OPERATIONS if name not in ("instance_norm_glu", "gather_crop")]
     both = ("float32", "bfloat16")
     all_but_slowest = ("eager", "best-eager", "kornia", "compile", "triton", "cuda")
     add(flat, 64, both, "nchw", False, all_but_slowest)
     add(["gather_crop"], 64, ["uint8"], "nhwc", False, all_but_slowest)
-    add_stages(64, both, "nhwc", all_but_slowest)
+    add_stages(64, both, "nhwc", (*all_but_slowest, *(f"groups-{name}" for name in rivals.GROUPS)))
     add(flat, 256, both, "nchw", False, all_but_slowest)
     add(["gather_crop"], 256, ["uint8"], "nhwc", False, ("eager", "compile", "triton"))
     add(flat, 64, both, "nchw", True, all_but_slowest)
@@ -246,20 +251,40 @@ def cpu_plan() -> list[tuple[Case, str]]:
             if available(case, provider)]
 
 
-def available(case: Case, provider: str) -> bool:
+def available(case: Case, provider: str, built: bool = False) -> bool:
     """Whether there is such a thing: every operation has an eager, a compiled and a Triton one, few have rivals, and
     some CUDA C++, where it is built."""
     if provider == "cuda":
         by_sorting = case.operation in ("match_histogram", "change_mask") and not (
             dict(case.options).get("eight_bit") or ("ties", "level") in case.options)
-        return case.operation in _native.OPERATIONS and _native.missing() is None and not by_sorting
+        return case.operation in _native.OPERATIONS and built and not by_sorting
     if provider in ("eager", "compile", "compile-max", "triton"):
         return True
     if ("kernel_size", "drawn") in case.options:
         return False  # nobody else has a size for each image
+    if provider.startswith("groups-"):
+        return case.operation == "instance_norm_glu" and case.shape[2] >= 128 and case.layout == "nhwc"
     if case.operation == "instance_norm_glu" and case.dtype == "float32":
         return False  # there the rival is the definition
     return provider in OPERATIONS[case.operation].rivals and (provider != "kornia" or rivals.kornia is not None)
+
+
+def ours_first() -> list[tuple[Case, str]]:
+    """gpu_plan without what needs other packages or torch.compile, and the generator's blocks in bf16 first."""
+    def headline(entry: tuple[Case, str]) -> bool:
+        case = entry[0]
+        return (case.operation, case.dtype, case.layout) == ("instance_norm_glu", "bfloat16", "nhwc")
+
+    ours = [entry for entry in gpu_plan(built=True)
+            if entry[1] in ("triton", "cuda", "eager") or entry[1].startswith("groups-")]
+    return sorted(ours, key=lambda entry: not headline(entry))
+
+
+def host_plan(plan: Sequence[tuple[Case, str]], gpu: bool) -> list[tuple[Case, str, str]]:
+    """(case, provider, pass) of what a call costs the host, which depends on neither size nor type: one an operation."""
+    first = {case.operation: case for case, _ in reversed(plan)}.values()
+    return [(tiny(case), provider, which) for case in first for provider in (("eager", "triton") if gpu else ("eager",))
+            for which in (("forward", "both") if OPERATIONS[case.operation].differentiable else ("forward",))]
 
 
 def tiny(case: Case) -> Case:

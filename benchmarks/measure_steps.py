@@ -62,9 +62,17 @@ def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, .
 
 
 def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
-    """10^9 operations an image of each part; counted on an eager step, which is the same work in every engine."""
-    reference = bench.subject(config, dataclasses.replace(runtime, engine="eager"))
-    return bench.gflop(reference.step, reference.batch)
+    """10^9 operations an image of each part; counted on eager steps, which are the same work in every engine.
+
+    On two small batches, because this may run beside a step that fills the memory: an image's work is linear in the
+    size of the batch (matching compares it with every caption).
+    """
+    def counted(rows: int) -> dict[str, float]:
+        made = bench.subject(dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager"))
+        return bench.gflop(made.step, made.batch)
+
+    small, larger = counted(2), counted(4)
+    return {part: small[part] + (larger[part] - small[part]) / 2 * (config.batch - 2) for part in small}
 
 
 def measure_step(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],

@@ -1,4 +1,4 @@
-"""Other ways to compute the same step, which may pay on a GPU: toggles of ablate_step.py, not part of tmgan.
+"""Other ways to compute the same step, which may pay on a GPU: toggles of gpu/2-rewrites.sh, not part of tmgan.
 
 Each equals tmgan's own way (tests/test_rewrites.py). One that pays moves into tmgan; the others go.
 """
@@ -41,6 +41,63 @@ def _two_taps(weight: Tensor, dim: int, odd: int) -> Tensor:
 
 def _phase_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
     return layers.instance_norm_glu(phase_convolution(x, self.conv.weight))
+
+
+# --------------------------- nearest doubling, then conv3: one 3x3 at the small size, with an output for each of 4 phases
+def fourfold_weight(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (4 O, I, 3, 3), phase by phase: the taps of conv3(nearest doubling) at the small size.
+
+    An even output row sees source rows i-1, i, i+1 with w0, w1+w2, 0; an odd one with 0, w0+w1, w2.
+    """
+    phases = [_three_taps(tall, 3, columns) for tall in (_three_taps(weight, 2, rows) for rows in (0, 1))
+              for columns in (0, 1)]
+    return torch.cat(phases).contiguous(memory_format=torch.channels_last)
+
+
+def _three_taps(weight: Tensor, dim: int, odd: int) -> Tensor:
+    first, second, third = weight.split(1, dim)
+    none = torch.zeros_like(first)
+    return torch.cat([none, first + second, third] if odd else [first, second + third, none], dim)
+
+
+def fourfold_up_block(x: Tensor, weight: Tensor) -> Tensor:
+    """instance_norm_glu(conv3(nearest doubling of x)): (B, I, H, W) -> (B, O/2, 2H, 2W).
+
+    Statistics ignore the order of pixels, so the four phases of a pixel are normalised as four neighbours, which in
+    channels_last is the convolution's output as it lies; only the result, half as large, is put in order.
+    """
+    phases = F.conv2d(x, fourfold_weight(weight), padding=1)
+    batch, _, height, width = phases.shape
+    as_pixels = phases.permute(0, 2, 3, 1).reshape(batch, height, 4 * width, len(weight)).permute(0, 3, 1, 2)
+    out = layers.instance_norm_glu(as_pixels).permute(0, 2, 3, 1)
+    ordered = out.reshape(batch, height, width, 2, 2, -1).transpose(2, 3)
+    return ordered.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+
+def _fourfold_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
+    return fourfold_up_block(x, self.conv.weight)
+
+
+def _interpolated_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
+    return layers.instance_norm_glu(self.conv(F.interpolate(x, scale_factor=2, mode="nearest")))
+
+
+# ------------------------------------------------------- convolutions of an image, with channels added to 3 (or 4)
+def padded_convolution(channels: int) -> Callable[[nn.Conv2d, Tensor, Tensor, Tensor | None], Tensor]:
+    """A forward of nn.Conv2d that runs inputs and outputs of 3 or 4 channels as `channels`: the others are zeros."""
+    def forward(self: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        outputs, inputs = weight.shape[:2]
+        if self.groups == 1 and inputs in (3, 4) and inputs < channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, channels - inputs))
+            weight = F.pad(weight, (0, 0, 0, 0, 0, channels - inputs))
+        more = channels - outputs if self.groups == 1 and outputs in (3, 4) else 0
+        if more > 0:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
+            bias = None if bias is None else F.pad(bias, (0, more))
+        out = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return out[:, :outputs] if more > 0 else out
+
+    return forward
 
 
 # ------------------------------------------------- the two convolutions of an affine combination as one of 5x5
@@ -139,6 +196,11 @@ def flat_gradients(network: nn.Module) -> Tensor:
 # ----------------------------------------------------------------------------------------- switching them on
 REWRITES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "phase convolutions": lambda: mock.patch.object(layers.UpBlock, "forward", _phase_up_block),
+    "fourfold convolutions": lambda: mock.patch.object(layers.UpBlock, "forward", _fourfold_up_block),
+    # What tmgan did before; its backward adds up in fp32, atomically, when it is compiled.
+    "nearest doubling by F.interpolate": lambda: mock.patch.object(layers.UpBlock, "forward", _interpolated_up_block),
+    "3 channels padded to 4": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(4)),
+    "3 channels padded to 8": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(8)),
     "composed affine": lambda: mock.patch.object(layers.AffineCombination, "forward", _composed_affine),
     "two affine convolutions": lambda: mock.patch.object(layers.AffineCombination, "forward", _two_affine),
     "discriminator in one pass": lambda: mock.patch("tmgan.objective.discriminator_loss", discriminator_loss_together),

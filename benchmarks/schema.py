@@ -14,7 +14,8 @@ import math
 
 SCHEMA = 1
 PASSES = ("forward", "backward", "both")
-PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton", "cuda")
+PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton", "cuda", "groups-l2", "groups-half",
+             "groups-quarter")      # the last three: Triton, one group of images after the other
 DTYPES = ("float32", "bfloat16", "uint8")
 LAYOUTS = ("nchw", "nhwc")
 

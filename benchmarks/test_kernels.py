@@ -17,11 +17,7 @@ from prepare import prepared
 GPU = torch.cuda.is_available()
 PLAN = cases.gpu_plan() if GPU else cases.cpu_plan()
 ROWS = [(case, provider, which) for case, provider in PLAN for which in OPERATIONS[case.operation].passes]
-# The host's cost depends on neither size nor type: one case an operation, the first of the plan.
-HOST = [(cases.tiny(case), provider, which)
-        for case in {case.operation: case for case, _ in reversed(PLAN)}.values()
-        for provider in (("eager", "triton") if GPU else ("eager",))
-        for which in (("forward", "both") if OPERATIONS[case.operation].differentiable else ("forward",))]
+HOST = cases.host_plan(PLAN, GPU)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,7 +40,12 @@ GRAIN, QUALITY = 5.0, 92      # so that a file has about the bytes of a photo of
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Pack:
-    source, pack = tmp_path_factory.mktemp("loaders") / "source", tmp_path_factory.mktemp("loaders") / "pack"
+    return drawn_photos(tmp_path_factory.mktemp("loaders"))
+
+
+def drawn_photos(folder: Path) -> Pack:
+    """Draw them into a folder, and pack them."""
+    source, pack = folder / "source", folder / "pack"
     write_birds(source, IMAGES, seed=0, image_size=WIDTH)
     random = np.random.default_rng(0)
     for kind, options in (("images", {"quality": QUALITY}), ("segmentations", {}), ("parts_map", {})):
@@ -62,46 +67,65 @@ def photos(tmp_path_factory) -> Pack:
 @pytest.fixture(scope="session")
 def measured(request, photos):
     """The document that the tests fill; written at the end where --results says."""
-    start, about = time.monotonic(), machine.describe("cuda" if GPU else "cpu")
-    about |= {"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]}
-    files = Originals.open(photos).paths
-    document = {"schema": schema.SCHEMA, "kind": "loaders", "machine": about, "rows": [],
-                "data": {"images": len(photos), "width": WIDTH, "height": HEIGHT, "size": SIZE,
-                         "bytes_per_file": statistics.fmean(file.stat().st_size for file in files)}}
+    start, described = time.monotonic(), machine.describe("cuda" if GPU else "cpu")
+    extra, data = about(photos)
+    document = {"schema": schema.SCHEMA, "kind": "loaders", "machine": described | extra, "rows": [], "data": data}
     yield document
     document["seconds"] = round(time.monotonic() - start, 1)
     path = request.config.getoption("--results")
     if path is None or not document["rows"]:
         return
+    write(document, path)
+
+
+def about(photos: Pack) -> tuple[dict, dict]:
+    """What a document says of the machine beside machine.describe, and of the data."""
+    files = Originals.open(photos).paths
+    return ({"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]},
+            {"images": len(photos), "width": WIDTH, "height": HEIGHT, "size": SIZE,
+             "bytes_per_file": statistics.fmean(file.stat().st_size for file in files)})
+
+
+def write(document: dict, path: Path) -> Path:
+    """Write a document of loaders to `path`, or into it under a name of its own if it is a folder."""
+    about = document["machine"]
     if path.suffix != ".json":
-        name = re.sub(r"\W+", "-", about["gpu"] if GPU else "cpu").strip("-").lower()
+        name = re.sub(r"\W+", "-", "cpu" if about["gpu"] == "not used" else about["gpu"]).strip("-").lower()
         simd = "-simd" if ".post" in about["pillow"] else ""
         path = path / f"loaders-{name}{simd}-{about['date']}.json"
-    schema.check_loaders(document)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
+    schema.check_loaders(document)
+    return path
 
 
 @pytest.mark.parametrize("kind", ["resident", "dali", "pillow"])
 def test_loader(kind, photos, measured, benchmark):
     if kind == "dali":
         pytest.importorskip("nvidia.dali")
+    row = benchmark.pedantic(measure, (kind, photos), rounds=1, warmup_rounds=0)
+    measured["rows"].append(row)
+    benchmark.extra_info.update(row)
+    print(f"\n{kind}: {row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of "
+          "a core")
+
+
+def measure(kind: str, photos: Pack, seconds: float = 1e9) -> dict:
+    """The row of a loader: ROUNDS rounds, or those (two at least) that `seconds` allow."""
     runtime = decide(RuntimeConfig(loader=kind))
     table = CaptionTable.from_pack(photos, words=18, subsets=8)
     planner = Planner(0, table, torch.arange(len(photos)), photos.tiles.shape[1], SIZE, BATCH, 100, 100)
     loader, _ = make_loader(runtime, photos, planner, Columns(photos, table, runtime.device), None)
-    clock = Clock(loader)
+    clock, end = Clock(loader), time.monotonic() + seconds
     clock.round()      # processes start, queues fill
     del clock.rates[:], clock.cores[:]
-    benchmark.pedantic(clock.round, rounds=ROUNDS, warmup_rounds=0)
+    while len(clock.rates) < ROUNDS and (time.monotonic() < end or len(clock.rates) < 2):
+        clock.round()
     loader.close()
     low, middle, high = statistics.quantiles(clock.rates, n=4)
-    row = {"loader": kind, "batch": BATCH, "threads": runtime.threads, "images_per_second": middle,
-           "iqr_images_per_second": high - low, "images_per_core_second": statistics.median(clock.cores),
-           "samples": ROUNDS, "images": STEPS * BATCH}
-    measured["rows"].append(row)
-    benchmark.extra_info.update(row)
-    print(f"\n{kind}: {middle:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of a core")
+    return {"loader": kind, "batch": BATCH, "threads": runtime.threads, "images_per_second": middle,
+            "iqr_images_per_second": high - low, "images_per_core_second": statistics.median(clock.cores),
+            "samples": len(clock.rates), "images": STEPS * BATCH}
 
 
 class Clock:

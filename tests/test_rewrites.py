@@ -17,6 +17,7 @@ from tmgan.config import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, R
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import fold_batch_norms, init_weights
 from tmgan.runtime import decide
+from tmgan_kernels import instance_norm_glu
 
 
 def double(*shape: int) -> torch.Tensor:
@@ -36,6 +37,52 @@ def test_phase_convolution():
     agree(rewrites.phase_convolution,
           lambda x, w: F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1),
           [double(2, 3, 5, 6), double(4, 3, 3, 3)])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fourfold_up_block(layout):
+    x, weight = double(2, 3, 5, 6), double(4, 3, 3, 3)
+    agree(lambda x, w: rewrites.fourfold_up_block(x.contiguous(memory_format=layout), w),
+          lambda x, w: instance_norm_glu(F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1)),
+          [x, weight])
+    out = rewrites.fourfold_up_block(x.contiguous(memory_format=torch.channels_last), weight)
+    assert out.is_contiguous(memory_format=torch.channels_last), "the next convolution would copy it"
+
+
+def test_fourfold_phases_are_normalised_where_they_lie(monkeypatch):
+    """In channels_last, nothing is copied between the convolution and the normalisation."""
+    seen = []
+    monkeypatch.setattr(rewrites.layers, "instance_norm_glu", lambda x: seen.append(x) or instance_norm_glu(x))
+    convolve = F.conv2d
+    monkeypatch.setattr(rewrites.F, "conv2d", lambda *given, **options: seen.append(convolve(*given, **options)) or seen[-1])
+    rewrites.fourfold_up_block(double(2, 3, 5, 6).contiguous(memory_format=torch.channels_last), double(4, 3, 3, 3))
+    assert seen[0].data_ptr() == seen[1].data_ptr() and seen[1].shape == (2, 4, 5, 24)
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+@pytest.mark.parametrize(("shape", "bias"), [((5, 3, 3, 3), True), ((3, 6, 3, 3), False), ((4, 6, 3, 3), True),
+                                             ((3, 3, 1, 1), True)])
+def test_padded_convolution(channels, shape, bias):
+    conv = torch.nn.Conv2d(shape[1], shape[0], shape[2], stride=2, padding=1, bias=bias)
+    padded = rewrites.padded_convolution(channels)
+    inputs = [double(2, shape[1], 7, 6), double(*shape), *([double(shape[0])] if bias else [])]
+    agree(lambda x, w, b=None: padded(conv, x, w, b), lambda x, w, b=None: F.conv2d(x, w, b, 2, 1), inputs)
+
+
+def test_frozen_networks_with_padded_channels(monkeypatch):
+    """Inception's first convolution and VGG's: features, and the gradient of the image."""
+    photo = steps.thin_published_encoder(monkeypatch).double().eval()
+    image = double(2, 3, 64, 64)
+
+    def features(image):
+        found = photo.features(image)
+        return torch.cat([found.regions.flatten(), found.code.flatten(), found.perceptual.flatten()])
+
+    def padded(image):
+        with rewrites.rewritten("3 channels padded to 8"):
+            return features(image)
+
+    agree(features, padded, [image])
 
 
 def test_composed_convolution():

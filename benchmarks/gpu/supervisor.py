@@ -127,7 +127,7 @@ class Supervisor:
     """Starts tasks in their order, `width` at a time and within the GPU's memory, and writes why a row is missing."""
 
     def __init__(self, name: str, module: str, tasks: list[Task], options: Options, width: int):
-        self.module, self.options, self.width = module, options, width
+        self.module, self.options, self.width = module, options, width if options.gpu or options.dry else 1
         self.end = time.time() + options.seconds - CLOSING
         self.stamp = stamp(options)
         self.journal = Journal(options.out / f"{name}.jsonl", self.stamp)

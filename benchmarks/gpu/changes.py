@@ -1,0 +1,95 @@
+"""The step with one thing changed: what 2-rewrites.sh measures, the most important first.
+
+The base is the step as training runs it: compiled on a GPU, eager on a CPU.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+import rewrites
+import torch
+
+import tmgan_kernels
+from tmgan import bench
+from tmgan.bench import Subject
+from tmgan.config import TrainConfig
+from tmgan.models.encoders import PhotoEncoder
+from tmgan.runtime import Runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """active: entered while the step is made and run. make: makes it. runtime: what of the runtime differs."""
+
+    active: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+    make: Callable[[TrainConfig, Runtime], Subject] = bench.subject
+    runtime: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def subject(self, config: TrainConfig, runtime: Runtime):
+        with self.active():
+            yield self.make(config, dataclasses.replace(runtime, **self.runtime))
+
+
+def planar(config: TrainConfig, runtime: Runtime) -> Subject:
+    made = bench.subject(config, runtime)
+    for network in (made.step.generator, made.step.discriminator, made.step.photo):
+        network.to(memory_format=torch.contiguous_format)
+    columns = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}
+    batch = type(made.batch)(**{name: x.contiguous() if x is not None else None for name, x in columns.items()})
+    return dataclasses.replace(made, batch=batch)
+
+
+def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainConfig, Runtime], Subject]:
+    """The step with another form of the frozen networks."""
+    def subject(config: TrainConfig, runtime: Runtime) -> Subject:
+        made = bench.subject(config, runtime)
+        made.step.objective.photo = make(made.photo).to(memory_format=torch.channels_last)
+        return made
+
+    return subject
+
+
+def judged_with_gradients(config: TrainConfig, runtime: Runtime) -> Subject:
+    """The discriminator not frozen while it judges: its weight gradients are computed and thrown away."""
+    made = bench.subject(config, runtime)
+    made.step.discriminator.requires_grad_ = lambda mode=True: made.step.discriminator
+    return made
+
+
+def flat(config: TrainConfig, runtime: Runtime) -> Subject:
+    """Gradients accumulate into one buffer a network, cleared by one call."""
+    made = bench.subject(config, runtime)
+    for network, adam in ((made.step.generator, made.step.adam_g), (made.step.discriminator, made.step.adam_d)):
+        buffer = rewrites.flat_gradients(network)
+        adam.zero_grad = lambda set_to_none=True, buffer=buffer: buffer.zero_()
+    return made
+
+
+def rewritten(name: str) -> Change:
+    return Change(lambda: rewrites.rewritten(name))
+
+
+CHANGES: dict[str, Change] = {
+    "nothing": Change(),
+    "composed affine": rewritten("composed affine"),
+    "discriminator in one pass": rewritten("discriminator in one pass"),
+    "instance_norm_glu by Inductor": Change(lambda: tmgan_kernels.prefer("eager", "instance_norm_glu")),
+    "fourfold convolutions": rewritten("fourfold convolutions"),
+    "3 channels padded to 8": rewritten("3 channels padded to 8"),
+    "nearest doubling by F.interpolate": rewritten("nearest doubling by F.interpolate"),
+    "3 channels padded to 4": rewritten("3 channels padded to 4"),
+    "phase convolutions": rewritten("phase convolutions"),
+    "graphed": Change(runtime={"engine": "graphed"}),
+    "all fused operations by Inductor": Change(lambda: tmgan_kernels.prefer("eager")),
+    "NCHW": Change(make=planar),
+    "fp32": Change(runtime={"precision": "fp32"}),
+    "two affine convolutions": rewritten("two affine convolutions"),
+    "batch norms not folded": Change(make=with_photo(lambda photo: photo)),
+    "discriminator not frozen while it judges": Change(make=judged_with_gradients),
+    "flat gradient buffers": Change(make=flat),
+    "eager": Change(runtime={"engine": "eager"}),
+    "compiled": Change(runtime={"engine": "compiled"}),
+}

@@ -1,0 +1,166 @@
+"""3-kernels.sh: parity of the kernels on this GPU, then their speed, then how fast DALI decodes there."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cases
+import machine
+from gpu import supervisor
+from gpu.journal import Journal, rows
+from gpu.step import build, leave_if_lost
+from gpu.supervisor import Options, Task, alone, seconds_left
+
+TESTS = machine.ROOT / "tests" / "kernels"
+PARITY = 270        # seconds at most
+DALI = 75           # seconds kept for it: 60 of decoding, the rest for drawing the photos
+ROUNDS = 30
+
+
+def tasks(options: Options) -> list[Task]:
+    plan = planned(options)
+    measuring = [name_of(*entry) for entry in plan] + [host_name(*entry) for entry in host_planned(options)]
+    return [Task("nvcc", build, ("nvcc build",), background=True),
+            Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
+            Task("speed", lambda journal, options: speed(journal, options, plan, host_planned(options)),
+                 ("copy", *measuring), max(60.0, options.seconds - PARITY - DALI) if not options.dry else 60.0),
+            Task("dali", dali, ("dali",))]
+
+
+# ------------------------------------------------------------------------ parity
+def parity_files(options: Options) -> list[Path]:
+    if options.dry:
+        return [TESTS / "test_mask_score.py"]
+    left_out = ("test_aot.py", "test_import.py")      # they need no GPU
+    return [file for file in sorted(TESTS.glob("test_*.py")) if file.name not in left_out]
+
+
+def parity(journal: Journal, options: Options) -> None:
+    some = ["-k", "parity and float32"] if options.dry else []
+    run_pytest(journal, "parity", [*map(str, parity_files(options)), "-m", "not slow", *some], parallel=not options.dry)
+
+
+def run_pytest(journal: Journal, title: str, arguments: Sequence[str], parallel: bool = False,
+               before: Sequence[str] = (), **environment: str) -> int:
+    """pytest in a process of its own, with gpu/parity.py. Without tests/conftest.py, which needs all of tmgan."""
+    if parallel and importlib.util.find_spec("xdist") is not None:
+        arguments = [*arguments, "-n", str(max(2, len(os.sched_getaffinity(0)) * 2 // 3))]
+    command = [*before, sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider", "-p", "gpu.parity",
+               *arguments]
+    return subprocess.run(command, cwd=machine.ROOT, env={**os.environ, **environment, "TMGAN_PARITY": title,
+                                                          "TMGAN_JOURNAL": str(journal.path)}).returncode
+
+
+# ------------------------------------------------------------------------- speed
+def name_of(case: cases.Case, provider: str, which: str) -> str:
+    return f"{case} {which} {provider}"
+
+
+def host_name(case: cases.Case, provider: str, which: str) -> str:
+    return f"host {case.operation} {which} {provider}"
+
+
+def planned(options: Options) -> list[tuple[cases.Case, str, str]]:
+    """(case, provider, pass): ours before any that torch.compile takes its time for."""
+    if options.dry:
+        toys = [cases.Case("instance_norm_glu", (2, 4, 8, 8), layout="nhwc"), cases.Case("masked_mae", (2, 3, 8, 8))]
+        found = [(toys[0], "triton"), (toys[0], "groups-half"), (toys[0], "eager"), (toys[1], "triton")]
+    else:
+        found = cases.ours_first()
+    return [(case, provider, which) for case, provider in found for which in cases.OPERATIONS[case.operation].passes]
+
+
+def host_planned(options: Options) -> list[tuple[cases.Case, str, str]]:
+    return [] if options.dry else cases.host_plan(cases.ours_first(), gpu=True)
+
+
+def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Sequence[tuple] = ()) -> None:
+    """A row a call. One that fails leaves the others; where it takes the GPU along, a new process has the rest."""
+    import collector
+    import timer
+    import torch
+    import torch._functorch.config as functorch_config
+    from prepare import prepared
+    from tmgan_kernels import _native
+    done = rows(journal.lines())
+    if options.gpu and "copy" not in done:
+        journal.row("copy", **collector.measure_copy(print), gpu_state=machine.gpu_state())
+        done = rows(journal.lines())
+    elif "copy" not in done:
+        journal.row("copy", reason="needs a GPU")
+    copy = {key: done["copy"][key] for key in ("gigabytes_per_second", "bytes", "microseconds", "iqr_microseconds")} \
+        if options.gpu else None
+    clocked = timer.GraphTimer if options.gpu else timer.ProcessorTimer
+
+    def row(name: str, case: cases.Case, provider: str, measure: Callable[[], dict]) -> None:
+        if name in done:
+            return
+        if provider == "cuda" and _native.missing():
+            return journal.row(name, reason=_native.missing())
+        try:
+            with alone():
+                found = measure()
+        except Exception as error:
+            journal.error(name, error)
+            prepared.cache_clear()
+            leave_if_lost(options)
+        else:
+            share = f", {found['copy_fraction']:.0%} of a copy" if copy and "copy_fraction" in found else ""
+            journal.row(name, **found, shown=f"{found['microseconds']:.1f} us{share}")
+
+    def timed(case: cases.Case, provider: str, which: str) -> dict:
+        work = prepared(case, provider, None)
+        clock = clocked(lambda: work.call(which), len(work.sets))
+        for _ in range(3 if options.dry else ROUNDS):
+            clock.round()
+        return {"key": {**case.key(), "pass": which, "provider": provider},
+                **collector.measurement(clock.timing(), cases.bytes_moved(case, which), copy)}
+
+    def called(case: cases.Case, provider: str, which: str) -> dict:
+        with timer.on_stream():
+            work = prepared(case, provider, 1)
+            call = work.call(which)
+            clock = timer.HostTimer(lambda: call(0))
+            for _ in range(ROUNDS):
+                clock.round()
+        return {"key": {"operation": case.operation, "pass": which, "provider": provider},
+                **collector.times(clock.timing())}
+
+    with functorch_config.patch(donated_buffer=False):      # backward passes alone are timed: keep what is saved
+        for case, provider, which in plan:
+            row(name_of(case, provider, which), case, provider, lambda: timed(case, provider, which))
+        for case, provider, which in host:
+            row(host_name(case, provider, which), case, provider, lambda: called(case, provider, which))
+    if options.gpu:
+        journal.add("gpu state", after=machine.gpu_state())
+        torch.cuda.synchronize()
+
+
+# -------------------------------------------------------------------------- DALI
+def dali(journal: Journal, options: Options) -> None:
+    """Decoding on the GPU for at most a minute."""
+    if not options.gpu:
+        return journal.row("dali", reason="needs a GPU")
+    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
+        return journal.row("dali", reason="nvidia-dali-cuda130 is not installed here: no wheel of it was carried along")
+    loader(journal, options, "dali", 60)
+
+
+def loader(journal: Journal, options: Options, kind: str, seconds: float) -> None:
+    """The row of a loader, measured for at most `seconds`; with what a document says of its data."""
+    import test_loaders
+    with tempfile.TemporaryDirectory() as folder:
+        photos = test_loaders.drawn_photos(Path(folder))
+        found = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
+        journal.add("data", loaders=test_loaders.about(photos))
+    journal.row(kind, **found, shown=f"{found['images_per_second']:,.0f} images/s, "
+                f"{found['images_per_core_second']:,.0f} a second of a core")
+
+
+if __name__ == "__main__":
+    supervisor.main("3-kernels", "gpu.kernels", tasks)

@@ -1,0 +1,102 @@
+"""2-rewrites.sh: what each change of the step is worth, at two batch sizes. Every change has a process of its own.
+
+On a GPU they compile side by side, as many as its memory holds, and are timed one at a time while the others stand
+still. What Inductor tunes while it compiles is tuned beside others' work; the base, which is timed first and once more
+at the end, says how much the card drifted. Without a GPU: thin networks, one process after the other.
+"""
+from __future__ import annotations
+
+import os
+
+from gpu import supervisor
+from gpu.journal import Journal
+from gpu.supervisor import Options, Task, alone, until_last
+
+BATCHES = (40, 128)
+GIGABYTES = {40: 20, 128: 60}        # of GPU memory a process, about: how many run at once
+WIDTH = 6                            # at most, so that each has cores to compile with
+SECONDS = 6.0                        # of timing a change
+BASE = "nothing"
+# By importance. The first five come before the base and these five at the larger batch, the others after.
+FIRST = ("composed affine", "discriminator in one pass", "instance_norm_glu by Inductor", "fourfold convolutions",
+         "3 channels padded to 8")
+OTHERS = ("nearest doubling by F.interpolate", "phase convolutions", "3 channels padded to 4", "graphed",
+          "all fused operations by Inductor", "NCHW", "fp32", "two affine convolutions", "batch norms not folded",
+          "discriminator not frozen while it judges", "flat gradient buffers", "eager")
+ON_GPU = {"graphed", "eager", "instance_norm_glu by Inductor", "all fused operations by Inductor", "fp32"}
+
+
+def plan(options: Options) -> list[tuple[str, int]]:
+    """(change, batch) in order."""
+    if options.dry:
+        return [(BASE, 2), ("composed affine", 2), ("graphed", 2)]
+    if not options.gpu:
+        return [(change, 2) for change in (BASE, *FIRST, *OTHERS, "compiled") if change not in ON_GPU]
+    small, large = BATCHES
+    return [(change, batch) for batch in (small, large) for change in (BASE, *FIRST)] + [
+        (change, batch) for batch in (small, large) for change in OTHERS]
+
+
+def row_of(change: str, batch: int) -> str:
+    return f"{change} batch {batch}"
+
+
+def tasks(options: Options) -> list[Task]:
+    found = []
+    for change, batch in plan(options):
+        row = row_of(change, batch)
+        again = (f"{row} again",) if change == BASE else ()
+        found.append(Task(row, lambda journal, options, change=change, batch=batch: measure(journal, options, change, batch),
+                          (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0, waits=bool(again)))
+    return found
+
+
+def measure(journal: Journal, options: Options, change: str, batch: int) -> None:
+    row = row_of(change, batch)
+    if change in ON_GPU and not options.gpu:
+        return journal.row(row, reason="needs a GPU")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WIDTH)))
+    import measure_steps
+    import torch
+    from gpu.changes import CHANGES
+
+    from tmgan import bench
+    from tmgan.config import RuntimeConfig
+    from tmgan.runtime import decide
+    runtime = decide(RuntimeConfig(threads=measure_steps.threads(), device="auto" if options.gpu else "cpu"))
+    config = measure_steps.settings(options.gpu, batch, "quickstart" if options.dry else "")
+    seconds = 0.5 if options.dry else SECONDS
+
+    def timed(made: bench.Subject, name: str) -> None:
+        with alone():
+            measure_steps.forget_peak(runtime)
+            took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST, measure_steps.clock(runtime))
+        speed = batch / took.median
+        journal.row(name, change=change, batch=batch, **measure_steps.times(took), images_per_second=speed,
+                    **measure_steps.peak_bytes(runtime), shown=f"{speed:.1f} images/s, iqr {1e3 * took.iqr:.1f} ms")
+
+    try:
+        with CHANGES[change].subject(config, runtime) as made:
+            made.step(made.batch, 0)      # compiles, while others may be timed
+            bench.synchronise(runtime.device)
+            timed(made, row)
+            if change != BASE:
+                return
+            # For the document: the same once more as a row of an engine, with the work that it does.
+            with alone():
+                peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
+            work = measure_steps.step_gflop(config, runtime)
+            journal.add("settings", task=row, peak_gflops=peak, gflop_per_image=sum(work.values()), engine=runtime.engine,
+                        settings=measure_steps.settings_of(config, runtime))
+            if options.gpu:
+                torch.cuda.empty_cache()      # the others need it more while this one waits
+            until_last()
+            timed(made, f"{row} again")
+    except Exception as error:
+        if change == BASE and row in {line.get("row") for line in journal.lines()}:
+            row = f"{row} again"
+        journal.error(row, error)
+
+
+if __name__ == "__main__":
+    supervisor.main("2-rewrites", "gpu.rewrites", tasks, width=WIDTH, needs_gpu=False)

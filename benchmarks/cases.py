@@ -271,13 +271,16 @@ def available(case: Case, provider: str, built: bool = False) -> bool:
 
 def ours_first() -> list[tuple[Case, str]]:
     """gpu_plan without what needs other packages or torch.compile, and the generator's blocks in bf16 first."""
-    def headline(entry: tuple[Case, str]) -> bool:
-        case = entry[0]
-        return (case.operation, case.dtype, case.layout) == ("instance_norm_glu", "bfloat16", "nhwc")
+    providers = ("triton", "cuda", *(f"groups-{name}" for name in rivals.GROUPS), "eager")
+    ours = [entry for entry in gpu_plan(built=True) if entry[1] in providers]
+    cases = list(dict.fromkeys(case for case, _ in ours))
 
-    ours = [entry for entry in gpu_plan(built=True)
-            if entry[1] in ("triton", "cuda", "eager") or entry[1].startswith("groups-")]
-    return sorted(ours, key=lambda entry: not headline(entry))
+    def rank(entry: tuple[Case, str]) -> tuple:
+        case, provider = entry
+        headline = (case.operation, case.dtype, case.layout) == ("instance_norm_glu", "bfloat16", "nhwc")
+        return not headline, cases.index(case), providers.index(provider)
+
+    return sorted(ours, key=rank)
 
 
 def host_plan(plan: Sequence[tuple[Case, str]], gpu: bool) -> list[tuple[Case, str, str]]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import machine
@@ -130,13 +131,11 @@ class tf32:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._before
 
 
-def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> list[dict]:
+def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator[dict]:
     """Seconds from a new Python process to the end of its first step, with an empty and with a filled compiler cache.
 
     On a CPU the processor time of that process and of the compilers it starts.
     """
-    found = []
-
     def seconds() -> float:
         if gpu:
             return time.perf_counter()
@@ -149,8 +148,7 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> list[dic
                 start = seconds()
                 subprocess.run([sys.executable, __file__, "--start", engine, "--preset", preset], check=True,
                                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache})
-                found.append({"engine": engine, "state": state, "seconds": seconds() - start})
-    return found
+                yield {"engine": engine, "state": state, "seconds": seconds() - start}
 
 
 def first_step(engine: str, preset: str) -> None:
@@ -207,6 +205,7 @@ def main() -> None:
     parser.add_argument("--preset", default="", help="networks and method; default: combined, on a CPU a thin sad9")
     parser.add_argument("--engines", nargs="+", choices=("eager", "compiled", "graphed"),
                         help="default: all on a GPU, eager on a CPU, where compiling Inception takes long")
+    parser.add_argument("--starts", action="store_true", help="also the time to the first step: a cold compile is minutes")
     parser.add_argument("--start", help="make one step with this engine and stop")
     given = parser.parse_args()
     if given.start:
@@ -220,7 +219,7 @@ def main() -> None:
     peak = bench.peak(runtime.device, runtime.precision, clock=clock(runtime))
     rows = [measure_published(config, runtime, peak, given.seconds)] if config.encoder.kind == "inception" else []
     rows += measure_engines(config, runtime, engines, peak, given.seconds)
-    made = document(config, runtime, peak, started, rows=rows, starts=measure_starts(engines, given.preset, gpu))
+    made = document(config, runtime, peak, started, rows=rows, starts=list(measure_starts(engines, given.preset, gpu)) if given.starts else [])
     print(write(made, given.results) if given.results else json.dumps(made, indent=1))
 
 

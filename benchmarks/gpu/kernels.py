@@ -13,7 +13,7 @@ import cases
 import machine
 from gpu import supervisor
 from gpu.journal import Journal, rows
-from gpu.step import build, leave_if_lost
+from gpu.step import building, leave_if_lost
 from gpu.supervisor import Options, Task, alone, seconds_left
 
 TESTS = machine.ROOT / "tests" / "kernels"
@@ -25,11 +25,12 @@ ROUNDS = 30
 def tasks(options: Options) -> list[Task]:
     plan = planned(options)
     measuring = [name_of(*entry) for entry in plan] + [host_name(*entry) for entry in host_planned(options)]
-    return [Task("nvcc", build, ("nvcc build",), background=True),
+    return [building(options),
             Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
             Task("speed", lambda journal, options: speed(journal, options, plan, host_planned(options)),
                  ("copy", *measuring), max(60.0, options.seconds - PARITY - DALI) if not options.dry else 60.0),
-            Task("dali", dali, ("dali",))]
+            Task("dali", lambda journal, options: loader(journal, options, "dali", 60), ("dali",),
+                 impossible=without_dali(options))]
 
 
 # ------------------------------------------------------------------------ parity
@@ -88,6 +89,7 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
     from prepare import prepared
     from tmgan_kernels import _native
     done = rows(journal.lines())
+    journal.add("settings", machine=machine.describe("cuda" if options.gpu else "cpu"))
     if options.gpu and "copy" not in done:
         journal.row("copy", **collector.measure_copy(print), gpu_state=machine.gpu_state())
         done = rows(journal.lines())
@@ -142,13 +144,13 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
 
 
 # -------------------------------------------------------------------------- DALI
-def dali(journal: Journal, options: Options) -> None:
-    """Decoding on the GPU for at most a minute."""
+def without_dali(options: Options) -> str:
+    """Why DALI cannot decode here; empty where it can."""
     if not options.gpu:
-        return journal.row("dali", reason="needs a GPU")
+        return "needs a GPU"
     if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
-        return journal.row("dali", reason="nvidia-dali-cuda130 is not installed here: no wheel of it was carried along")
-    loader(journal, options, "dali", 60)
+        return "nvidia-dali-cuda130 is not installed here: no wheel of it was carried along"
+    return ""
 
 
 def loader(journal: Journal, options: Options, kind: str, seconds: float) -> None:
@@ -157,7 +159,8 @@ def loader(journal: Journal, options: Options, kind: str, seconds: float) -> Non
     with tempfile.TemporaryDirectory() as folder:
         photos = test_loaders.drawn_photos(Path(folder))
         found = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
-        journal.add("data", loaders=test_loaders.about(photos))
+        more, data = test_loaders.about(photos)
+        journal.add("settings", data=data, machine=machine.describe("cuda" if options.gpu else "cpu") | more)
     journal.row(kind, **found, shown=f"{found['images_per_second']:,.0f} images/s, "
                 f"{found['images_per_core_second']:,.0f} a second of a core")
 

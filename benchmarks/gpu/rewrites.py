@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+import machine
 from gpu import supervisor
 from gpu.journal import Journal
 from gpu.supervisor import Options, Task, alone, until_last
@@ -47,14 +48,13 @@ def tasks(options: Options) -> list[Task]:
         row = row_of(change, batch)
         again = (f"{row} again",) if change == BASE else ()
         found.append(Task(row, lambda journal, options, change=change, batch=batch: measure(journal, options, change, batch),
-                          (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0, waits=bool(again)))
+                          (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0, waits=bool(again),
+                          impossible="needs a GPU" if change in ON_GPU and not options.gpu else ""))
     return found
 
 
 def measure(journal: Journal, options: Options, change: str, batch: int) -> None:
     row = row_of(change, batch)
-    if change in ON_GPU and not options.gpu:
-        return journal.row(row, reason="needs a GPU")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WIDTH)))
     import measure_steps
     import torch
@@ -86,8 +86,9 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
             with alone():
                 peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
             work = measure_steps.step_gflop(config, runtime)
-            journal.add("settings", task=row, peak_gflops=peak, gflop_per_image=sum(work.values()), engine=runtime.engine,
-                        settings=measure_steps.settings_of(config, runtime))
+            journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
+                        machine=machine.describe(runtime.device.type),
+                        base={"engine": runtime.engine, "gflop_per_image": sum(work.values())})
             if options.gpu:
                 torch.cuda.empty_cache()      # the others need it more while this one waits
             until_last()

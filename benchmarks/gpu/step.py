@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 
+import machine
 from gpu import supervisor
 from gpu.journal import Journal
 from gpu.supervisor import Options, Task, alone
@@ -34,19 +35,22 @@ def engine_rows(engine: str, batch: int) -> tuple[str, ...]:
 def tasks(options: Options) -> list[Task]:
     batch = 2 if options.dry else BATCH
     smoke = (*smoke_rows(), "smoke graph capture", *(f"smoke {engine} engine" for engine in ENGINES))
-    found = [Task("nvcc", build, ("nvcc build",), background=True), Task("smoke", smoke_all, smoke)]
+    found = [building(options), Task("smoke", smoke_all, smoke)]
     for engine in ENGINES:
         found.append(Task(engine, lambda journal, options, engine=engine: measure(journal, options, engine, batch),
-                          engine_rows(engine, batch)))
+                          engine_rows(engine, batch),
+                          impossible="needs a GPU" if engine == "graphed" and not options.gpu else ""))
     return found
+
+
+def building(options: Options) -> Task:
+    return Task("nvcc", build, ("nvcc build",), background=True, impossible="left out of a dry run" if options.dry else "")
 
 
 # --------------------------------------------------------------------- the tasks
 def build(journal: Journal, options: Options) -> None:
     """The CUDA C++ kernels, for 3-kernels.sh."""
     from tmgan_kernels import build as csrc
-    if options.dry:
-        return journal.row("nvcc build", reason="left out of a dry run")
     try:
         journal.row("nvcc build", shown=str(csrc.build().name))
     except Exception as error:
@@ -151,10 +155,6 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     def row(what: str) -> str:
         return f"{engine} batch {batch} {what}"
 
-    if engine == "graphed" and not options.gpu:
-        for name in engine_rows(engine, batch):
-            journal.row(name, reason="needs a GPU")
-        return
     start = time.perf_counter()
     # A compiler takes minutes on a CPU, and what it makes there says nothing: a dry run takes Dynamo alone.
     backend = "eager" if options.dry else "inductor"
@@ -169,7 +169,8 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     with alone():
         peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
     work = measure_steps.step_gflop(config, runtime)
-    journal.add("settings", task=engine, peak_gflops=peak, settings=measure_steps.settings_of(config, runtime))
+    journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
+                machine=machine.describe(runtime.device.type))
     if options.gpu:
         torch.cuda.empty_cache()
     timing = 0.5 if options.dry else SECONDS

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import machine
-from gpu.journal import Journal, missing, rows, table
+from gpu.journal import STOPPED, Journal, missing, rows, table
 
 AGAIN = 75          # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
 LAST_CALL = 40      # seconds before the end at which tasks that wait for the end are called
@@ -47,7 +47,8 @@ class Task:
     """work(journal, options) in a process of its own, which must write the planned `rows`.
 
     seconds: at most. gigabytes: of the GPU's memory. background: beside all others, which do not wait for it.
-    waits: it measures, calls `until_last`, and measures once more: the place it took is free meanwhile.
+    waits: it measures, calls `until_last`, and measures once more: the place it took is free meanwhile. impossible:
+    why it cannot run here at all.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Task:
     gigabytes: float = 0
     background: bool = False
     waits: bool = False
+    impossible: str = ""
 
 
 # ------------------------------------------------------------------- in a worker
@@ -148,7 +150,7 @@ class Supervisor:
                 time.sleep(0.1)
             reason = f"the {self.options.seconds:.0f} seconds of the script were over"
         except (KeyboardInterrupt, SystemExit):
-            reason = "the script was stopped before it"
+            reason = STOPPED
             raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -157,7 +159,7 @@ class Supervisor:
                 self._absent(task, reason)
             for task in self.pending:
                 self._absent(task, reason)
-            self.journal.add("end")
+            self.journal.add("end", seconds=round(self.spent(), 1))
             shutil.rmtree(self.run, ignore_errors=True)
 
     def _start(self) -> None:
@@ -169,6 +171,10 @@ class Supervisor:
             if full and not task.background:
                 return
             self.pending.pop(0)
+            if task.impossible:
+                for row in task.rows:
+                    self.journal.row(row, reason=task.impossible)
+                continue
             environment = {**os.environ, "TMGAN_RUN": str(self.run), "TMGAN_END": str(self.end),
                            "TMGAN_STAMP": json.dumps(self.stamp)}
             command = [sys.executable, "-m", self.module, str(self.options.out), str(self.options.seconds),

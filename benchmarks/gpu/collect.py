@@ -1,0 +1,176 @@
+"""Makes the documents of benchmarks/results of what the four scripts left behind.
+
+    cd benchmarks; python -m gpu.collect OUT... [--results DIR]
+
+OUT: folders with .jsonl files; of a script that is in several, the last counts. A card has its own documents. Rows that
+failed or are missing stand in them too. A dry run is no measurement: it is refused, but for --dry.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import collector
+import measure_steps
+import schema
+import schema_step
+import test_loaders
+from gpu import kernels, rest
+from gpu.journal import Journal, missing, rows
+from gpu.rewrites import BASE
+from gpu.supervisor import Options
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
+    """The newest run of each script, by card."""
+    found: dict[str, dict[str, list[dict]]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.jsonl")):
+            lines = Journal(path).lines()
+            if lines:
+                found.setdefault(lines[0]["gpu"], {})[path.stem] = lines
+    return found
+
+
+def settings_of(lines: list[dict], wanted: str) -> dict | None:
+    """The first line of settings that has `wanted`."""
+    return next((line for line in lines if line["kind"] == "settings" and wanted in line), None)
+
+
+def picked(row: dict, *fields: dict) -> dict:
+    return {name: row[name] for kinds in fields for name in kinds if name in row}
+
+
+# -------------------------------------------------------------------------- the step
+def steps(scripts: dict[str, list[dict]]) -> dict | None:
+    """Engines and parts, with the published step and the starts of 4-rest.sh."""
+    lines = scripts.get("1-step", []) + scripts.get("4-rest", [])
+    about = settings_of(lines, "peak_gflops")
+    found = [row for row in rows(lines).values() if "part" in row]
+    if about is None or not found:
+        return None
+    batch, peak = about["settings"]["batch"], about["peak_gflops"]
+    made = [picked(row, schema_step.ROW, {"peak_bytes": int}) for row in found]
+    for row in made:
+        row["share_of_peak"] = schema_step.share(row, batch, peak)      # each process had measured a peak of its own
+    starts = [picked(row, schema_step.START) for row in rows(lines).values() if "state" in row]
+    return _step_document(about, lines, rows=made, starts=starts)
+
+
+def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
+    """A document a batch size. Without a base there is nothing to compare with, and none is made."""
+    lines = scripts.get("2-rewrites", [])
+    for about in (line for line in lines if line["kind"] == "settings"):
+        batch = about["settings"]["batch"]
+        done, absent = rows(lines), missing(lines)
+        planned = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
+        changes = []
+        for name in planned:
+            change, _, size = name.partition(" batch ")
+            if size.split()[0] != str(batch):
+                continue
+            row = done.get(name, {"reason": absent.get(name)})
+            kept = {"error": row["error"]} if "error" in row else {"reason": row["reason"]} if "reason" in row else \
+                picked(row, schema_step.TIMES, {"images_per_second": float})
+            changes.append({"change": f"{change}, again at the end" if size.endswith("again") else change, **kept})
+        base = picked(done[f"{BASE} batch {batch}"], schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
+        base |= about["base"] | {"part": "step"}
+        base["share_of_peak"] = schema_step.share(base, batch, about["peak_gflops"])
+        yield _step_document(about, lines, rows=[base], ablation=changes)
+
+
+def _step_document(about: dict, lines: list[dict], **parts: list) -> dict:
+    return {"schema": schema_step.SCHEMA, "machine": about["machine"], "settings": about["settings"],
+            "peak_gflops": about["peak_gflops"], "seconds": _seconds(lines), "rows": [], "starts": [], "ablation": [], **parts}
+
+
+def _seconds(lines: list[dict]) -> float:
+    """That the scripts took; of one that was killed, those that it had."""
+    seconds = {line["run"]: line["seconds"] for line in lines if line["kind"] in ("begin", "end")}
+    return float(sum(seconds.values()))
+
+
+# ----------------------------------------------------------------------- the kernels
+def keys(options: Options) -> dict[str, dict]:
+    """What a row of a name is about."""
+    plan = kernels.planned(options) + rest.planned(options, ("best-eager", "kornia", "compile", "compile-max"))
+    found = {kernels.name_of(case, provider, which): {**case.key(), "pass": which, "provider": provider}
+             for case, provider, which in plan}
+    host = kernels.host_planned(options)
+    return found | {kernels.host_name(case, provider, which): {"operation": case.operation, "pass": which,
+                                                               "provider": provider} for case, provider, which in host}
+
+
+def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
+    """Ours of 3-kernels.sh, and the others of 4-rest.sh."""
+    lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])      # of two copies measured, the latter's counts
+    about, done = settings_of(lines, "machine"), rows(lines)
+    known = keys(Options(Path(), 0, lines[0]["dry"], not lines[0]["dry"])) if lines else {}
+    copy = picked(done.get("copy", {}), schema.COPY) or None
+    made, host = [], []
+    for name, row in done.items():
+        if name not in known or "reason" in row:
+            continue
+        place = host if name.startswith("host ") else made
+        if "error" in row:
+            place.append({**known[name], "error": row["error"]})
+        elif place is host:
+            host.append({**known[name], **picked(row, schema.HOST)})
+        else:
+            place.append({**known[name], **picked(row, schema.MEASURED, {"peak_bytes": int}),
+                          **schema.derived(row["microseconds"], row["bytes"], copy)})
+    if about is None or not made or (copy is None and about["machine"]["gpu"] != "not used"):
+        return None
+    reasons = missing(lines) | {name: row["reason"] for name, row in done.items() if "reason" in row}
+    absent = [{**known[name], "reason": reason} for name, reason in reasons.items()
+              if name in known and not name.startswith("host ")]
+    return {"schema": schema.SCHEMA, "machine": about["machine"], "copy": copy, "seconds": _seconds(lines), "rows": made,
+            "host": host, "not_measured": absent}
+
+
+def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
+    lines = scripts.get("3-kernels", []) + scripts.get("4-rest", [])
+    about = settings_of(lines, "data")
+    found = {row["loader"]: picked(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
+    if about is None or not found:
+        return None
+    return {"schema": schema.SCHEMA, "kind": "loaders", "machine": about["machine"], "data": about["data"],
+            "rows": list(found.values()), "seconds": _seconds(lines)}
+
+
+def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:
+    """Write every document that can be made; their paths. ValueError for a dry run that was not asked for."""
+    results.mkdir(parents=True, exist_ok=True)
+    written = []
+    for scripts in journals(folders).values():
+        if any(lines[0]["dry"] for lines in scripts.values()) and not dry:
+            raise ValueError("a dry run measures nothing: its rows do not belong into benchmarks/results")
+        made = [(steps(scripts), "steps"), *((document, "steps-ablation") for document in ablations(scripts))]
+        for document, kind in made:
+            if document is not None:
+                written.append(measure_steps.write(document, results / measure_steps.name(document, kind)))
+        if (document := kernel_document(scripts)) is not None:
+            written.append(collector.write(document, results))
+        if (document := loader_document(scripts)) is not None:
+            written.append(test_loaders.write(document, results))
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("out", type=Path, nargs="+")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--dry", action="store_true", help="of dry runs too; not into benchmarks/results")
+    given = parser.parse_args()
+    try:
+        print(*collect(given.out, given.results, given.dry and given.results != RESULTS), sep="\n")
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -65,15 +65,16 @@ def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, .
 def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
     """10^9 operations an image of each part; counted on eager steps, which are the same work in every engine.
 
-    On two small batches, because this may run beside a step that fills the memory: an image's work is linear in the
-    size of the batch (matching compares it with every caption).
+    On three small batches, because this may run beside a step that fills the memory: a step's work is a quadratic
+    function of the size of the batch (matching compares all pairs), which these three determine.
     """
     def counted(rows: int) -> dict[str, float]:
         made = bench.subject(dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager"))
-        return bench.gflop(made.step, made.batch)
+        return {part: rows * work for part, work in bench.gflop(made.step, made.batch).items()}
 
-    small, larger = counted(2), counted(4)
-    return {part: small[part] + (larger[part] - small[part]) / 2 * (config.batch - 2) for part in small}
+    two, three, four, n = counted(2), counted(3), counted(4), config.batch
+    return {part: (two[part] * (n - 3) * (n - 4) / 2 - three[part] * (n - 2) * (n - 4)
+                   + four[part] * (n - 2) * (n - 3) / 2) / n for part in two}
 
 
 def measure_step(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],

@@ -6,10 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
 SECONDS_A_LINE = 10.0  # in a log file
 
 
@@ -21,8 +17,10 @@ class Progress:
     def __init__(self, visible: bool) -> None:
         self.visible = visible
         self.notes: list[str] = []
+        from rich.console import Console      # here, so that a machine for measuring steps can do without
+
         self._console = Console(stderr=True, highlight=False, quiet=not visible)
-        self._bar: RichProgress | None = None
+        self._bar = None
 
     def say(self, text: str) -> None:
         self.notes.append(text)
@@ -34,6 +32,9 @@ class Progress:
         self._unit, self._total, self._start, self._count = unit, total, start, start
         self._begin = self._shown = time.monotonic()
         if self._console.is_terminal and self.visible:
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
             columns = (
                 BarColumn(),
                 MofNCompleteColumn(),

@@ -284,7 +284,7 @@ def ours_first() -> list[tuple[Case, str]]:
 
 
 def host_plan(plan: Sequence[tuple[Case, str]], gpu: bool) -> list[tuple[Case, str, str]]:
-    """(case, provider, pass) of what a call costs the host, which depends on neither size nor type: one an operation."""
+    """(case, provider, pass) of what a call costs the host; size and type do not matter: one case an operation."""
     first = {case.operation: case for case, _ in reversed(plan)}.values()
     return [(tiny(case), provider, which) for case in first for provider in (("eager", "triton") if gpu else ("eager",))
             for which in (("forward", "both") if OPERATIONS[case.operation].differentiable else ("forward",))]

@@ -1,7 +1,7 @@
 """Measures training steps: engines and their parts, the published step, time to the first step. Makes the document.
 
-    python benchmarks/measure_steps.py --results benchmarks/results             # reduced sizes on a CPU, the full ones on a GPU
-    python benchmarks/measure_steps.py --start compiled                         # one cold or warm start, for itself
+    python benchmarks/measure_steps.py --results benchmarks/results     # reduced sizes on a CPU, the full ones on a GPU
+    python benchmarks/measure_steps.py --start compiled                 # one cold or warm start, for itself
 """
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--preset", default="", help="networks and method; default: combined, on a CPU a thin sad9")
     parser.add_argument("--engines", nargs="+", choices=("eager", "compiled", "graphed"),
                         help="default: all on a GPU, eager on a CPU, where compiling Inception takes long")
-    parser.add_argument("--starts", action="store_true", help="also the time to the first step: a cold compile is minutes")
+    parser.add_argument("--starts", action="store_true", help="also the time to the first step, cold: minutes")
     parser.add_argument("--start", help="make one step with this engine and stop")
     given = parser.parse_args()
     if given.start:
@@ -220,7 +220,8 @@ def main() -> None:
     peak = bench.peak(runtime.device, runtime.precision, clock=clock(runtime))
     rows = [measure_published(config, runtime, peak, given.seconds)] if config.encoder.kind == "inception" else []
     rows += measure_engines(config, runtime, engines, peak, given.seconds)
-    made = document(config, runtime, peak, started, rows=rows, starts=list(measure_starts(engines, given.preset, gpu)) if given.starts else [])
+    starts = list(measure_starts(engines, given.preset, gpu)) if given.starts else []
+    made = document(config, runtime, peak, started, rows=rows, starts=starts)
     print(write(made, given.results) if given.results else json.dumps(made, indent=1))
 
 

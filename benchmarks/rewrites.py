@@ -43,7 +43,7 @@ def _phase_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
     return layers.instance_norm_glu(phase_convolution(x, self.conv.weight))
 
 
-# --------------------------- nearest doubling, then conv3: one 3x3 at the small size, with an output for each of 4 phases
+# -------------------- nearest doubling, then conv3: one 3x3 at the small size, with outputs for each of the four phases
 def fourfold_weight(weight: Tensor) -> Tensor:
     """(O, I, 3, 3) -> (4 O, I, 3, 3), phase by phase: the taps of conv3(nearest doubling) at the small size.
 

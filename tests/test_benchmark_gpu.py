@@ -36,8 +36,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     blocked.mkdir()
     for name in ABSENT:
         (blocked / f"{name}.py").write_text("raise ImportError(f'{__name__} is blocked by a test')\n")
-    return {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(blocked), "TMGAN_CACHES": str(tmp_path / "caches"),
-            "PYTEST_ADDOPTS": "-p no:benchmark -p no:typeguard"}
+    return {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(blocked),
+            "TMGAN_CACHES": str(tmp_path / "caches"), "PYTEST_ADDOPTS": "-p no:benchmark -p no:typeguard"}
 
 
 def command(script: str, out: Path, *more: str) -> list[str]:
@@ -75,7 +75,7 @@ def test_killed_while_it_runs_it_keeps_its_rows_and_says_what_is_missing(tmp_pat
         while len(journal.rows(journal.read(file))) < 4:
             assert running.poll() is None, (out / "1-step.log").read_text()
             time.sleep(0.05)
-        os.killpg(running.pid, signal.SIGKILL)      # as a machine that is taken away: nothing is told, nothing waited for
+        os.killpg(running.pid, signal.SIGKILL)      # as a machine that is taken away: none is told
     time.sleep(1)
     before = file.read_bytes()
     lines = journal.Journal(file).lines()
@@ -150,7 +150,8 @@ def tasks(options):
     return [Task("base", base, ("base", "base again"), waits=True), Task("good", good, ("good",)),
             Task("bad", bad, ("bad one", "bad two")),
             Task("crash", crash, ("crash one", "crash two")), Task("hang", hang, ("hang one", "hang two"), 1.5),
-            Task("lost", lost, ("lost one", "lost two")), Task("none", good, ("none",), impossible="no such thing here"),
+            Task("lost", lost, ("lost one", "lost two")),
+            Task("none", good, ("none",), impossible="no such thing here"),
             Task("timed", timed, ("timed",)), Task("counts", counts, ("count",), 4),
             Task("late", hang, ("hang late",))]
 
@@ -183,7 +184,8 @@ def test_what_fails_takes_nothing_along(fake, tmp_path):
     assert found["good"]["shown"] == "fine" and {"bad one", "crash one", "hang one"} <= found.keys()
     assert found["none"]["reason"] == "no such thing here"
     assert "MemoryError: out of memory" in absent["bad two"] and "signal 11" in absent["crash two"]
-    assert absent["hang two"] == "hang took longer than its 2 s" and absent["count"] == "counts took longer than its 4 s"
+    assert absent["hang two"] == "hang took longer than the time it was given"
+    assert absent["count"] == "counts took longer than the time it was given"
     assert absent["hang late"] == "the 18 seconds of the script were over"
     assert "illegal access" in found["lost one"]["error"] and "Traceback" not in found["lost two"]
     assert found["timed"]["meanwhile"] == 0 and found["timed"]["after"] > 5, "others stand still while one is timed"
@@ -240,7 +242,7 @@ def test_the_plans_name_everything():
     assert not {provider for _, provider, _ in planned} & {"compile", "compile-max", "kornia", "best-eager"}
     headline = [(case.operation, case.dtype, case.layout) for case, _, _ in planned]
     expected = ("instance_norm_glu", "bfloat16", "nhwc")
-    assert headline[0] == expected and headline.index(next(h for h in headline if h != expected)) == headline.count(expected)
+    assert headline[:headline.count(expected)] == [expected] * headline.count(expected) != []
 
 
 def test_work_is_counted_on_small_batches():

@@ -54,7 +54,7 @@ def test_fourfold_phases_are_normalised_where_they_lie(monkeypatch):
     seen = []
     monkeypatch.setattr(rewrites.layers, "instance_norm_glu", lambda x: seen.append(x) or instance_norm_glu(x))
     convolve = F.conv2d
-    monkeypatch.setattr(rewrites.F, "conv2d", lambda *given, **options: seen.append(convolve(*given, **options)) or seen[-1])
+    monkeypatch.setattr(rewrites.F, "conv2d", lambda *given, **how: seen.append(convolve(*given, **how)) or seen[-1])
     rewrites.fourfold_up_block(double(2, 3, 5, 6).contiguous(memory_format=torch.channels_last), double(4, 3, 3, 3))
     assert seen[0].data_ptr() == seen[1].data_ptr() and seen[1].shape == (2, 4, 5, 24)
 

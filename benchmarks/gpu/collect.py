@@ -85,7 +85,8 @@ def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
 
 def _step_document(about: dict, lines: list[dict], **parts: list) -> dict:
     return {"schema": schema_step.SCHEMA, "machine": about["machine"], "settings": about["settings"],
-            "peak_gflops": about["peak_gflops"], "seconds": _seconds(lines), "rows": [], "starts": [], "ablation": [], **parts}
+            "peak_gflops": about["peak_gflops"], "seconds": _seconds(lines),
+            **{"rows": [], "starts": [], "ablation": [], **parts}}
 
 
 def _seconds(lines: list[dict]) -> float:
@@ -128,8 +129,8 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
     reasons = missing(lines) | {name: row["reason"] for name, row in done.items() if "reason" in row}
     absent = [{**known[name], "reason": reason} for name, reason in reasons.items()
               if name in known and not name.startswith("host ")]
-    return {"schema": schema.SCHEMA, "machine": about["machine"], "copy": copy, "seconds": _seconds(lines), "rows": made,
-            "host": host, "not_measured": absent}
+    return {"schema": schema.SCHEMA, "machine": about["machine"], "copy": copy, "seconds": _seconds(lines),
+            "rows": made, "host": host, "not_measured": absent}
 
 
 def loader_document(scripts: dict[str, list[dict]]) -> dict | None:

@@ -28,7 +28,7 @@ def tasks(options: Options) -> list[Task]:
     return [building(options),
             Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
             Task("speed", lambda journal, options: speed(journal, options, plan, host_planned(options)),
-                 ("copy", *measuring), max(60.0, options.seconds - PARITY - DALI) if not options.dry else 60.0),
+                 ("copy", *measuring), leave=0 if without_dali(options) else DALI),
             Task("dali", lambda journal, options: loader(journal, options, "dali", 60), ("dali",),
                  impossible=without_dali(options))]
 
@@ -51,10 +51,10 @@ def run_pytest(journal: Journal, title: str, arguments: Sequence[str], parallel:
     """pytest in a process of its own, with gpu/parity.py. Without tests/conftest.py, which needs all of tmgan."""
     if parallel and importlib.util.find_spec("xdist") is not None:
         arguments = [*arguments, "-n", str(max(2, len(os.sched_getaffinity(0)) * 2 // 3))]
-    command = [*before, sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider", "-p", "gpu.parity",
-               *arguments]
-    return subprocess.run(command, cwd=machine.ROOT, env={**os.environ, **environment, "TMGAN_PARITY": title,
-                                                          "TMGAN_JOURNAL": str(journal.path)}).returncode
+    command = [*before, sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider",
+               "-p", "gpu.parity", *arguments]
+    environment |= {"TMGAN_PARITY": title, "TMGAN_JOURNAL": str(journal.path)}
+    return subprocess.run(command, cwd=machine.ROOT, env=os.environ | environment).returncode
 
 
 # ------------------------------------------------------------------------- speed

@@ -1,5 +1,7 @@
-"""4-rest.sh: what the first three leave out. Rivals, torch.compile, the sanitizer, 2^31 values, the published step, loaders,
-time to the first step."""
+"""4-rest.sh: what the first three leave out.
+
+Rivals, torch.compile, the sanitizer, 2^31 values, the published step, loaders, time to the first step.
+"""
 from __future__ import annotations
 
 import importlib.util
@@ -20,7 +22,7 @@ from gpu.supervisor import Options, Task, alone
 BATCH = 40
 CHECKS = ("memcheck", "racecheck")      # initcheck would report torch's own
 LARGE = tuple(f"2^31 {path.name}" for path in sorted(TESTS.glob("test_*.py"))
-              if path.stem not in ("test_aot", "test_import", "test_library", "test_gather_crop"))      # have no such test
+              if path.stem not in ("test_aot", "test_import", "test_library", "test_gather_crop"))  # have no such test
 
 
 def tasks(options: Options) -> list[Task]:
@@ -83,7 +85,7 @@ def large(journal: Journal, options: Options) -> None:
 
 
 def fill_caches(journal: Journal, options: Options) -> None:
-    """Compile on all cores what is timed next; then forget what was tuned meanwhile, on a busy GPU: tune again alone."""
+    """Compile on all cores what is timed next; then forget what was tuned on a busy GPU, to tune it again alone."""
     many = str(max(2, len(os.sched_getaffinity(0)) // 2))
     done = subprocess.run([sys.executable, "-m", "pytest", "benchmarks/test_kernels.py", "--compile-only", "-q",
                            "-p", "no:cacheprovider", "-n", many], cwd=machine.ROOT,
@@ -96,9 +98,9 @@ def fill_caches(journal: Journal, options: Options) -> None:
 def sanitize(journal: Journal, options: Options, check: str) -> None:
     row = f"sanitizer {check}"
     # Without torch's allocator, whose blocks hide what lies beyond a tensor.
-    status = run_pytest(journal, row, [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k",
-                                       "parity and float32 or every_route or every_team or tiles or every_size"],
-                        before=["compute-sanitizer", "--tool", check, "--error-exitcode", "9", "--target-processes", "application-only"],
+    sanitizer = ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", "--target-processes", "application-only"]
+    chosen = "parity and float32 or every_route or every_team or tiles or every_size"
+    status = run_pytest(journal, row, [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k", chosen], before=sanitizer,
                         PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     journal.row(row, status=status, **({"error": f"{check} found something: see the log"} if status == 9 else
                                        {"error": f"pytest ended with {status}"} if status else {}))

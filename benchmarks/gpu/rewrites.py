@@ -6,6 +6,7 @@ at the end, says how much the card drifted. Without a GPU: thin networks, one pr
 """
 from __future__ import annotations
 
+import functools
 import os
 
 import machine
@@ -47,15 +48,16 @@ def tasks(options: Options) -> list[Task]:
     for change, batch in plan(options):
         row = row_of(change, batch)
         again = (f"{row} again",) if change == BASE else ()
-        found.append(Task(row, lambda journal, options, change=change, batch=batch: measure(journal, options, change, batch),
-                          (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0, waits=bool(again),
-                          impossible="needs a GPU" if change in ON_GPU and not options.gpu else ""))
+        work = functools.partial(measure, change=change, batch=batch)
+        found.append(Task(row, work, (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0,
+                          waits=bool(again), impossible="needs a GPU" if change in ON_GPU and not options.gpu else ""))
     return found
 
 
 def measure(journal: Journal, options: Options, change: str, batch: int) -> None:
     row = row_of(change, batch)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WIDTH)))
+    beside = min(WIDTH, int(machine.gpu_gigabytes() / GIGABYTES[batch])) if options.gpu else 1
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(len(os.sched_getaffinity(0)) // max(1, beside) or 1))
     import measure_steps
     import torch
     from gpu.changes import CHANGES
@@ -69,6 +71,8 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
 
     def timed(made: bench.Subject, name: str) -> None:
         with alone():
+            torch.backends.cudnn.benchmark = options.gpu
+            bench.time_step(made.step, made.batch, 0, 2)
             measure_steps.forget_peak(runtime)
             took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST, measure_steps.clock(runtime))
         speed = batch / took.median
@@ -77,14 +81,17 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
 
     try:
         with CHANGES[change].subject(config, runtime) as made:
-            made.step(made.batch, 0)      # compiles, while others may be timed
+            # Compiles while others compile. cuDNN tries its algorithms later, alone; a graph takes what it finds.
+            torch.backends.cudnn.benchmark &= change == "graphed"
+            made.step(made.batch, 0)
             bench.synchronise(runtime.device)
             timed(made, row)
             if change != BASE:
                 return
             # For the document: the same once more as a row of an engine, with the work that it does.
             with alone():
-                peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
+                peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0,
+                                  measure_steps.clock(runtime))
             work = measure_steps.step_gflop(config, runtime)
             journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
                         machine=machine.describe(runtime.device.type),

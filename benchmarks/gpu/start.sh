@@ -8,7 +8,8 @@ python=${PYTHON:-python3}
 export PYTHONPATH=$PWD:$PWD/kernels:$PWD/benchmarks${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 # At fixed places, so that runs one after the other compile once.
 caches=${TMGAN_CACHES:-${TMPDIR:-/tmp}/tmgan-caches}
-export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$caches/inductor} TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$caches/triton}
+export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$caches/inductor}
+export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$caches/triton}
 mkdir -p "$TORCHINDUCTOR_CACHE_DIR" "$TRITON_CACHE_DIR"
 unset TRITON_INTERPRET
 case " $* " in *" --dry "*) export TRITON_INTERPRET=1 CUDA_VISIBLE_DEVICES= ;; esac

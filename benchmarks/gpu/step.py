@@ -44,7 +44,8 @@ def tasks(options: Options) -> list[Task]:
 
 
 def building(options: Options) -> Task:
-    return Task("nvcc", build, ("nvcc build",), background=True, impossible="left out of a dry run" if options.dry else "")
+    return Task("nvcc", build, ("nvcc build",), background=True,
+                impossible="left out of a dry run" if options.dry else "")
 
 
 # --------------------------------------------------------------------- the tasks
@@ -211,7 +212,8 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
         return event.self_device_time_total if options.gpu else event.self_cpu_time_total
 
     device = torch.autograd.DeviceType.CUDA if options.gpu else torch.autograd.DeviceType.CPU
-    events = [event for event in profiler.key_averages() if event.device_type == device]
+    events = [event for event in profiler.key_averages()
+              if event.device_type == device and not getattr(event, "is_user_annotation", False)]
     total = sum(map(microseconds, events))
     largest = sorted(events, key=microseconds, reverse=True)[:LARGEST]
     found = [{"name": event.key, "calls": event.count / steps, "microseconds": microseconds(event) / steps,

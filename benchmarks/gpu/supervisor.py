@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import machine
-from gpu.journal import STOPPED, Journal, missing, rows, table
+from gpu.journal import STOPPED, Journal, rows, table
 
 AGAIN = 75          # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
 LAST_CALL = 40      # seconds before the end at which tasks that wait for the end are called
@@ -46,15 +46,16 @@ class Options:
 class Task:
     """work(journal, options) in a process of its own, which must write the planned `rows`.
 
-    seconds: at most. gigabytes: of the GPU's memory. background: beside all others, which do not wait for it.
-    waits: it measures, calls `until_last`, and measures once more: the place it took is free meanwhile. impossible:
-    why it cannot run here at all.
+    seconds: at most; leave: how many of the script's it leaves to those after it. gigabytes: of the GPU's memory.
+    background: beside all others, which do not wait for it. waits: it measures, calls `until_last`, and measures once
+    more: the place it took is free meanwhile. impossible: why it cannot run here at all.
     """
 
     name: str
     work: Callable[[Journal, Options], None]
     rows: tuple[str, ...]
     seconds: float = 1e9
+    leave: float = 0
     gigabytes: float = 0
     background: bool = False
     waits: bool = False
@@ -183,16 +184,17 @@ class Supervisor:
                 process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                            env=environment, process_group=0)
             (self.run / "workers" / str(process.pid)).touch()
-            self.running[process.pid] = task, process, time.time()
+            limit = min(task.seconds, self.end - task.leave - time.time())
+            self.running[process.pid] = task, process, time.time() + limit
             print(f"[{self.spent():3.0f} s] {task.name}", flush=True)
 
     def spent(self) -> float:
         return self.options.seconds - CLOSING - (self.end - time.time())
 
     def _reap(self) -> None:
-        for pid, (task, process, started) in list(self.running.items()):
+        for pid, (task, process, limit) in list(self.running.items()):
             status = process.poll()
-            if status is None and time.time() - started <= task.seconds:
+            if status is None and time.time() <= limit:
                 continue
             del self.running[pid]
             (self.run / "workers" / str(pid)).unlink()
@@ -201,7 +203,7 @@ class Supervisor:
             if status == AGAIN:
                 self.pending.insert(0, task)
             elif status is None:
-                self._absent(task, f"{task.name} took longer than its {task.seconds:.0f} s")
+                self._absent(task, f"{task.name} took longer than the time it was given")
             else:
                 self._absent(task, self._ended(task, status))
 
@@ -232,7 +234,9 @@ class Supervisor:
         process.wait()
 
 
-def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1, needs_gpu: bool = True) -> None:
+def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1,
+         needs_gpu: bool = True) -> None:
+    """What a module of a script ends with. tasks: all there are. width: how many at a time."""
     parser = argparse.ArgumentParser(prog=f"{name}.sh")
     parser.add_argument("out", type=Path, help="folder for the rows and the log")
     parser.add_argument("seconds", type=float, nargs="?", default=540.0, help="after which it has ended")
@@ -251,13 +255,13 @@ def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: 
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     options.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    supervisor = Supervisor(name, module, [task for key, task in every.items() if not given.only or key in given.only],
-                            options, width)
+    chosen = [task for key, task in every.items() if not given.only or key in given.only]
+    supervisor = Supervisor(name, module, chosen, options, width)
     try:
         supervisor.supervise()
     finally:
         print(*table(supervisor.journal.lines()), sep="\n", flush=True)
     lines = supervisor.journal.lines()
     failed = any("error" in row for row in rows(lines).values()) or any(line["kind"] == "failed" for line in lines)
-    print(f"{len(missing(lines))} rows missing after {supervisor.spent():.0f} s; rows in {supervisor.journal.path.name}")
+    print(f"after {supervisor.spent():.0f} s; the rows are in {supervisor.journal.path}")
     sys.exit(1 if failed else 0)

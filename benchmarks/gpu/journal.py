@@ -83,7 +83,7 @@ def rows(lines: Iterable[dict]) -> dict[str, dict]:
 def missing(lines: list[dict]) -> dict[str, str]:
     """Why each planned row is not there, by name."""
     done = rows(lines)
-    reasons = {line["row"]: line["reason"] for line in lines if line["kind"] == "missing"}
+    reasons = {name: line["reason"] for line in lines if line["kind"] == "missing" for name in line["rows"]}
     planned = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
     return {name: reasons.get(name, STOPPED) for name in planned if name not in done}
 

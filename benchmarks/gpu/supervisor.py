@@ -29,7 +29,7 @@ from gpu.journal import STOPPED, Journal, rows, table
 
 AGAIN = 75          # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
 LAST_CALL = 40      # seconds before the end at which tasks that wait for the end are called
-CLOSING = 4         # seconds for the last lines and the table
+CLOSING = 6         # seconds for the last lines and the table
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ class Supervisor:
             raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _tell([process.pid for _, process, _ in self.running.values()], signal.SIGKILL)
             for task, process, _ in self.running.values():
                 self._kill(process)
                 self._absent(task, reason)
@@ -223,15 +224,15 @@ class Supervisor:
 
     def _absent(self, task: Task, reason: str) -> None:
         done = rows(self.journal.lines())
-        for name in task.rows:
-            if name not in done:
-                self.journal.add("missing", row=name, reason=reason)
+        if absent := [name for name in task.rows if name not in done]:
+            self.journal.add("missing", rows=absent, reason=reason)
 
     @staticmethod
     def _kill(process: subprocess.Popen) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(3)      # giving much memory of a GPU back takes a while
 
 
 def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1,

@@ -247,7 +247,7 @@ def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: 
     given = parser.parse_args()
     options = Options(given.out.resolve(), given.seconds, given.dry, not given.dry and machine.gpu_name() != "unknown")
     if needs_gpu and not given.dry and not options.gpu:
-        sys.exit(f"{name}.sh: nvidia-smi finds no GPU; --dry shows on a CPU that the script works")
+        parser.error("nvidia-smi finds no GPU; --dry shows on a CPU that the script works")
     every = {task.name: task for task in tasks(options)}
     if given.task:
         journal = Journal(options.out / f"{name}.jsonl", json.loads(os.environ["TMGAN_STAMP"]))

@@ -17,11 +17,6 @@ from tmgan_kernels.sharp_gradient import sharp_gradient
 from tmgan_kernels.sharp_regions import sharp_regions
 from tmgan_kernels.sharpness_score import sharpness_score
 
-# GPUs on which tests/kernels has passed, as torch names them; benchmarks/results holds the evidence.
-VERIFIED_ON: tuple[str, ...] = ()
-# The same for impl="cuda", which `auto` never chooses while there is none.
-CUDA_VERIFIED_ON: tuple[str, ...] = ()
-
 # The operations, which tests and benchmarks go through one by one; `prefer` and `cuda_missing` are none.
 __all__ = [
     "box_blur", "change_mask", "gather_crop", "gaussian_blur", "instance_norm_glu", "laplace_sharpness", "mask_score",

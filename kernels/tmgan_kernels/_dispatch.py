@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tmgan_kernels import _native, _triton
+from tmgan_kernels import _native, _triton, _verdict
 
 IMPLEMENTATIONS = ("auto", "eager", "triton", "cuda")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -31,11 +31,13 @@ def prefer(impl: str, *operations: str) -> Iterator[None]:
         _preferred.update(before)
 
 
-def choose(operation: str, impl: str, *tensors: Tensor) -> str:
+def choose(operation: str, impl: str, *tensors: Tensor, auto_without_cuda: bool = False) -> str:
     """Resolve `impl` to "eager", "triton" or "cuda" for these tensors: its meaning is the same everywhere.
 
-    "auto" is Triton for tensors on a GPU and eager elsewhere, and for float64. An explicit choice is never replaced:
-    ValueError for a name that is no implementation, RuntimeError for one that cannot run here, with the reason.
+    "auto" is eager on a CPU and for float64. On a GPU it is the fastest that passed `python -m tmgan_kernels.verify`
+    there; Triton until that has been run; and not CUDA C++ where it cannot do this call (auto_without_cuda). An
+    explicit choice is never replaced: ValueError for a name that is no implementation, RuntimeError for one that
+    cannot run here, with the reason.
     """
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
@@ -45,7 +47,7 @@ def choose(operation: str, impl: str, *tensors: Tensor) -> str:
         impl = _preferred.get(operation, _preferred.get("", "auto"))
     if impl == "auto":
         narrow = all(tensor.dtype != torch.float64 for tensor in tensors)
-        return "triton" if on_gpu and narrow and _triton.triton is not None else "eager"
+        return _verdict.automatic(operation, tensors[0].device.index, auto_without_cuda) if on_gpu and narrow else "eager"
     if impl == "eager":
         return impl
     if impl == "triton":

@@ -225,8 +225,9 @@ def check_match(operation: str, names: tuple[str, str], images: tuple[Tensor, Te
 
 def choose_match(operation: str, impl: str, images: tuple[Tensor, Tensor], ties: str, eight_bit: bool) -> str:
     """`choose`; the CUDA C++ kernels count, and refuse what has to be sorted."""
-    chosen = choose(operation, impl, *images)
-    if chosen == "cuda" and ties == "rank" and not eight_bit:
+    sorts = ties == "rank" and not eight_bit
+    chosen = choose(operation, impl, *images, auto_without_cuda=sorts)
+    if chosen == "cuda" and sorts:
         raise RuntimeError(f"{operation}: impl='cuda' counts levels and cannot sort; use eight_bit=True if the image to "
                            "be matched holds 256 levels only, ties='level', or impl='auto'")
     return chosen

@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
     import PIL
     import tmgan_kernels
     import torch
+    from tmgan_kernels import verify
 
     import tmgan
     from tmgan import weights
@@ -40,9 +41,9 @@ def main(arguments: list[str]) -> None:
     for reason in runtime.reasons:
         print(f"  {reason}")
     print(f"  torch was built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU'}")
-    print(f"  fused kernels verified on: {', '.join(tmgan_kernels.VERIFIED_ON) or 'no GPU yet (interpreter and compiler)'}")
-    verified = ", ".join(tmgan_kernels.CUDA_VERIFIED_ON) or "unverified: no GPU has run them, impl='auto' avoids them"
-    print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'} ({verified})")
+    for line in verify.report():
+        print(f"  {line}")
+    print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'}")
     print("packages:")
     for name, purpose in _PACKAGES.items():
         try:

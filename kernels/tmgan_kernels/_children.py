@@ -35,9 +35,10 @@ def run(function: Callable, jobs: list[tuple], at_once: int, limit: float) -> It
 
     function must be importable by name, jobs and rows be picklable. limit: seconds that a job may take.
     """
-    # A server that has imported torch, and has no CUDA context, forks them: seconds less for each.
+    # A server that has imported torch, and has no CUDA context, forks them: seconds less for each. Not this package:
+    # the server does not know what was put on sys.path here, and might take another copy.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", function.__module__])
+    context.set_forkserver_preload(["torch"])
     waiting, running = deque(jobs), {}
     try:
         while waiting or running:

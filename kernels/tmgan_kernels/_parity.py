@@ -43,11 +43,11 @@ def image(shape: tuple, random: torch.Generator) -> list[Tensor]:
 def checkered(shape: tuple, random: torch.Generator) -> list[Tensor]:
     """A chequered image with some noise, weak on its left, strong on its right.
 
-    Its Laplacian is nowhere near zero, and no pixel is near the threshold between blurred (<= 3.9) and sharp (>= 5).
+    Its Laplacian is nowhere near zero, and no pixel is near the threshold between blurred (below 3.8) and sharp (above 4.6).
     """
     row, column = torch.arange(shape[2])[:, None], torch.arange(shape[3])
-    contrast = torch.where(column < shape[3] // 2, 0.3, 0.9).double()
-    return [contrast * (1 - 2 * ((row + column) % 2)) + uniform(shape, random) * 0.1 - 0.05]
+    contrast = torch.where(column < shape[3] // 2, 0.2, 0.9).double()
+    return [contrast * (1 - 2 * ((row + column) % 2)) + uniform(shape, random) * 0.04 - 0.02]
 
 
 def pair_and_mask(shape: tuple, random: torch.Generator) -> list[Tensor]:

@@ -28,6 +28,7 @@ from tmgan_kernels._parity import CHECKS
 
 LIMIT = 300.0  # seconds that the parity, or the race, of one implementation may take before it counts as hung
 REPEATS = 5
+GIBIBYTE = 2**30  # of the GPU's memory, for a child: its context and its tensors
 
 
 class CannotVerify(Exception):
@@ -92,8 +93,14 @@ def race_on_gpu(operation: str, impls: tuple[str, ...], index: int) -> Iterator[
 
 
 def on_gpu(function: Callable, jobs: list[tuple], index: int, at_once: int) -> Iterator[tuple[tuple, object]]:
-    """`_children.run` for jobs on one GPU; jobs come back as they were given."""
+    """`_children.run` for jobs on one GPU; jobs come back as they were given.
+
+    Raises CannotVerify where memory runs out: that says nothing about a kernel.
+    """
+    at_once = max(1, min(at_once, torch.cuda.mem_get_info(index)[0] // GIBIBYTE))
     for job, row in _children.run(function, [(*job, index) for job in jobs], at_once, LIMIT):
+        if isinstance(row, dict) and (row.get("problem") or "").startswith("OutOfMemoryError"):
+            raise CannotVerify(f"the GPU has too little free memory ({row['problem']}); end what else uses it")
         yield job[:-1], row
 
 
@@ -145,7 +152,7 @@ def failed(operation: str, impl: str, problem: str) -> dict:
 def gather(key: dict[str, str], operations: list[str], run: Callable, say: Callable = print) -> dict:
     """The parity of everything that can run, then the races of what agreed: written as a verdict, and returned.
 
-    run(function, jobs, at_once) gives (job, row) pairs, as `on_gpu`: tests give one that needs no GPU.
+    run(function, jobs, at_once) gives (job, row) pairs, as `on_gpu` does.
     """
     jobs = [(name, impl) for name in operations for impl in _parity.implementations(name)]
     findings, begun = Findings(key), time.monotonic()

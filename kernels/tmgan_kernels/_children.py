@@ -38,7 +38,7 @@ def run(function: Callable, jobs: list[tuple], at_once: int, limit: float) -> It
     # A server that has imported torch, and has no CUDA context, forks them: seconds less for each. Not this package:
     # the server does not know what was put on sys.path here, and might take another copy.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch"])
+    context.set_forkserver_preload(["torch", "torch._dynamo", "triton"])
     waiting, running = deque(jobs), {}
     try:
         while waiting or running:

@@ -31,6 +31,10 @@ class Disagreement(Exception):
     """An implementation does not do what the definition does; the message says where and by how much."""
 
 
+class Unusable(Exception):
+    """The definition itself does not run, or memory runs out: that says nothing about a kernel."""
+
+
 # -------------------------------------------------------------------- inputs
 def uniform(shape: tuple, random: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=random, dtype=torch.float64)
@@ -246,24 +250,37 @@ def gradients(operation: str, inputs: list[Tensor], options: dict, impl: str, in
 
 
 # ------------------------------------------------------------------- running
-def compare(operation: str, impl: str, shape: tuple, dtype: str, layout: str, options: dict,
-            device: torch.device) -> float:
-    """The largest share of an allowed error that is taken up. Raises Disagreement, or whatever the kernels raise."""
-    check = CHECKS[operation]
-    inputs = prepare(operation, shape, dtype, layout, device)
+def definition(operation: str, inputs: list[Tensor], options: dict) -> tuple[list, list, list, list, list]:
+    """What eager gives for inputs and in float64: outputs, incoming gradients for them, gradients. Raises Unusable."""
     wide = [x.double() if x.is_floating_point() else x for x in inputs]
-    low, exact = run(operation, inputs, options, "eager"), run(operation, wide, options, "eager")
-    actual = run(operation, inputs, options, impl)
-    share = check.compare(inputs, options, actual, low, exact)
-    if not all(map(torch.equal, actual, run(operation, inputs, options, impl))):
-        raise Disagreement("a repeat gives other bits")
-    if check.differentiable:
-        random = torch.Generator().manual_seed(9)
+    random = torch.Generator().manual_seed(9)
+    try:
+        low, exact = run(operation, inputs, options, "eager"), run(operation, wide, options, "eager")
+        if not CHECKS[operation].differentiable:
+            return low, exact, [], [], []
         # Rounded to the dtype, and in the layout, of the outputs first: all three see the same incoming gradient.
         incoming = [torch.empty_like(y).copy_(uniform(y.shape, random) - 0.3) for y in low]
-        actual, low, exact = (gradients(operation, x, options, which, incoming)
-                              for x, which in ((inputs, impl), (inputs, "eager"), (wide, "eager")))
-        for i, triple in enumerate(zip(actual, low, exact, strict=True)):
+        return (low, exact, incoming, gradients(operation, inputs, options, "eager", incoming),
+                gradients(operation, wide, options, "eager", incoming))
+    except Exception as error:
+        raise Unusable(f"the eager definition of {operation} does not run: {reason(error)}") from error
+
+
+def compare(operation: str, impl: str, shape: tuple, dtype: str, layout: str, options: dict,
+            device: torch.device) -> float:
+    """The largest share of an allowed error that is taken up. Raises Disagreement, Unusable, or what kernels raise."""
+    try:
+        inputs = prepare(operation, shape, dtype, layout, device)
+    except Exception as error:
+        raise Unusable(f"no tensor can be made on {device}: {reason(error)}") from error
+    low, exact, incoming, *slopes = definition(operation, inputs, options)
+    actual = run(operation, inputs, options, impl)
+    share = CHECKS[operation].compare(inputs, options, actual, low, exact)
+    if not all(map(torch.equal, actual, run(operation, inputs, options, impl))):
+        raise Disagreement("a repeat gives other bits")
+    if incoming:
+        actual = gradients(operation, inputs, options, impl, incoming)
+        for i, triple in enumerate(zip(actual, *slopes, strict=True)):
             share = max(share, accurate(f"gradient {i}", *triple))
         if not all(map(torch.equal, actual, gradients(operation, inputs, options, impl, incoming))):
             raise Disagreement("a repeat of the gradient gives other bits")
@@ -294,7 +311,7 @@ def reason(error: BaseException) -> str:
     """An exception as one line."""
     text = str(error).strip().splitlines()
     line = text[0] if text else "no message"
-    return line if isinstance(error, Disagreement) else f"{type(error).__name__}: {line}"
+    return f"{type(error).__name__}: {line}"
 
 
 def implementations(operation: str) -> list[str]:
@@ -306,13 +323,22 @@ def implementations(operation: str) -> list[str]:
 def check(operation: str, impl: str, device: torch.device, only: list | None = None) -> Iterator[dict]:
     """A row for each case, as soon as it is known: `problem` is None where the implementation agrees.
 
-    only: the cases to run instead of all, as `cases` gives them.
+    What raises ends it: after an illegal access, say, nothing more can be learnt in this process. Raises Unusable where
+    that is not the implementation's doing. only: the cases to run instead of all, as `cases` gives them.
     """
     for shape, dtype, layout, options in only if only is not None else cases(operation, impl):
         row = {"operation": operation, "impl": impl, "shape": list(shape), "dtype": dtype, "layout": layout,
                "options": options, "share": None, "problem": None}
         try:
             row["share"] = compare(operation, impl, shape, dtype, layout, options, device)
+        except Disagreement as error:
+            row["problem"] = str(error)
+        except Unusable:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise Unusable(f"the GPU has too little free memory: {reason(error)}") from error
         except Exception as error:  # whatever a kernel, its compiler or the driver raises is a finding
             row["problem"] = reason(error)
+            yield row
+            return
         yield row

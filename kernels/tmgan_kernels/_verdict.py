@@ -173,7 +173,7 @@ def _load(index: int | None) -> dict | None:
         if key is not None and _loaded[index] is None and not _offered:
             _offered = True
             log.warning("the fused kernels have not been verified on this %s with these versions; "
-                        "`%s` does it, in about two minutes", key["card"], COMMAND)
+                        "run `%s` to do it", key["card"], COMMAND)
     return _loaded[index]
 
 

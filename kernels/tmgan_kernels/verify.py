@@ -82,9 +82,12 @@ def race(operation: str, impls: list[str], device: torch.device, clock: Callable
 
 
 # ------------------------------------------------------------ child processes
-def check_on_gpu(operation: str, impl: str, index: int) -> Iterator[dict]:
+def check_on_gpu(operation: str, impl: str, index: int) -> Iterator[dict | _parity.Unusable]:
     torch.cuda.set_device(index)
-    yield from _parity.check(operation, impl, torch.device("cuda", index))
+    try:
+        yield from _parity.check(operation, impl, torch.device("cuda", index))
+    except _parity.Unusable as error:  # travels like a row; else it would only end this process
+        yield _parity.Unusable(str(error))
 
 
 def race_on_gpu(operation: str, impls: tuple[str, ...], index: int) -> Iterator[dict]:
@@ -95,12 +98,12 @@ def race_on_gpu(operation: str, impls: tuple[str, ...], index: int) -> Iterator[
 def on_gpu(function: Callable, jobs: list[tuple], index: int, at_once: int) -> Iterator[tuple[tuple, object]]:
     """`_children.run` for jobs on one GPU; jobs come back as they were given.
 
-    Raises CannotVerify where memory runs out: that says nothing about a kernel.
+    Raises CannotVerify where it is the GPU that does not work, or has no memory left.
     """
     at_once = max(1, min(at_once, torch.cuda.mem_get_info(index)[0] // GIBIBYTE))
     for job, row in _children.run(function, [(*job, index) for job in jobs], at_once, LIMIT):
-        if isinstance(row, dict) and (row.get("problem") or "").startswith("OutOfMemoryError"):
-            raise CannotVerify(f"the GPU has too little free memory ({row['problem']}); end what else uses it")
+        if isinstance(row, _parity.Unusable):
+            raise CannotVerify(f"{row}; end what else uses the GPU, or see what nvidia-smi says of it")
         yield job[:-1], row
 
 

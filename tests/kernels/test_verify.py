@@ -244,7 +244,7 @@ def test_a_compiled_function_takes_the_verdict_as_a_constant(card, monkeypatch):
 
     @torch.compile(fullgraph=True, backend="eager")
     def compiled(x):
-        return x + 1 if _verdict.automatic("box_blur", 0, False) == "cuda" else x - 1
+        return x + 1 if _verdict.automatic("box_blur", x.device.index, False) == "cuda" else x - 1
 
     assert compiled(torch.zeros(2)).tolist() == [1, 1]
 
@@ -367,15 +367,28 @@ def test_status_2_where_nothing_can_be_verified(command, monkeypatch, capsys, tm
     fails("built without CUDA")
 
 
-def test_too_little_memory_is_no_finding(command, monkeypatch, capsys):
+def test_a_gpu_that_does_not_work_or_is_full_is_no_finding(command, monkeypatch, capsys):
+    def out_of_memory(*args, impl, **options):
+        if impl == failing:
+            raise torch.OutOfMemoryError("tried to allocate")
+        return torch.zeros(1)
+
+    for failing, message in (("eager", "does not run: OutOfMemoryError: tried"), ("triton", "too little free memory")):
+        with monkeypatch.context() as patch:
+            patch.setattr(tmgan_kernels, "mask_score", out_of_memory)
+            patch.setattr(_parity, "accurate", lambda *args: 0.0)
+            with pytest.raises(_parity.Unusable, match=message):
+                list(_parity.check("mask_score", "triton", CPU, tiny("mask_score")))
+    with pytest.raises(_parity.Unusable, match="no tensor can be made on cuda:9"):
+        list(_parity.check("mask_score", "triton", torch.device("cuda", 9)))
+
     def rows(function, jobs, at_once, limit):
-        for job in jobs:
-            yield job, {"problem": "OutOfMemoryError: CUDA out of memory"}
+        yield jobs[0], _parity.Unusable("the GPU is busy")
 
     monkeypatch.setattr(verify, "on_gpu", ON_GPU)
     monkeypatch.setattr(_children, "run", rows)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (2**33, 2**34))
-    assert verify.main([]) == 2 and "too little free memory" in capsys.readouterr().err
+    assert verify.main([]) == 2 and "the GPU is busy; end what else" in capsys.readouterr().err
     assert _verdict.read(_verdict.fingerprint(0)) is None
 
 

@@ -47,7 +47,9 @@ def choose(operation: str, impl: str, *tensors: Tensor, auto_without_cuda: bool 
         impl = _preferred.get(operation, _preferred.get("", "auto"))
     if impl == "auto":
         narrow = all(tensor.dtype != torch.float64 for tensor in tensors)
-        return _verdict.automatic(operation, tensors[0].device.index, auto_without_cuda) if on_gpu and narrow else "eager"
+        if not (on_gpu and narrow):
+            return "eager"
+        return _verdict.automatic(operation, tensors[0].device.index, auto_without_cuda)
     if impl == "eager":
         return impl
     if impl == "triton":

@@ -1,8 +1,9 @@
 """Whether the kernels compute what the eager definitions say, on the device at hand: one `Check` an operation.
 
 The oracle is the eager definition in float64. Accuracy rule (flash-attention's): an error against it may be at most
-twice the error that the eager definition makes in the same dtype, plus two units in the last place of the largest value.
-Masks must be equal but for pixels within rounding of their threshold. Everything runs twice and must repeat bit for bit.
+twice the error that the eager definition makes in the same dtype, plus two units in the last place of the largest
+value. Masks must be equal but for pixels within rounding of their threshold. Everything runs twice and must repeat bit
+for bit.
 
 Shapes are few on purpose: each costs a compilation of every kernel, and what they cost together is what `verify` takes.
 Inputs keep away from the kinks of absolute values and thresholds, so that rounding alone cannot decide a sign or label.
@@ -47,7 +48,8 @@ def image(shape: tuple, random: torch.Generator) -> list[Tensor]:
 def checkered(shape: tuple, random: torch.Generator) -> list[Tensor]:
     """A chequered image with some noise, weak on its left, strong on its right.
 
-    Its Laplacian is nowhere near zero, and no pixel is near the threshold between blurred (below 3.8) and sharp (above 4.6).
+    Its Laplacian is nowhere near zero, and no pixel is near the threshold between blurred (below 3.8)
+    and sharp (above 4.6).
     """
     row, column = torch.arange(shape[2])[:, None], torch.arange(shape[3])
     contrast = torch.where(column < shape[3] // 2, 0.2, 0.9).double()
@@ -206,15 +208,17 @@ def counts(options: dict) -> bool:
 CHECKS: dict[str, Check] = {
     # First those whose kernels take long to compile: they should not be the last to be waited for.
     "box_blur": Check(variants=({"kernel_size": 5}, {"kernel_size": "drawn"}), differentiable=(0,), call=call_blur),
-    "naive_sharpness_loss": Check(image_and_labels, ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0}),
-                                  differentiable=(0,), call=call_labelled),
+    "naive_sharpness_loss": Check(
+        image_and_labels, ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0}), differentiable=(0,),
+        call=call_labelled),
     "sharp_gradient": Check(checkered, ({}, {"mode": "smooth"}), differentiable=(0,)),
     "change_mask": Check(photo_and_edit, ({"eight_bit": True, "ceiling": 120.0}, {"ties": "level"}, {}),
                          compare=compare_masks, cuda=counts),
     "match_histogram": Check(two_photos, ({"quantize": True, "eight_bit": True}, {"ties": "level"}, {}), cuda=counts),
     # Deep and small, and as wide as at the last stage: it has other kernels for either.
     "instance_norm_glu": Check(doubled, differentiable=(0,), whole=((2, 32, 128, 128), (2, 64, 16, 16)),
-                               odd=((2, 3, 15, 17),), wide=(), raced=((4, 32, 128, 128), (40, 32, 128, 128), (40, 64, 16, 16))),
+                               odd=((2, 3, 15, 17),), wide=(),
+                               raced=((4, 32, 128, 128), (40, 32, 128, 128), (40, 64, 16, 16))),
     "sharp_regions": Check(sharpness_map, ({"steps": 5},), compare=compare_regions),
     "gaussian_blur": Check(variants=({"kernel_size": 5, "sigma": 1.0},), differentiable=(0,)),
     "laplace_sharpness": Check(checkered, ({}, {"border": "zeros"}), differentiable=(0,)),

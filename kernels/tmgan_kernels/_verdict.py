@@ -192,7 +192,7 @@ def _rank(operation: str, index: int | None) -> tuple[str, ...]:
 
 @torch.compiler.assume_constant_result
 def automatic(operation: str, index: int | None, without_cuda: bool = False) -> str:
-    """The implementation that "auto" means for tensors on GPU `index`: by its verdict, or Triton while there is none."""
+    """The implementation that "auto" means for tensors on GPU `index`: by its verdict; Triton while there is none."""
     key = operation, index
     if key not in _rankings:
         _rankings[key] = _rank(operation, index)

@@ -221,7 +221,7 @@ def report(index: int | None = None) -> list[str]:
     if verdict is None:
         before = " (there is a verdict for other versions or sources)" if _verdict.others_of(key) else ""
         return [f"fused kernels: not verified on this {card}{before}; run `{_verdict.COMMAND}`",
-                "  until then impl='auto' takes the Triton kernels, as compiled and interpreted in tests, and no CUDA C++"]
+                "  until then impl='auto' takes the Triton kernels, compiled and interpreted in tests, and no CUDA C++"]
     taken: dict[str, list[str]] = {}
     for name in verdict["parity"]:
         taken.setdefault(_verdict.ranking(verdict, name)[0], []).append(name)
@@ -237,8 +237,8 @@ def require_gpu(index: int) -> dict[str, str]:
     if torch.version.cuda is None:
         raise CannotVerify("this torch was built without CUDA; install a build for your GPU: pytorch.org/get-started")
     if not torch.cuda.is_available():
-        raise CannotVerify("torch finds no NVIDIA GPU; does nvidia-smi show one, and is CUDA_VISIBLE_DEVICES right? On a "
-                           "CPU the eager definitions run, and nothing needs to be verified")
+        raise CannotVerify("torch finds no NVIDIA GPU; does nvidia-smi show one, and is CUDA_VISIBLE_DEVICES right? On "
+                           "a CPU the eager definitions run, and nothing needs to be verified")
     if not 0 <= index < torch.cuda.device_count():
         raise CannotVerify(f"--device is {index}; there are GPUs 0 to {torch.cuda.device_count() - 1}")
     if _triton.INTERPRETED:
@@ -266,8 +266,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cannot verify: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"cannot verify: the verdict cannot be kept in {_verdict.folder()} ({error}); set TMGAN_CACHE to a folder "
-              "that can be written", file=sys.stderr)
+        print(f"cannot verify: the verdict cannot be kept in {_verdict.folder()} ({error}); set TMGAN_CACHE to a "
+              "folder that can be written", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: no new verdict", file=sys.stderr)

@@ -18,6 +18,7 @@ from PIL import Image
 import loader_tables
 import schema
 import tables
+import tables_offline
 import tables_step
 from tmgan.document import Document, slug
 from tmgan.tables.pages import document
@@ -122,8 +123,9 @@ def filled(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {README: filled(README.read_text(), "quickstart", quickstart_table),
-            PERFORMANCE: filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
-                                lambda: tables_step.section(RESULTS)),
+            PERFORMANCE: filled(filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
+                                       lambda: tables_step.section(RESULTS)), "offline",
+                                lambda: tables_offline.section(RESULTS)),
             DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
             METRICS: filled(METRICS.read_text(), "fid", fid_table),
             TABLES: tables_page().markdown(TABLES.stem)}

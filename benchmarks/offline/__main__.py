@@ -1,0 +1,40 @@
+"""What the compiled training step will do on a GPU, counted without one, and the time that this predicts.
+
+    python -m benchmarks.offline --preset combined --batch 40 [--only generate] [--json FILE]
+
+Nothing runs. Dynamo, AOTAutograd and Inductor compile the step's three functions on fake tensors of a described H200
+(described.py, under two C stand-ins that gcc builds into a temporary folder); each kernel of what comes out is asked for
+its bytes and FLOPs (counting.py); rates.py and predict.py turn these into a predicted time on three cards. Predicted, not
+measured: no number here was seen on a GPU. About five minutes and 4 GB for the whole step.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from . import stand_ins
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.offline", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--preset", default="combined")
+    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--only", choices=("generate",), help="this function only")
+    parser.add_argument("--json", type=Path, help="also write the report there, kernel by kernel")
+    parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")
+    arguments = parser.parse_args()
+    if stand_ins.INSIDE not in os.environ:
+        return stand_ins.run_under(sys.argv[1:])
+    from . import count  # torch must be imported under the stand-ins
+    report = count.report(arguments.preset, arguments.batch, arguments.only is not None, arguments.thin)
+    if arguments.json is not None:
+        arguments.json.write_text(count.dumps(report))
+    from . import text
+    print(text.plain(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

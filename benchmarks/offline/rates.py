@@ -1,0 +1,55 @@
+"""What three cards can do, and what share of it a step is assumed to reach. One table for every prediction.
+
+Vendor numbers are the data sheets' (dense, without sparsity, SXM cards). Assumptions are ours: nothing has been measured.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Card(NamedTuple):
+    """TFLOP/s and GB/s of a data sheet, and where it stands."""
+
+    bf16_tflops: float
+    fp32_tflops: float
+    gigabytes_per_second: float
+    source: str
+
+
+CARDS = {
+    "A100": Card(312.0, 19.5, 2039.0, "NVIDIA A100 Tensor Core GPU data sheet, 80 GB SXM: BF16 312 TFLOPS, FP32 19.5, "
+                                      "2,039 GB/s"),
+    "H100": Card(989.4, 66.9, 3350.0, "NVIDIA H100 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; "
+                                      "3.35 TB/s"),
+    "H200": Card(989.4, 66.9, 4800.0, "NVIDIA H200 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; "
+                                      "4.8 TB/s"),
+}
+
+
+class Share(NamedTuple):
+    """An assumed share of a data sheet's number."""
+
+    value: float
+    why: str
+
+
+# Shares of the bf16 peak for convolutions, by the smaller of their channels in and out ("up to"). The larger cards need
+# more work at a time to reach their peak, so the same layer reaches a smaller share of it.
+WIDTHS = (4, 32, 64, 128, 1 << 30)
+CONVOLUTION = {
+    "A100": (0.06, 0.35, 0.50, 0.60, 0.65),
+    "H100": (0.03, 0.16, 0.28, 0.38, 0.48),
+    "H200": (0.03, 0.16, 0.28, 0.38, 0.48),
+}
+CONVOLUTION_WHY = ("assumption: cuDNN implicit products with few channels fill a small part of a tensor core's tile; 280 "
+                   "TFLOP/s on average on an H200, +-25 %")
+FUSED = Share(0.75, "assumption: of the memory's peak, what generated elementwise and reduction kernels reach; the copy "
+                    "bandwidth of these cards is usually 0.85 to 0.92 of it")
+OURS = Share(0.75, "assumption, as for generated kernels; instance_norm_glu of more than 32x32 pixels sweeps twice, so "
+                   "its bytes are counted 1.6 times")
+SWEEPS_TWICE = Share(1.6, "4 / 2.5 and 2.5 / 1.5 units of memory moved against the floor, by its own docstring")
+CONVOLUTION_MEMORY = Share(0.75, "assumption: of the memory's peak, where a convolution or product is bound by it")
+PRODUCT_BF16 = Share(0.30, "assumption: small and skinny products")
+PRODUCT_FP32 = Share(0.30, "assumption: skinny fp32 products without TF32")
+ATOMICS_PER_SECOND = Share(100e9, "assumption: uncoalesced float atomics a second, of any card; 292 million cost 3 ms")
+LAUNCH_SECONDS = Share(1.2e-6, "assumption: gap and tail of a kernel in a queue that the host keeps full")

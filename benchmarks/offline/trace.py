@@ -1,0 +1,119 @@
+"""The three functions of a training step, compiled on fake tensors for the described card. Knows the project's names."""
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tmgan import configfile
+from tmgan.bundle import build_encoders, build_generator
+from tmgan.data.loaders.batch import Batch
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.layers import fold_batch_norms
+from tmgan.runtime import Runtime
+from tmgan.step import TrainStep
+
+from . import outside
+from .described import DEVICE, fake, fake_module
+
+
+class Texts:
+    """Stands in for CaptionEmbeddings: its two lookups, in its dtypes."""
+
+    def __init__(self, dim: int, words: int):
+        self.words = torch.empty(1000, dim, words, dtype=torch.float16, device=DEVICE)
+        self.sentences = torch.empty(1000, dim, dtype=torch.float16, device=DEVICE)
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.words[rows].float(), self.sentences[rows].float()
+
+
+class Calls(TorchDispatchMode):
+    """Notes the operations called: (name, elements of each tensor that it changes, lists of tensors that it takes,
+    whether one of these lists holds 0-dimensional tensors)."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[outside.Call] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        lists = [part for part in args if isinstance(part, (list, tuple)) and part and isinstance(part[0], Tensor)]
+        first = lists[0] if lists else [part for part in args if isinstance(part, Tensor)][:1]
+        scalars = any(part.dim() == 0 and part.numel() == 1 for each in lists[1:] for part in each[:1])
+        self.calls.append((str(function), [part.numel() for part in first], len(lists), scalars))
+        return function(*args, **(kwargs or {}))
+
+
+def _batch(config, size: int, mode) -> Batch:
+    def empty(*shape: int, dtype=torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=DEVICE)
+
+    side, words, ints = config.model.image_size, config.text.words, torch.int64
+    images = torch.empty(size, 3, side, side, device="meta").to(memory_format=torch.channels_last)
+    return Batch(images=fake(images, mode), keep=empty(size, 1, side, side) if config.method.stored_masks else None,
+                 class_ids=empty(size, dtype=ints), captions=empty(size, dtype=ints),
+                 tokens=empty(size, words, dtype=ints), lengths=empty(size, dtype=ints),
+                 target_class_ids=empty(size, dtype=ints), target_captions=empty(size, dtype=ints),
+                 target_tokens=empty(size, words, dtype=ints), target_lengths=empty(size, dtype=ints),
+                 mismatched=empty(size, dtype=torch.bool), noise=empty(size, config.model.noise_dim),
+                 eps=empty(size, config.model.condition_dim), blur_sizes=empty(size, dtype=ints),
+                 word_labels=empty(size, words, dtype=torch.bool))
+
+
+def trace(preset: str, batch: int, only_generate: bool, mode, name: Callable[[str], None],
+          change: Callable = lambda config: config) -> list[dict]:
+    """Compile forward and backward of each function; name(graph) says which graph comes next.
+
+    change: of the preset, for tests. Returns what lies outside the graphs, as outside.rows gives it.
+    """
+    start = time.monotonic()
+
+    def begin(graph: str) -> None:
+        print(f"# {time.monotonic() - start:5.0f} s: {graph}", file=sys.stderr, flush=True)
+        name(graph)
+
+    config = change(configfile.from_preset(preset))
+    side = config.model.image_size
+    vocabulary = Vocabulary(("<end>", *(f"w{number}" for number in range(199))))
+    encoders = build_encoders(config.encoder, side, vocabulary, 0)
+    networks = {"generator": build_generator(config.model, encoders),
+                "discriminator": Discriminator(side, config.model.d_width, encoders.config.dim)}
+    for network in networks.values():
+        fake_module(network.to(memory_format=torch.channels_last), mode).train()
+    photo = fold_batch_norms(copy.deepcopy(encoders.photo).eval().requires_grad_(False))
+    fake_module(photo.to(memory_format=torch.channels_last), mode, torch.bfloat16)  # as tmgan.step.frozen_copy
+    discriminator = networks["discriminator"]
+    with mode:
+        data = _batch(config, batch, mode)
+        texts = Texts(encoders.config.dim, config.text.words)
+        step = TrainStep(networks["generator"], discriminator, texts, photo, config.method, config.loss, config.optim,
+                         Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()))
+        functions = step.functions
+        begin("generate forward")
+        edit = functions.generate(data)
+        if only_generate:
+            begin("generate backward")
+            (edit.image.mean() + edit.mu.sum() + edit.logvar.sum()).backward()
+        else:  # the order of TrainStep._step
+            discriminator.requires_grad_(True)
+            begin("discriminator forward")
+            total, _ = functions.d_loss(data, edit)
+            begin("discriminator backward")
+            total.backward()
+            discriminator.requires_grad_(False)
+            begin("losses of the generator forward")
+            total, _ = functions.g_loss(data, edit)
+            begin("losses of the generator backward")
+            total.backward()
+        begin("outside the graphs")
+        with Calls() as average:
+            step._average()
+    found = outside.rows(networks, average.calls)
+    begin("done")
+    return found

@@ -14,8 +14,7 @@ from tables import table
 STEPS = (
     ("offline-combined-batch40-before.json", "before the mends"),
 )
-# What each is held to, by tests/test_offline.py: the last file of STEPS that is no "before".
-PINNED = "offline-combined-batch40-torch2.14.json"
+PINNED = "2.14"  # the torch whose generated kernels the tests hold to the last of STEPS
 
 
 class OfflineError(ValueError):
@@ -41,6 +40,20 @@ def check(document: dict) -> None:
             raise OfflineError(f"{where}: kernels do {counted:.4g} FLOP, the graph has {graph['flop_of_graph']:.4g}")
         if bool(graph["atomics_in_code"]) != any(row["atomics"] for row in graph["rows"]):
             raise OfflineError(f"{where}: {graph['atomics_in_code']} atomics in the code, and not as many in its kernels")
+
+
+def broken(document: dict, most_bytes: float, most_launches: int) -> list[str]:
+    """What a report shows that a step should not do: atomics, changes of layout, too many bytes or launches."""
+    sums = text.whole(document)
+    found = [f"{graph['graph']}: {row['atomics']:,} float atomics in {text.describe(row)}"
+             for graph in document["graphs"] for row in graph["rows"] if row["atomics"]]
+    found += [f"{graph['graph']}: {change}" for graph in document["graphs"] for row in graph["rows"]
+              for change in row["layout"]]
+    if sums["all_bytes"] > most_bytes:
+        found.append(f"{sums['all_bytes'] / 1e9:.1f} GB, at most {most_bytes / 1e9:.1f}")
+    if sums["launches"] > most_launches:
+        found.append(f"{sums['launches']:,} launches, at most {most_launches:,}")
+    return found
 
 
 def load(path: Path) -> dict:

@@ -5,7 +5,7 @@
 Nothing runs. Dynamo, AOTAutograd and Inductor compile the step's three functions on fake tensors of a described H200
 (described.py, under two C stand-ins that gcc builds into a temporary folder); each kernel of what comes out is asked for
 its bytes and FLOPs (counting.py); rates.py and predict.py turn these into a predicted time on three cards. Predicted, not
-measured: no number here was seen on a GPU. About five minutes and 4 GB for the whole step.
+measured: no number here was seen on a GPU. One to five minutes for the whole step.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")
     arguments = parser.parse_args()
     if stand_ins.INSIDE not in os.environ:
-        return stand_ins.run_under(sys.argv[1:])
+        return stand_ins.run_under("benchmarks.offline", sys.argv[1:])
     from . import count  # torch must be imported under the stand-ins
     report = count.report(arguments.preset, arguments.batch, arguments.only is not None, arguments.thin)
     if arguments.json is not None:

@@ -16,8 +16,8 @@ KINDS = (FUSED, CONVOLUTION, PRODUCT, OURS, OTHER)
 LARGE = 1 << 18  # elements from which a tensor counts as an activation whose layout matters
 _CONVOLUTIONS = ("convolution", "cudnn_convolution")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
-# Kernels a call of ours launches where it is not one: (planes above whose pixels, launches there), from the sources.
-_SWEEPS = {"instance_norm_glu_forward": 2, "instance_norm_glu_backward": 2}
+# Ours that launch a kernel a sweep where a plane is large; the other operations of a step are taken for one launch.
+_SWEEPS = {"instance_norm_glu": 2, "instance_norm_glu_backward": 2}
 
 
 # --------------------------------------------------------------------- FLOPs
@@ -70,7 +70,7 @@ def _tensors(nodes) -> Iterator[dict]:
 
 
 # --------------------------------------------------------------------- nodes
-def rows(graph, backward: bool) -> list[dict]:
+def rows(graph) -> list[dict]:
     """One row a launch of a lowered graph (torch._inductor.graph.GraphLowering), in the order of the launches."""
     claimed: set = set()
     found = []
@@ -83,20 +83,22 @@ def rows(graph, backward: bool) -> list[dict]:
         elif type(node.node).__name__ != "MultiOutput":  # the outputs of the call before it
             row = _extern(node.node, claimed)
             if row is not None:
-                found.append({**row, "backward": backward})
+                found.append(row)
     return found
 
 
 def _fused(node, graph) -> dict:
     snodes = node.get_nodes()
     inside = {name for each in snodes for name in each.get_buffer_names()}
-    atomics = sum(_elements(dep) for each in snodes for dep in each.read_writes.writes
+    # Every turn of the loops is one; a dependency names only the loops in its index, and this one's is read from memory.
+    atomics = sum(math.prod(int(n) for sizes in each.get_ranges() for n in sizes)
+                  for each in snodes for dep in each.read_writes.writes
                   if getattr(dep, "mode", None) == "atomic_add" and _is_float(graph, dep.name))
     origins = {str(origin.target).removesuffix(".default") for each in snodes if each.node is not None
                for origin in getattr(each.node, "origins", ()) if origin.op == "call_function"}
     reductions = any(each.is_reduction() for each in snodes)
     return {"kind": FUSED, "what": ("reduction" if reductions else "pointwise") + f" {len(snodes)}",
-            "of": sorted(name.rpartition("::")[2].removeprefix("aten.") for name in origins)[:12],
+            "of": sorted(name.rpartition("::")[2].removeprefix("aten.") for name in origins)[:6],
             "bytes": int(node.get_read_write_buffers_sizes()), "flop": 0, "launches": 1, "atomics": atomics,
             "layout": [change for each in snodes for change in _transposed(each, inside, graph)]}
 
@@ -120,13 +122,29 @@ def _transposed(node, inside: set[str], graph) -> Iterator[str]:
         if read.name in inside or not _large(read):
             continue
         for write in written:
-            mine, other = _innermost(read), _innermost(write)
-            if (mine is None or other is None or mine == other or read.var_names != write.var_names
-                    or _strides(read)[other] == 0 or _strides(write)[mine] == 0):
-                continue
             sizes = [_shape(graph, dep.name) for dep in (read, write)]
-            if any(size is not None and len(size) == 4 for size in sizes):
+            if _against(read, write) and any(size is not None and len(size) == 4 for size in sizes):
                 yield f"{read.name} {sizes[0]} read along another dimension than {write.name} {sizes[1]} is written"
+
+
+def _against(read, write) -> bool:
+    """Whether neighbours in memory of what is read are none of what is written.
+
+    Inductor merges loops that lie one after another in memory, so that one side may have all loops and the other one.
+    """
+    try:
+        mine, other = _strides(read), _strides(write)
+    except TypeError:  # an index that depends on values
+        return False
+    if len(mine) != len(other):
+        if _elements(read) != _elements(write):
+            return False
+        short, long = sorted((mine, other), key=len)
+        return list(short.values()) == [1] and long[list(long)[-1]] > 1 and 1 in long.values()
+    if list(mine) != list(other) or [*map(int, read.size)] != [*map(int, write.size)]:
+        return False
+    return any(step == 1 and other[loop] > 1 for loop, step in mine.items()) and any(
+        step == 1 and mine[loop] > 1 for loop, step in other.items())
 
 
 def _large(dep) -> bool:
@@ -147,14 +165,6 @@ def _strides(dep) -> dict:
     base = dep.index.subs(zero)
     return {variable: int(dep.index.subs({**zero, variable: 1}) - base)
             for variable, size in zip(dep.var_names, dep.size, strict=True) if int(size) > 1}
-
-
-def _innermost(dep):
-    """The loop whose step is one element, or None."""
-    try:
-        return next((variable for variable, step in _strides(dep).items() if step == 1), None)
-    except TypeError:  # an index that depends on values
-        return None
 
 
 def _extern(node, claimed: set) -> dict | None:
@@ -213,7 +223,7 @@ def _launches(name: str, inputs: list[dict]) -> int:
     from tmgan_kernels.instance_norm_glu import WHOLE_NCHW, WHOLE_NHWC
     if name not in _SWEEPS:
         return 1
-    x = next(each for each in inputs if len(each["size"]) == 4)
+    x = max((each for each in inputs if len(each["size"]) == 4), key=lambda each: math.prod(each["size"]))
     whole = WHOLE_NHWC if memory_format(x["size"], x["stride"]) == "nhwc" else WHOLE_NCHW
     return _SWEEPS[name] if x["size"][2] * x["size"][3] > whole else 1
 
@@ -226,7 +236,7 @@ def _short(tensor: dict) -> str:
 # ------------------------------------------------------------------ the whole
 def summary(name: str, lowered, code: str) -> dict:
     """A graph's entry of the report: its rows, and what must agree with them."""
-    found = rows(lowered, name.endswith("backward"))
+    found = rows(lowered)
     nodes = [node for node in lowered.graph.nodes if node.op == "call_function"]
     return {"graph": name, "rows": found, "atomics_in_code": code.count("tl.atomic_add"),
             "flop_of_graph": sum(flops(node) for node in nodes)}

@@ -27,8 +27,8 @@ def build(folder: Path) -> None:
     (folder / "libcuda.so").symlink_to("libcuda.so.1")
 
 
-def run_under(arguments: list[str]) -> int:
-    """`python -m benchmarks.offline` with these arguments under the stand-ins; its exit status."""
+def run_under(module: str, arguments: list[str]) -> int:
+    """`python -m module` with these arguments under the stand-ins; its exit status."""
     root = HERE.parents[1]
     with tempfile.TemporaryDirectory(prefix="tmgan-offline-") as name:
         build(Path(name))
@@ -37,4 +37,4 @@ def run_under(arguments: list[str]) -> int:
         there = {**os.environ, INSIDE: "1", "PYTHONPATH": path, "LD_PRELOAD": f"{name}/shim.so",
                  "LD_LIBRARY_PATH": library, "TORCHINDUCTOR_CACHE_DIR": f"{name}/cache", "OMP_NUM_THREADS": "1"}
         there.pop("TRITON_INTERPRET", None)
-        return subprocess.run([sys.executable, "-m", "benchmarks.offline", *arguments], env=there, cwd=os.getcwd()).returncode
+        return subprocess.run([sys.executable, "-m", module, *arguments], env=there).returncode

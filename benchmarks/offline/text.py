@@ -72,7 +72,7 @@ def largest(report: dict, count: int = 12) -> list[Row]:
 
 
 def describe(row: dict) -> str:
-    detail = ", ".join(row["of"][:6]) if row["of"] else ", ".join(row["inputs"][:3])
+    detail = ", ".join(row["of"]) if row["of"] else ", ".join(row["inputs"][:3])
     return f"{row['what']}: {detail}"
 
 

@@ -19,7 +19,7 @@ def build(folder: Path) -> None:
     if not headers:
         raise RuntimeError("cuda_runtime_api.h not found: the report needs a torch built for CUDA and its nvidia-* wheels")
     for source, made in (("runtime_shim.c", "shim.so"), ("driver_stub.c", "libcuda.so.1")):
-        command = ["gcc", "-shared", "-fPIC", "-w", f"-I{headers[0]}", "-o", str(folder / made), str(HERE / source)]
+        command = ["gcc", "-shared", "-fPIC", "-w", f"-I{headers[0]}", f"-I{HERE}", "-o", str(folder / made), str(HERE / source)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -122,8 +122,8 @@ def test_committed_reports_are_valid_and_all_on_the_page():
 
 
 def test_flops_of_the_published_networks():
-    """Reference: 248.0 GFLOP an image for this method with stored masks and no repeated work, counted by FlopCounterMode
-    on the published code, part by part."""
+    """Reference: 248.0 GFLOP an image for this method with stored masks and no repeated work, counted by
+    FlopCounterMode on the published code, part by part."""
     document = tables_offline.load(RESULTS / tables_offline.STEPS[0][0])
     assert text.whole(document)["flop"] / document["batch"] / 1e9 == pytest.approx(248.0, rel=0.005)
 
@@ -158,7 +158,7 @@ def test_what_a_step_should_not_do_is_found():
 def test_the_step_of_combined(tmp_path):
     """Two to five minutes. Counts depend on the compiler, so they hold for one version of torch."""
     if not torch.__version__.startswith(tables_offline.PINNED):
-        pytest.skip(f"counts of generated kernels are pinned to torch {tables_offline.PINNED}, this is {torch.__version__}")
+        pytest.skip(f"counts of generated kernels are pinned to torch {tables_offline.PINNED}, not {torch.__version__}")
     file = tmp_path / "report.json"
     arguments = ["--preset", "combined", "--batch", "40", "--json", str(file)]
     assert stand_ins.run_under("benchmarks.offline", arguments) == 0

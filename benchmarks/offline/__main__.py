@@ -3,9 +3,9 @@
     python -m benchmarks.offline --preset combined --batch 40 [--only generate] [--json FILE]
 
 Nothing runs. Dynamo, AOTAutograd and Inductor compile the step's three functions on fake tensors of a described H200
-(described.py, under two C stand-ins that gcc builds into a temporary folder); each kernel of what comes out is asked for
-its bytes and FLOPs (counting.py); rates.py and predict.py turn these into a predicted time on three cards. Predicted, not
-measured: no number here was seen on a GPU. One to five minutes for the whole step.
+(described.py, under two C stand-ins that gcc builds into a temporary folder); each kernel that comes out is asked for
+its bytes and FLOPs (counting.py); rates.py and predict.py turn these into a predicted time on three cards. No number
+here was seen on a GPU. One to five minutes for the whole step.
 """
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def flops(node: torch.fx.Node) -> int:
 # --------------------------------------------------------------------- bytes
 def touched(size: list[int], stride: list[int], itemsize: int) -> int:
     """Bytes of a tensor in memory: a dimension of stride 0 is read once. 0 for an empty tensor."""
-    return itemsize * math.prod(1 if step == 0 and extent > 0 else extent for extent, step in zip(size, stride, strict=True))
+    return itemsize * math.prod(1 if step == 0 and extent > 0 else extent
+                                for extent, step in zip(size, stride, strict=True))
 
 
 def memory_format(size: list[int], stride: list[int]) -> str:
@@ -66,7 +67,7 @@ def _tensors(nodes) -> Iterator[dict]:
             try:
                 yield _described(node)
             except (AttributeError, NotImplementedError, TypeError):
-                continue  # no tensor: a generator, a symbol, or an operation of many outputs, which are listed themselves
+                continue  # no tensor: a generator, a symbol, or a call of many outputs, which are listed themselves
 
 
 # --------------------------------------------------------------------- nodes
@@ -90,7 +91,7 @@ def rows(graph) -> list[dict]:
 def _fused(node, graph) -> dict:
     snodes = node.get_nodes()
     inside = {name for each in snodes for name in each.get_buffer_names()}
-    # Every turn of the loops is one; a dependency names only the loops in its index, and this one's is read from memory.
+    # Every turn of the loops is one; the dependency does not name the loops whose place is looked up in memory.
     atomics = sum(math.prod(int(n) for sizes in each.get_ranges() for n in sizes)
                   for each in snodes for dep in each.read_writes.writes
                   if getattr(dep, "mode", None) == "atomic_add" and _is_float(graph, dep.name))
@@ -123,7 +124,9 @@ def _transposed(node, inside: set[str], graph) -> Iterator[str]:
             continue
         for write in written:
             sizes = [_shape(graph, dep.name) for dep in (read, write)]
-            if _against(read, write) and any(size is not None and len(size) == 4 for size in sizes):
+            if any(size is not None and math.prod(size) < LARGE for size in sizes):
+                continue  # small, and read again and again
+            if any(size is not None and len(size) == 4 for size in sizes) and _against(read, write):
                 yield f"{read.name} {sizes[0]} read along another dimension than {write.name} {sizes[1]} is written"
 
 
@@ -191,7 +194,7 @@ def _extern(node, claimed: set) -> dict | None:
         formats = {memory_format(each["size"], each["stride"]) for each in inputs if math.prod(each["size"]) >= LARGE}
         if len(formats - {"either"}) > 1 or "neither" in formats:
             row["layout"] = [f"{name} is given {', '.join(_short(each) for each in inputs)} in {sorted(formats)}"]
-            # As instance_norm_glu_backward does, it brings the smaller one into the order of the other: one more kernel.
+            # As instance_norm_glu_backward does, it copies the smaller one into the order of the other.
             row["bytes"] += 2 * min(each["bytes"] for each in inputs if len(each["size"]) == 4)
             row["launches"] += 1
     return row

@@ -1,4 +1,6 @@
-"""A described GPU: torch, Inductor and Triton believe in an H200 that is not there. All private parts of torch are here.
+"""A described GPU: torch, Inductor and Triton believe in an H200 that is not there.
+
+All private parts of torch are here, but for the nodes of a lowered graph, which counting.py reads.
 
 Seen working with torch 2.11 (Triton 3.6) and 2.14 (Triton 3.8). To be used under the C stand-ins only (stand_ins.py).
 """

@@ -1,4 +1,4 @@
-"""The part of a step outside its three graphs: Adam, the averaged generator, and the gradients' zeros. By arithmetic."""
+"""The part of a step outside its three graphs: Adam, the averaged generator, the gradients' zeros. By arithmetic."""
 from __future__ import annotations
 
 from torch import nn
@@ -25,8 +25,11 @@ def launches(sizes: list[int], lists: int) -> int:
 
 
 def rows(networks: dict[str, nn.Module], average: list[Call]) -> list[dict]:
-    """{"what", "bytes", "launches"}. fp32: Adam reads weight, gradient and two moments and writes three of them; the
-    average reads two and writes one, and launches what its calls say. Gradients are set to None, which costs nothing."""
+    """{"what", "bytes", "launches"}, all fp32.
+
+    Adam reads weight, gradient and two moments and writes three of them; the average launches what its calls say.
+    Gradients are set to None, which costs nothing.
+    """
     found = []
     for name, network in networks.items():
         sizes = [parameter.numel() for parameter in network.parameters()]

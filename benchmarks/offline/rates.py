@@ -1,6 +1,6 @@
 """What three cards can do, and what share of it a step is assumed to reach. One table for every prediction.
 
-Vendor numbers are the data sheets' (dense, without sparsity, SXM cards). Assumptions are ours: nothing has been measured.
+Vendor numbers are the data sheets' (dense, without sparsity, SXM cards). Assumptions are ours: nothing was measured.
 """
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ CONVOLUTION = {
     "H100": (0.03, 0.16, 0.28, 0.38, 0.48),
     "H200": (0.03, 0.16, 0.28, 0.38, 0.48),
 }
-CONVOLUTION_WHY = ("assumption: cuDNN implicit products with few channels fill a small part of a tensor core's tile; 280 "
-                   "TFLOP/s on average on an H200, +-25 %")
-FUSED = Share(0.75, "assumption: of the memory's peak, what generated elementwise and reduction kernels reach; the copy "
-                    "bandwidth of these cards is usually 0.85 to 0.92 of it")
+CONVOLUTION_WHY = ("assumption: cuDNN's implicit products with few channels fill a small part of a tensor core's tile; "
+                   "+-25 %, the main uncertainty")
+FUSED = Share(0.75, "assumption: of the memory's peak, what generated elementwise and reduction kernels reach")
 OURS = Share(0.75, "assumption, as for generated kernels; instance_norm_glu of more than 32x32 pixels sweeps twice, so "
                    "its bytes are counted 1.6 times")
 SWEEPS_TWICE = Share(1.6, "4 / 2.5 and 2.5 / 1.5 units of memory moved against the floor, by its own docstring")

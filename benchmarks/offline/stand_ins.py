@@ -14,12 +14,14 @@ INSIDE = "TMGAN_OFFLINE"  # set in the process that runs under the stand-ins
 
 def build(folder: Path) -> None:
     """libcuda.so.1 and shim.so in the folder, by gcc. Raises RuntimeError without a compiler or CUDA's headers."""
-    headers = sorted(path.parent for place in importlib.util.find_spec("nvidia").submodule_search_locations
+    nvidia = importlib.util.find_spec("nvidia")
+    headers = sorted(path.parent for place in (nvidia.submodule_search_locations if nvidia else ())
                      for path in Path(place).glob("*/include/cuda_runtime_api.h"))
     if not headers:
-        raise RuntimeError("cuda_runtime_api.h not found: the report needs a torch built for CUDA and its nvidia-* wheels")
+        raise RuntimeError("cuda_runtime_api.h not found: this needs a torch built for CUDA and its nvidia-* wheels")
     for source, made in (("runtime_shim.c", "shim.so"), ("driver_stub.c", "libcuda.so.1")):
-        command = ["gcc", "-shared", "-fPIC", "-w", f"-I{headers[0]}", f"-I{HERE}", "-o", str(folder / made), str(HERE / source)]
+        command = ["gcc", "-shared", "-fPIC", "-w", f"-I{headers[0]}", f"-I{HERE}", "-o", str(folder / made),
+                   str(HERE / source)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

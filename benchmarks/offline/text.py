@@ -1,4 +1,4 @@
-"""The report as tables: what was counted, and what it predicts. For the terminal and, with bars, for the page."""
+"""The report as rows of tables: what was counted, and what it predicts; plain() aligns them for a terminal."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ def whole(report: dict) -> dict:
 
 def counted(report: dict) -> list[Row]:
     """Head, a row a graph, what is outside, and their sum."""
-    head = ("", *(f"{kind}, GB" for kind in KINDS), "sum, GB", "TFLOP", "generated kernels", "launches", "float atomics",
-            "changes of layout")
+    head = ("", *(f"{kind}, GB" for kind in KINDS), "sum, GB", "TFLOP", "generated kernels", "launches",
+            "float atomics", "changes of layout")
     rows = [(graph["graph"], *_counts(totals(graph["rows"]))) for graph in report["graphs"]]
     rows += [(row["what"], *[""] * len(KINDS), f"{row['bytes'] / 1e9:.2f}", "", "", str(row["launches"]), "", "")
              for row in report["outside"]]
@@ -73,21 +73,32 @@ def largest(report: dict, count: int = 12) -> list[Row]:
 
 def describe(row: dict) -> str:
     detail = ", ".join(row["of"]) if row["of"] else ", ".join(row["inputs"][:3])
-    return f"{row['what']}: {detail}"
+    return f"{row['what']}: {detail}"  # a fused kernel: how many nodes it is of, and the operations they come from
 
 
-def changes(report: dict) -> list[Row]:
-    """Every change of layout."""
-    rows = [(graph["graph"], f"{row['bytes'] / 1e6:.0f}", row["layout"][0])
-            for graph in report["graphs"] for row in graph["rows"] if row["layout"]]
-    return [("graph", "MB", "change of layout"), *rows]
+def changes(report: dict, count: int = 12) -> list[Row]:
+    """The changes of layout that move most, and how many there are beside them."""
+    rows = [(graph["graph"], row["bytes"], row["layout"][0]) for graph in report["graphs"] for row in graph["rows"]
+            if row["layout"]]
+    rows.sort(key=lambda row: -row[1])
+    left = [("", f"{sum(row[1] for row in rows[count:]) / 1e6:.0f}", f"in {len(rows) - count} others")]
+    return [("graph", "MB", "change of layout"),
+            *((name, f"{moved / 1e6:.0f}", what) for name, moved, what in rows[:count]),
+            *(left if len(rows) > count else [])]
+
+
+def atomics(report: dict) -> list[Row]:
+    """Every kernel with float atomics."""
+    rows = [(graph["graph"], f"{row['atomics'] / 1e6:.1f}", describe(row)) for graph in report["graphs"]
+            for row in graph["rows"] if row["atomics"]]
+    return [("graph", "millions", "float atomics"), *rows]
 
 
 def plain(report: dict) -> str:
     """All of it, for a terminal."""
-    parts = [f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by torch "
-             f"{report['torch']}, Triton {report['triton']}, commit {report['commit']}.", _aligned(counted(report)),
-             _aligned(largest(report)), _aligned(changes(report)),
+    parts = [f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
+             f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
+             _aligned(counted(report)), _aligned(largest(report)), _aligned(atomics(report)), _aligned(changes(report)),
              "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:"]
     return "\n\n".join([*parts, *(_aligned(predicted(report, card)) for card in rates.CARDS)])
 

@@ -1,4 +1,4 @@
-"""The three functions of a training step, compiled on fake tensors for the described card. Knows the project's names."""
+"""The three functions of a training step, compiled on fake tensors of the described card. Knows the project's names."""
 from __future__ import annotations
 
 import copy

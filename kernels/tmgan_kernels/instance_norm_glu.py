@@ -242,7 +242,7 @@ def plan(x: Tensor) -> tuple[int, dict]:
     if nhwc:
         # Channels lie together: a whole 32-byte sector of them, two where strips make programs enough.
         tile_channels = min((32 if whole else 64) // x.element_size(), triton.next_power_of_2(channels))
-        tile_pixels = max(1, warps * STEP // tile_channels)
+        tile_pixels = min(max(1, warps * STEP // tile_channels), triton.next_power_of_2(pixels))
     else:
         tile_pixels = min(warps * STEP, triton.next_power_of_2(pixels))
         tile_channels = min(warps * STEP // tile_pixels, triton.next_power_of_2(channels))

@@ -197,6 +197,16 @@ def test_kl_loss_equals_torch_distributions():
     torch.testing.assert_close(kl_loss(mu, logvar), wanted)
 
 
+@pytest.mark.parametrize("kept", [None, "some"])
+def test_perceptual_loss_has_the_gradient_of_its_formula(kept):
+    real, fake = (torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    keep = None if kept is None else torch.rand(2, 1, 8, 8) > 0.5
+    assert torch.autograd.gradcheck(lambda fake: perceptual_loss(real.detach(), fake, keep), fake)
+    low = fake.detach().bfloat16().requires_grad_()
+    gradient, = torch.autograd.grad(perceptual_loss(real.detach().bfloat16(), low, keep), low)
+    assert gradient.dtype == torch.bfloat16
+
+
 def test_perceptual_loss_weights_positions():
     real, fake = _draw(2, 5, 4, 4), _draw(2, 5, 4, 4, seed=1)
     squared = (real - fake).square()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tmgan.losses.adversarial import discriminator_loss
-from tmgan.models import layers
+from tmgan.models import layers, resampling
 from tmgan.models.discriminator import Discriminator
 
 
@@ -199,12 +199,20 @@ REWRITES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "fourfold convolutions": lambda: mock.patch.object(layers.UpBlock, "forward", _fourfold_up_block),
     # What tmgan did before; its backward adds up in fp32, atomically, when it is compiled.
     "nearest doubling by F.interpolate": lambda: mock.patch.object(layers.UpBlock, "forward", _interpolated_up_block),
+    "pooling and resizing by torch": lambda: _scatters(),
     "3 channels padded to 4": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(4)),
     "3 channels padded to 8": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(8)),
     "composed affine": lambda: mock.patch.object(layers.AffineCombination, "forward", _composed_affine),
     "two affine convolutions": lambda: mock.patch.object(layers.AffineCombination, "forward", _two_affine),
     "discriminator in one pass": lambda: mock.patch("tmgan.objective.discriminator_loss", discriminator_loss_together),
 }
+
+
+@contextlib.contextmanager
+def _scatters() -> Iterator[None]:
+    with mock.patch.object(resampling._MaxPool, "apply", F.max_pool2d), \
+            mock.patch.object(resampling._BilinearResize, "apply", resampling._resize):
+        yield
 
 
 @contextlib.contextmanager

@@ -14,6 +14,10 @@ from tables import table
 
 STEPS = (
     ("offline-combined-batch40-before.json", "before the mends"),
+    ("offline-combined-batch40-doubling.json", "nearest doubling as a gather, the average in three calls"),
+    ("offline-combined-batch40-gathers.json", "pooling and resizing as gathers"),
+    ("offline-combined-batch40-vgg.json", "VGG's bias and ReLU behind its pooling"),
+    ("offline-combined-batch40-perceptual.json", "the perceptual loss's difference worked out again"),
 )
 PINNED = "2.14"  # the torch whose generated kernels the tests hold to the last of STEPS
 

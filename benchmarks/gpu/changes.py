@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
+import frozen_relu
 import rewrites
 import torch
 
@@ -68,6 +69,22 @@ def flat(config: TrainConfig, runtime: Runtime) -> Subject:
     return made
 
 
+@contextlib.contextmanager
+def frozen_in_cudnn():
+    frozen_relu.check(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with frozen_relu.together():
+        yield
+
+
+@contextlib.contextmanager
+def without_tf32():
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 def rewritten(name: str) -> Change:
     return Change(lambda: rewrites.rewritten(name))
 
@@ -78,6 +95,9 @@ CHANGES: dict[str, Change] = {
     "discriminator in one pass": rewritten("discriminator in one pass"),
     "instance_norm_glu by Inductor": Change(lambda: tmgan_kernels.prefer("eager", "instance_norm_glu")),
     "fourfold convolutions": rewritten("fourfold convolutions"),
+    "frozen bias and ReLU by cuDNN": Change(frozen_in_cudnn),
+    "fp32 products without TF32": Change(without_tf32),
+    "pooling and resizing by torch": rewritten("pooling and resizing by torch"),
     "3 channels padded to 8": rewritten("3 channels padded to 8"),
     "nearest doubling by F.interpolate": rewritten("nearest doubling by F.interpolate"),
     "3 channels padded to 4": rewritten("3 channels padded to 4"),

@@ -21,11 +21,13 @@ SECONDS = 6.0                        # of timing a change
 BASE = "nothing"
 # By importance. The first five come before the base and these five at the larger batch, the others after.
 FIRST = ("composed affine", "discriminator in one pass", "instance_norm_glu by Inductor", "fourfold convolutions",
-         "3 channels padded to 8")
-OTHERS = ("nearest doubling by F.interpolate", "phase convolutions", "3 channels padded to 4", "graphed",
+         "frozen bias and ReLU by cuDNN")
+OTHERS = ("3 channels padded to 8", "nearest doubling by F.interpolate", "pooling and resizing by torch",
+          "fp32 products without TF32", "phase convolutions", "3 channels padded to 4", "graphed",
           "all fused operations by Inductor", "NCHW", "fp32", "two affine convolutions", "batch norms not folded",
           "discriminator not frozen while it judges", "flat gradient buffers", "eager")
-ON_GPU = {"graphed", "eager", "instance_norm_glu by Inductor", "all fused operations by Inductor", "fp32"}
+ON_GPU = {"graphed", "eager", "instance_norm_glu by Inductor", "all fused operations by Inductor", "fp32",
+          "frozen bias and ReLU by cuDNN", "fp32 products without TF32"}
 
 
 def plan(options: Options) -> list[tuple[str, int]]:

@@ -85,15 +85,14 @@ def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     return _MaxPool.apply(x, kernel, stride) if torch.compiler.is_compiling() else F.max_pool2d(x, kernel, stride)
 
 
-class MaxPool(nn.Module):
-    """`max_pool` as a layer without parameters."""
+def conv_pool_relu(conv: nn.Conv2d, x: Tensor, kernel: int, stride: int) -> Tensor:
+    """max_pool(relu(conv(x)), kernel, stride), with bias and ReLU behind the pooling.
 
-    def __init__(self, kernel: int, stride: int):
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return max_pool(x, self.kernel, self.stride)
+    What is largest before them is largest after them, in value and gradient; and at the full size nothing is read and
+    written just for them. For a convolution with a bias.
+    """
+    pooled = max_pool(F.conv2d(x, conv.weight, None, conv.stride, conv.padding), kernel, stride)
+    return F.relu(pooled + conv.bias.to(pooled.dtype).view(-1, 1, 1))
 
 
 # ------------------------------------------------------------------- bilinear resize

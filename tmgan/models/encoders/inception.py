@@ -16,13 +16,14 @@ from torchvision.models.inception import (
     InceptionE,
 )
 
-from tmgan.models.resampling import MaxPool, bilinear_resize, max_pool
+from tmgan.models.resampling import bilinear_resize, conv_pool_relu, max_pool
 
 INPUT_SIZE = 299
 _UP_TO_REGIONS = (
-    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1 Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2 "
+    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 "
     "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e"
 ).split()
+_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")       # a maximum pooling follows
 _AFTER_REGIONS = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 
 
@@ -59,7 +60,6 @@ class InceptionEncoder(nn.Module):
         self.dim = dim
         self.batch_statistics = batch_statistics
         layers = inception_v3(weights=None, aux_logits=False, init_weights=False, inception_blocks=_BLOCKS)
-        layers.maxpool1, layers.maxpool2 = MaxPool(3, 2), MaxPool(3, 2)
         self.trunk = nn.ModuleDict({name: getattr(layers, name) for name in (*_UP_TO_REGIONS, *_AFTER_REGIONS)})
         self.trunk.requires_grad_(False)
         self.region_head = nn.Conv2d(768, dim, 1, bias=False)
@@ -85,11 +85,19 @@ class InceptionEncoder(nn.Module):
         bound = self.code_head.in_features**-0.5
         self.code_head.bias.uniform_(-bound, bound, generator=generator)
 
+    def _block(self, name: str, x: Tensor) -> Tensor:
+        block = self.trunk[name]
+        if name not in _POOLED:
+            return block(x)
+        if isinstance(block.bn, nn.Identity):      # folded: a convolution with a bias
+            return conv_pool_relu(block.conv, x, 3, 2)
+        return max_pool(block(x), 3, 2)            # a normalisation may turn the order of two values round
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""
         x = bilinear_resize(image, INPUT_SIZE)
         for name in _UP_TO_REGIONS:
-            x = self.trunk[name](x)
+            x = self._block(name, x)
         regions = self.region_head(x)
         for name in _AFTER_REGIONS:
             x = self.trunk[name](x)

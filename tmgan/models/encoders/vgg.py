@@ -6,7 +6,7 @@ Takes images in [-1, 1] directly, as published: no ImageNet normalisation.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmgan.models.resampling import max_pool
+from tmgan.models.resampling import conv_pool_relu
 
 
 class VGGFeatures(nn.Module):
@@ -28,9 +28,5 @@ class VGGFeatures(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [-1, 1] -> (B, 128, S/2, S/2)."""
         first, second, third, fourth = self.layers.values()
-        x = F.relu(first(image))
-        # Bias and ReLU behind the pooling: what is largest before them is largest after them, in value and gradient, and
-        # at the full size, where these maps are the largest of the step, nothing is read and written just for them.
-        x = max_pool(F.conv2d(x, second.weight, padding=1), 2, 2)
-        x = F.relu(x + second.bias.to(x.dtype).view(-1, 1, 1))
+        x = conv_pool_relu(second, F.relu(first(image)), 2, 2)
         return F.relu(fourth(F.relu(third(x))))

@@ -20,7 +20,7 @@ from tmgan.models import (
     init_weights,
 )
 from tmgan.models.attention import ChannelAttention, SpatialAttention
-from tmgan.models.layers import UpBlock
+from tmgan.models.layers import UpBlock, fold_batch_norms
 from tmgan.models.lightweight import resize_regions
 
 LENGTHS = torch.tensor([5, 3, 4])
@@ -459,3 +459,21 @@ def test_init_is_as_published():
     init_weights(text, _generator())
     assert 0.09 < text.embedding.weight.abs().max() <= 0.1
     assert 0.24 < text.forwards.weight_hh_l0.abs().max() <= 0.25
+
+
+def test_folded_inception_equals_the_one_it_was_made_from(inception):
+    """Joined 1x1 convolutions, bias and ReLU behind the pooling: features, and the gradient of the picture."""
+    whole = copy.deepcopy(inception).eval().double()
+    with torch.no_grad():
+        for norm in (m for m in whole.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.weight.copy_(torch.randn(norm.weight.shape, generator=_generator()))      # of either sign
+            norm.bias.copy_(torch.randn(norm.bias.shape, generator=_generator()))
+    folded = fold_batch_norms(copy.deepcopy(whole))
+    photo = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=_generator(), requires_grad=True)
+    results = []
+    for encoder in (whole, folded):
+        features = encoder.features(photo)
+        gradient, = torch.autograd.grad(sum(x.square().mean() for x in features), photo)
+        results.append([*features, gradient])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)

@@ -17,7 +17,8 @@ WIDE = ("laplace_sharpness", "sharp_gradient", "sharpness_score", "sharp_regions
         "mask_score", "scale_gradient", "instance_norm_glu", "box_blur", "gaussian_blur", "gather_crop")
 SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an image
 # Of these, the ones that load less than 32 bits at a time, and what: every other narrow access is a lost vector.
-NARROW = {"gather_crop": "bytes from anywhere", "masked_mae": "a plane beside NHWC", "scale_gradient": "the same"}
+NARROW = {"gather_crop": "bytes from anywhere", "masked_mae": "a plane beside NHWC", "mask_score": "the same",
+          "scale_gradient": "the same"}
 BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
 # Registers a thread with which as many programs run side by side as the kernels' comments promise.
 REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}

@@ -6,16 +6,8 @@ It takes images in [-1, 1] directly, as published: no ImageNet normalisation.
 import torch
 from torch import Tensor, nn
 from torchvision.models import inception_v3
-from torchvision.models.inception import (
-    BasicConv2d,
-    InceptionA,
-    InceptionAux,
-    InceptionB,
-    InceptionC,
-    InceptionD,
-    InceptionE,
-)
 
+from tmgan.models.encoders.inception_blocks import BLOCKS, is_folded
 from tmgan.models.resampling import bilinear_resize, conv_pool_relu, max_pool
 
 INPUT_SIZE = 299
@@ -25,24 +17,6 @@ _UP_TO_REGIONS = (
 ).split()
 _POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")       # a maximum pooling follows
 _AFTER_REGIONS = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
-
-
-class _ReductionB(InceptionB):
-    """torchvision's block, pooled by `max_pool`."""
-
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        return [self.branch3x3(x), self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))), max_pool(x, 3, 2)]
-
-
-class _ReductionD(InceptionD):
-    """torchvision's block, pooled by `max_pool`."""
-
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        wide = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
-        return [self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(wide), max_pool(x, 3, 2)]
-
-
-_BLOCKS = [BasicConv2d, InceptionA, _ReductionB, InceptionC, _ReductionD, InceptionE, InceptionAux]
 
 
 class InceptionEncoder(nn.Module):
@@ -59,7 +33,7 @@ class InceptionEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.batch_statistics = batch_statistics
-        layers = inception_v3(weights=None, aux_logits=False, init_weights=False, inception_blocks=_BLOCKS)
+        layers = inception_v3(weights=None, aux_logits=False, init_weights=False, inception_blocks=BLOCKS)
         self.trunk = nn.ModuleDict({name: getattr(layers, name) for name in (*_UP_TO_REGIONS, *_AFTER_REGIONS)})
         self.trunk.requires_grad_(False)
         self.region_head = nn.Conv2d(768, dim, 1, bias=False)
@@ -89,7 +63,7 @@ class InceptionEncoder(nn.Module):
         block = self.trunk[name]
         if name not in _POOLED:
             return block(x)
-        if isinstance(block.bn, nn.Identity):      # folded: a convolution with a bias
+        if is_folded(block):
             return conv_pool_relu(block.conv, x, 3, 2)
         return max_pool(block(x), 3, 2)            # a normalisation may turn the order of two values round
 

@@ -14,17 +14,21 @@ import os
 import sys
 from pathlib import Path
 
+from tmgan import configfile
+
 from . import stand_ins
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--preset", default="combined")
-    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--preset", default="combined", choices=configfile.presets())
+    parser.add_argument("--batch", type=int, default=40, help="images a step, 2 or more")
     parser.add_argument("--only", choices=("generate",), help="this function only")
     parser.add_argument("--json", type=Path, help="also write the report there, kernel by kernel")
     parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")
     arguments = parser.parse_args()
+    if arguments.batch < 2:
+        parser.error(f"--batch is {arguments.batch}; batch norm and mismatched pairs need 2 or more")
     if stand_ins.INSIDE not in os.environ:
         return stand_ins.run_under("benchmarks.offline", sys.argv[1:])
     from . import count  # torch must be imported under the stand-ins

@@ -9,6 +9,7 @@ import re
 
 import pytest
 import tmgan_kernels
+import triton
 
 from .resources import COMMAND, KERNELS, TABLE, WIDTHS, accesses, run_aot, section
 
@@ -19,6 +20,8 @@ SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an ima
 # Of these, the ones that load less than 32 bits at a time, and what: every other narrow access is a lost vector.
 NARROW = {"gather_crop": "bytes from anywhere", "masked_mae": "a plane beside NHWC", "mask_score": "the same",
           "scale_gradient": "the same"}
+if triton.__version__.startswith("3.6."):
+    NARROW["instance_norm_glu"] = "a plane's first values, once a program: this Triton gives a lane one of them"
 BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
 # Registers a thread with which as many programs run side by side as the kernels' comments promise.
 REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}

@@ -18,6 +18,7 @@ from tmgan.models import (
     VGGFeatures,
     init_frozen,
     init_weights,
+    layers,
 )
 from tmgan.models.attention import ChannelAttention, SpatialAttention
 from tmgan.models.layers import UpBlock, fold_batch_norms
@@ -205,6 +206,24 @@ def test_generator_compiles_without_a_graph_break():
     network = _small(keep_input=True).eval()
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     assert torch.equal(compiled(**_inputs()).image, network(**_inputs()).image)
+
+
+# ------------------------------------------------------------ layers
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_leaky_relu_as_a_compiler_gets_it_is_torchs(dtype):
+    edges = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), 1e-30, -1e-30, -3.0])
+    values = torch.cat([edges, torch.randn(200, generator=torch.Generator().manual_seed(0))]).to(dtype)
+    weights = torch.randn(207, generator=torch.Generator().manual_seed(1)).to(dtype)
+    found = []
+    for function in (lambda x: F.leaky_relu(x, 0.2), layers._LeakyReLU.apply):
+        x = values.clone().requires_grad_()
+        y = function(x)
+        found.append((y, *torch.autograd.grad(y, x, weights)))
+    for torchs, ours in zip(*found):
+        assert ours.dtype == dtype and torch.equal(torchs, ours)
+    assert layers._LeakyReLU.apply(torch.tensor(float("nan"), dtype=dtype)).isnan()
 
 
 # ------------------------------------------------------------ discriminator

@@ -12,7 +12,7 @@ from torch._inductor.decomposition import select_decomp_table
 
 from tmgan.models import resampling
 from tmgan.models.layers import at_least_float32
-from tmgan.models.resampling import nearest_doubling
+from tmgan.models.resampling import mean3, nearest_doubling
 
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -31,6 +31,8 @@ CASES = {
     "pool 3, 2": (lambda x: max_pool(x, 3, 2), lambda x: F.max_pool2d(x, 3, 2), (2, 3, 9, 11)),
     "pool 3, 2, even": (lambda x: max_pool(x, 3, 2), lambda x: F.max_pool2d(x, 3, 2), (2, 3, 8, 10)),
     "pool 5, 2": (lambda x: max_pool(x, 5, 2), lambda x: F.max_pool2d(x, 5, 2), (1, 2, 12, 11)),
+    "mean 3": (mean3, lambda x: F.avg_pool2d(x, 3, stride=1, padding=1), (2, 3, 5, 4)),
+    "mean 3, small": (mean3, lambda x: F.avg_pool2d(x, 3, stride=1, padding=1), (1, 2, 2, 2)),
     "larger": (lambda x: bilinear_resize(x, 13), lambda x: resized(x, 13), (2, 3, 9, 11)),
     "a little larger": (lambda x: bilinear_resize(x, 299), lambda x: resized(x, 299), (1, 1, 256, 256)),
     "much larger": (lambda x: bilinear_resize(x, 31), lambda x: resized(x, 31), (1, 2, 4, 3)),
@@ -65,7 +67,7 @@ def test_values_layout_and_gradients_are_torchs(case, dtype):
     torch.testing.assert_close(gradient, expected.to(dtype))
 
 
-@pytest.mark.parametrize("case", ["doubling", "pool 3, 2", "larger"])
+@pytest.mark.parametrize("case", ["doubling", "pool 3, 2", "mean 3", "larger"])
 def test_gradients_have_gradients(case):
     ours, _, shape = CASES[case]
     x = torch.randn(1, 2, *shape[2:], dtype=torch.float64, requires_grad=True)      # no two equal: a maximum has a corner

@@ -13,6 +13,9 @@ from torch import Tensor
 from tmgan.data.loaders.batch import Batch
 from tmgan.objective import Losses, Objective
 
+# What Inductor is told, by the counts of benchmarks/offline (docs/performance.md).
+_NHWC = {"force_layout_optimization": True}  # all convolutions here are channels_last; left to guess, it puts some in NCHW
+
 _WARM_UP = 3         # steps before a capture: cuDNN and the allocator settle, compilers finish
 
 
@@ -30,9 +33,13 @@ class Compiled:
     """
 
     def __init__(self, objective: Objective, backend: str = "inductor"):
-        self.generate, self.d_loss, self.g_loss = (
-            torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
-            for function in (objective.generate, objective.d_loss, objective.g_loss))
+        def compiled(function: Callable, options: dict) -> Callable:
+            return torch.compile(function, fullgraph=True, dynamic=False, backend=backend,
+                                 options=options if backend == "inductor" else None)
+
+        self.generate = compiled(objective.generate, _NHWC)
+        self.d_loss = compiled(objective.d_loss, _NHWC)
+        self.g_loss = compiled(objective.g_loss, _NHWC)
 
 
 class Graphed:

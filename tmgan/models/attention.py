@@ -60,9 +60,10 @@ class ChannelAttention(nn.Module):
         assert h.shape[2:] == (self.size, self.size), (h.shape, self.size)
         planes = at_least_float32(self.project(words))  # (B, HW, L)
         with torch.autocast(h.device.type, enabled=False):
-            logits = at_least_float32(h).flatten(2) @ planes  # (B, C, L)
+            # Positions before channels, as channels_last has them, so that the gradient of h has them so too.
+            logits = planes.transpose(1, 2) @ at_least_float32(h).flatten(2).transpose(1, 2)  # (B, L, C)
             if not self.as_published:  # As published: no mask, padded words take part with logit 0.
-                logits = logits.masked_fill(padding[:, None, :], float("-inf"))
-            attention = torch.softmax(logits, dim=2)
-            context = planes @ attention.transpose(1, 2)  # (B, HW, C)
-        return context.transpose(1, 2).reshape(h.shape).to(h.dtype), attention
+                logits = logits.masked_fill(padding[:, :, None], float("-inf"))
+            attention = torch.softmax(logits, dim=1)
+            context = planes @ attention  # (B, HW, C)
+        return context.transpose(1, 2).reshape(h.shape).to(h.dtype), attention.transpose(1, 2)

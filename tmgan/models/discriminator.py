@@ -5,10 +5,9 @@ so real and generated images go through the trunk in separate calls.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tmgan.models.layers import DownBlock, conv3
+from tmgan.models.layers import DownBlock, conv3, leaky_relu
 
 
 class NormedConv(nn.Module):
@@ -20,7 +19,7 @@ class NormedConv(nn.Module):
         self.norm = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+        return leaky_relu(self.norm(self.conv(x)))
 
 
 class Discriminator(nn.Module):
@@ -45,7 +44,7 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [-1, 1] -> features (B, 8 * width, 4, 4) for the two heads."""
-        return self.narrow(self.down(F.leaky_relu(self.first(image), 0.2)))
+        return self.narrow(self.down(leaky_relu(self.first(image))))
 
     def conditional(self, features: Tensor, sentence: Tensor) -> Tensor:
         """features (B, 8 * width, 4, 4), sentence (B, S) -> logits (B,): is this a real image of this sentence?"""

@@ -1,4 +1,4 @@
-"""Doubling, maximum pooling and bilinear resizing whose gradients are gathers: each input looks up what flows into it.
+"""Doubling, pooling and bilinear resizing whose gradients are gathers: each input looks up what flows into it.
 
 Their values are torch's own. torch writes the derivatives as scatters, which Inductor compiles to float atomics into a
 zeroed fp32 NCHW buffer (the newest torch also that of pooling): 300 million of them in a `combined` step of 40 images,
@@ -93,6 +93,23 @@ def conv_pool_relu(conv: nn.Conv2d, x: Tensor, kernel: int, stride: int) -> Tens
     """
     pooled = max_pool(F.conv2d(x, conv.weight, None, conv.stride, conv.padding), kernel, stride)
     return F.relu(pooled + conv.bias.to(pooled.dtype).view(-1, 1, 1))
+
+
+# ------------------------------------------------------------------- average pooling
+class _Mean3(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, stride=1, padding=1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        # A symmetric filter is its own adjoint. Inductor writes torch's own derivative in NCHW.
+        return F.avg_pool2d(grad, 3, stride=1, padding=1)
+
+
+def mean3(x: Tensor) -> Tensor:
+    """The mean over 3x3 pixels, those outside counted as 0: (B, C, H, W) -> the same shape, in the dtype and layout of x."""
+    return _Mean3.apply(x)
 
 
 # ------------------------------------------------------------------- bilinear resize

@@ -19,6 +19,8 @@ STEPS = (
     ("offline-combined-batch40-vgg.json", "VGG's bias and ReLU behind its pooling"),
     ("offline-combined-batch40-perceptual.json", "the perceptual loss's difference worked out again"),
     ("offline-combined-batch40-inception.json", "Inception's pooled ReLUs, and 1x1 convolutions of one input as one"),
+    ("offline-combined-batch40-layout.json", "no kernel changes the memory layout"),
+    ("offline-combined-batch40-recompute.json", "the discriminator's derivatives worked out again"),
 )
 PINNED = "2.14"  # the torch whose generated kernels the tests hold to the last of STEPS
 

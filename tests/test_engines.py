@@ -227,14 +227,28 @@ def test_prefer_changes_what_auto_means_and_ends():
         pass
 
 
+def curve(engine: str, noise: int | None = None, rate: float = 1.0) -> torch.Tensor:
+    """Losses of 200 steps. noise: seed of a change of every weight by a millionth; rate: factor of the learning rates."""
+    step, batch = steps.make("quickstart", engine, backend="inductor")
+    with torch.no_grad():
+        for weight in (*step.generator.parameters(), *step.discriminator.parameters()) if noise is not None else ():
+            weight.mul_(1 + 1e-6 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(noise)))
+    for optimizer in (part for part in vars(step).values() if isinstance(part, torch.optim.Optimizer)):
+        for group in optimizer.param_groups:
+            group["lr"] *= rate
+    return torch.stack([torch.stack([x.detach() for x in step(batch, 4 * i).values()]) for i in range(200)])
+
+
 @pytest.mark.slow
-def test_inductor_follows_the_same_curve_for_200_steps():
-    """Smoothed losses within 10 %, the larger of the two being the measure; single steps drift apart by chaos."""
-    curves = {}
-    for engine in ("eager", "compiled"):
-        step, batch = steps.make("quickstart", engine, backend="inductor")
-        curves[engine] = torch.stack([torch.stack([x.detach() for x in step(batch, 4 * i).values()])
-                                      for i in range(200)])
-    smooth = {engine: curve.unfold(0, 20, 20).mean(-1) for engine, curve in curves.items()}
-    scale = smooth["eager"].abs().amax(0).clamp(min=1e-3)
-    assert ((smooth["eager"] - smooth["compiled"]).abs() / scale).max() < 0.1
+def test_inductor_departs_from_eager_no_further_than_eager_with_a_millionth_of_noise():
+    """A GAN's curve is chaos: after 200 steps two eager runs differ by half of a loss. So chaos is the measure, over the
+    first 20 steps and over all of them; the first 20 see a learning rate that is a tenth off."""
+    eager = curve("eager").unfold(0, 20, 20).mean(-1)
+
+    def departure(other: torch.Tensor) -> torch.Tensor:
+        apart = (eager - other.unfold(0, 20, 20).mean(-1)).abs() / eager.abs().amax(0).clamp(min=1e-3)
+        return torch.stack([apart[0].mean(), apart.mean()])
+
+    chaos = torch.stack([departure(curve("eager", noise)) for noise in (1, 2, 3)]).amax(0)
+    assert (departure(curve("compiled")) < 1.5 * chaos).all()
+    assert departure(curve("eager", rate=1.1))[0] > 1.5 * chaos[0]

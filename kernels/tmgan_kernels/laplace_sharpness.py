@@ -153,8 +153,8 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
         keep = inside & (row < H)
         offset = plane + row * W + col
         if SIGN:
-            sign = tl.where(value > 0, 1, tl.where(value < 0, -1, 0))
-            tl.store(sign_ptr + offset, sign.to(tl.int8), mask=keep)
+            sign = (value > 0).to(tl.int8) - (value < 0).to(tl.int8)
+            tl.store(sign_ptr + offset, sign, mask=keep)
         if PARTIAL:
             total += tl.sum(tl.where(keep, tl.abs(value), 0.0), 1)
         if OUT:

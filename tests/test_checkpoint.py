@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmgan.checkpoint import Checkpoints, write_atomically
+from tmgan.checkpoint import Checkpoints
+from tmgan.common.files import write_atomically
 
 
 def store(folder: Path, keep: int = 3) -> tuple[Checkpoints, list[str]]:

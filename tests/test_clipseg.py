@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tmgan.data.masks import agreement, open_masks, write_masks
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 from tmgan.methods.mask_providers import ClipSegMasks, make_provider
 
 transformers = pytest.importorskip("transformers", reason="extra `clip` is not installed")

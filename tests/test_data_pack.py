@@ -17,7 +17,7 @@ from PIL import Image
 from processes import ended
 
 from tmgan.data import prepare as prepare_module
-from tmgan.data.birds import PALETTE, PARTS
+from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.doctor import examine
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
@@ -368,7 +368,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tmgan.data import prepare as module
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 
 def advance(self):
     self.seen = getattr(self, "seen", 0) + 1
@@ -652,7 +652,7 @@ def test_progress_lines_and_silence(tmp_path, capsys, monkeypatch):
     folder = write_cub(tmp_path / "birds", count=10)
     make(folder, tmp_path / "silent")
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("tmgan.data.progress.SECONDS_A_LINE", 0.0)
+    monkeypatch.setattr("tmgan.common.progress.SECONDS_A_LINE", 0.0)
     prepare(folder, tmp_path / "shown", image_size=64, workers=1)
     assert "10 of 10 images, " in capsys.readouterr().err
     prepare(folder, tmp_path / "shown", image_size=64, workers=1)

@@ -176,7 +176,7 @@ def test_bundles_that_are_missing_or_damaged_say_so(tmp_path, editor):
 
 def test_colour_accuracy_of_known_answers(pack):
     """The input copied scores 0; painting the named part in the named colour scores 1; a changed background costs."""
-    from tmgan.data.synthetic import PALETTE
+    from tmgan.data.palette import PALETTE
 
     test = make_test(pack, 64, 6)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from tmgan import weights
 from tmgan.data.loaders.crops import centre_crops
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 from tmgan.evaluate import Protocol, baselines, describe, evaluate
 from tmgan.metrics import distances, features
 from tmgan.metrics.distances import cache_folder, reals

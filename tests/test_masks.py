@@ -15,7 +15,7 @@ from tmgan import configfile
 from tmgan.cli import main
 from tmgan.data.masks import RANDOM_NOTE, agreement, first_captions, mask_path, open_masks, read_record, write_masks
 from tmgan.data.pack import Pack
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 from tmgan.gan import GanTask, check
 from tmgan.jobs import train_editor
 from tmgan.models.segmentation import VOC, Segmenter, voc_ids

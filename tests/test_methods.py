@@ -21,7 +21,7 @@ from tmgan_kernels.change_mask import difference_eager
 from tmgan import configfile
 from tmgan.config import BlurConfig, GradientConfig, SharpnessLossConfig
 from tmgan.data.masks import write_masks
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 from tmgan.gan import GanTask
 from tmgan.losses.adversarial import discriminator_loss
 from tmgan.losses.matching import word_level_correlation

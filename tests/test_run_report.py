@@ -9,9 +9,11 @@ from tmgan.bundle import save_encoders
 from tmgan.cli import main
 from tmgan.config import RuntimeConfig
 from tmgan.edit import load
-from tmgan.evaluate import Protocol, baselines, evaluate, write_json
+from tmgan.common.files import write_json
+from tmgan.evaluate import Protocol, baselines, evaluate
 from tmgan.jobs import train_editor, train_encoders
-from tmgan.report import number, report
+from tmgan.common.text import number
+from tmgan.report import report
 
 
 def test_finished_run(tiny, pack, encoders, tmp_path, capsys):

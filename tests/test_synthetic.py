@@ -11,7 +11,8 @@ from PIL import Image
 
 from tmgan.data.birds import OTHER, SPECIES
 from tmgan.data.drawing import MINIMUM_SHARE
-from tmgan.data.synthetic import CAPTIONS_PER_IMAGE, PALETTE, PARTS, bird, describe, write_birds
+from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.synthetic import CAPTIONS_PER_IMAGE, bird, describe, write_birds
 
 COUNT = 120
 NAMES = list(PALETTE)

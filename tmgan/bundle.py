@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tmgan import weights
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes
 from tmgan.config import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.configfile import merge, to_dict
 from tmgan.data.vocabulary import Vocabulary
@@ -136,7 +136,7 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = save(contiguous, metadata={"tmgan": json.dumps(about)})
-    write_atomically(path, lambda file: file.write(data))
+    write_bytes(path, data)
 
 
 def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,36 +6,19 @@ No random or loader state is in it: both follow from (seed, step), see plan.py.
 from __future__ import annotations
 
 import json
-import os
+import math
 import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import torch
 
+from tmgan.common.files import remove_orphans, write_atomically, write_json
+
 FORMAT = 1
 _NAME = re.compile(r"images-(\d+)\.pt")
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Call `write(file)` so that `path` is either the old file or the whole new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Checkpoints:
@@ -45,8 +28,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, log: Callable[[str], None]):
         self.folder, self.keep, self.log = folder, keep, log
         folder.mkdir(parents=True, exist_ok=True)
-        for orphan in folder.glob(".*.tmp-*"):
-            orphan.unlink()
+        remove_orphans(folder)
 
     def paths(self) -> list[Path]:
         """Newest first."""
@@ -58,9 +40,9 @@ class Checkpoints:
         write_atomically(path, lambda file: torch.save(
             {"format": FORMAT, "images": images, **state}, file))
         best = self.best()
-        if score is not None and (best is None or score >= best["score"]):
+        if score is not None and math.isfinite(score) and (best is None or score >= best["score"]):
             best = {"file": path.name, "images": images, "score": score}
-            write_atomically(self.folder / "best.json", lambda file: file.write(json.dumps(best).encode()))
+            write_json(self.folder / "best.json", best)
         for old in self.paths()[self.keep:]:
             if best is None or old.name != best["file"]:
                 old.unlink()

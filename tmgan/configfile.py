@@ -92,6 +92,14 @@ def overlaid(base: dict, values: dict) -> dict:
             else values.get(key, base.get(key)) for key in {**base, **values}}
 
 
+def setting(nested: dict, dotted: str) -> Any:
+    """The setting of a plain configuration by its dotted name; "(none)" where there is none."""
+    value: Any = nested
+    for key in dotted.split("."):
+        value = value.get(key, "(none)") if isinstance(value, dict) else "(none)"
+    return value
+
+
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Dotted names of the settings in which two plain configurations differ."""
     found = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes, write_text
 
 _PNG_BYTES = 400_000         # a larger picture is embedded as JPEG
 
@@ -143,7 +143,7 @@ class Document:
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Write FOLDER/NAME.html and, as write_markdown does, FOLDER/NAME.md. Returns both paths."""
         plain, page = self.write_markdown(folder, name), folder / f"{name}.html"
-        write_atomically(page, lambda f: f.write(self.html().encode()))
+        write_text(page, self.html())
         return page, plain
 
     def write_markdown(self, folder: Path, name: str) -> Path:
@@ -151,8 +151,8 @@ class Document:
         pictures, plain = folder / name, folder / f"{name}.md"
         pictures.mkdir(parents=True, exist_ok=True)
         for file, data in self._files.items():
-            write_atomically(pictures / file, lambda f, data=data: f.write(data))
-        write_atomically(plain, lambda f: f.write(self.markdown(name).encode()))
+            write_bytes(pictures / file, data)
+        write_text(plain, self.markdown(name))
         return plain
 
     def _add(self, block: str, plain: str) -> None:

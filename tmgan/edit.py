@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from tmgan.common.philox import Purpose, normal
 from tmgan.bundle import GENERATOR, Encoders, load_encoders, load_generator
 from tmgan.compositing import KeepSource, View, composite, keep_picture, to_tensor
 from tmgan.config import RuntimeConfig, TrainConfig
 from tmgan.data import tiles
 from tmgan.models.lightweight import GeneratorOutput
-from tmgan.plan import fixed_noise
 from tmgan.runtime import Runtime, decide
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
@@ -120,6 +120,11 @@ class Editor:
             return Edited(edited, maps, None, None)
         mask = keep_picture(keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side))
         return Edited(edited, maps, composite(picture, edited, mask), mask)
+
+
+def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
+    """(count, dim) standard normal numbers for pictures that stay comparable over time, and for edits."""
+    return torch.from_numpy(normal(seed, Purpose.NOISE, 2**62, (count, dim)))
 
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,10 @@ import torch
 from torch import Tensor
 
 from tmgan.bundle import build_generator
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_json
+from tmgan.common.progress import Progress
+from tmgan.common.text import console_number
 from tmgan.data.pack import Pack
-from tmgan.data.progress import Progress
 from tmgan.edit import Editor
 from tmgan.metrics.colour_accuracy import colour_accuracy, drawn, make_test
 from tmgan.metrics.clip import ClipDirection
@@ -130,11 +130,6 @@ class Evaluation(Mapping[str, Measure]):
             raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write plain types as JSON, whole or not at all."""
-    write_atomically(Path(path), lambda file: file.write(json.dumps(value, indent=1, allow_nan=False).encode()))
-
-
 class Metric(Interface):
     """Collects what it needs of each batch of edits, and has its numbers in the end."""
 
@@ -233,8 +228,8 @@ def table(evaluations: dict[str, Evaluation]) -> str:
     first = next(iter(evaluations.values()))
     rows = [["", *evaluations, "95% interval", "n", "unit"]]
     for name, measure in first.items():
-        cells = [_number(each[name].value) for each in evaluations.values()]
-        interval = "" if measure.low is None else f"{_number(measure.low)} to {_number(measure.high)}"
+        cells = [console_number(each[name].value) for each in evaluations.values()]
+        interval = "" if measure.low is None else f"{console_number(measure.low)} to {console_number(measure.high)}"
         arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
         rows.append([name, *cells, interval, str(measure.n), measure.unit + arrow])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
@@ -257,12 +252,3 @@ def describe(evaluation: Evaluation) -> str:
         names = [name for name, why in evaluation.skipped.items() if why == reason]
         lines.append(f"Not measured: {', '.join(names)}. {reason}")
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    assert value is not None
-    if math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "exact"
-    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from tmgan import bundle
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_json
+from tmgan.common.progress import Progress
+from tmgan.common.text import duration
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.damsm import DamsmTask
 from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.progress import Progress
 from tmgan.data.synthetic import write_birds
 from tmgan.edit import Editor
-from tmgan.evaluate import baselines, cheap, describe, evaluate, table, write_json
+from tmgan.evaluate import baselines, cheap, describe, evaluate, table
 from tmgan.gan import GanTask, check
 from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime, decide
-from tmgan.stats import duration
 from tmgan.train import train
 
 _DRAWN_SCALE = 2             # drawn pictures are this many times larger than the networks' images
@@ -122,7 +122,7 @@ def drawn_pack(folder: Path, count: int, seed: int, image_size: int, say: Callab
         with show.bar(total=count, unit="birds"):
             write_birds(source, count, seed, _DRAWN_SCALE * image_size, lambda done, total: show.advance())
         prepare(source, packed, image_size, workers=1, progress=False)
-        write_atomically(record, lambda file: file.write(json.dumps(settings).encode()))
+        write_json(record, settings)
     return Pack.open(packed, image_size)
 
 

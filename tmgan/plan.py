@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tmgan.common.philox import Purpose, normal, random_bits, uniform
 from tmgan.data.pack import Pack
 
-# One Philox key per purpose, so a new purpose never shifts the numbers of another.
-_ORDER, _CROP, _FLIP, _CAPTION, _SUBSET, _NOISE, _CONDITION, _MISMATCH, _DROPOUT, _LONG, _BLUR = range(11)
 _SUBSET_SEED = 0x5AB5E7          # the subsets of long captions belong to the pack, not to the run
 
 
@@ -44,7 +43,7 @@ class CaptionTable:
         labels[first[short], :columns] = pack.word_labels[short, :columns].bool()
         for caption in torch.nonzero(lengths > words).flatten().tolist():
             length = int(lengths[caption])
-            order = np.argsort(_raw(_SUBSET_SEED, _LONG, caption, (subsets, length)), axis=1, kind="stable")
+            order = np.argsort(random_bits(_SUBSET_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable")
             chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
             rows = slice(int(first[caption]), int(first[caption]) + subsets)
             tokens[rows] = pack.tokens[caption, chosen].to(torch.int64)
@@ -86,22 +85,22 @@ class Planner:
 
     def __call__(self, step: int) -> Plan:
         index = self._order(step)
-        corner = _uniform(self.seed, _CROP, step, (self.batch, 2))
+        corner = uniform(self.seed, Purpose.CROP, step, (self.batch, 2))
         corner = torch.from_numpy(np.floor(corner * max(1, self.offsets)).astype(np.int64))
-        flip = torch.from_numpy(_uniform(self.seed, _FLIP, step, (self.batch, 1))[:, 0] < 0.5)
-        draws = torch.from_numpy(_uniform(self.seed, _CAPTION, step, (self.batch, 2)))
-        subset = torch.from_numpy(_uniform(self.seed, _SUBSET, step, (self.batch, 2)))
-        mismatch = _uniform(self.seed, _MISMATCH, step, (self.batch, 2))
+        flip = torch.from_numpy(uniform(self.seed, Purpose.FLIP, step, (self.batch, 1))[:, 0] < 0.5)
+        draws = torch.from_numpy(uniform(self.seed, Purpose.CAPTION, step, (self.batch, 2)))
+        subset = torch.from_numpy(uniform(self.seed, Purpose.SUBSET, step, (self.batch, 2)))
+        mismatch = uniform(self.seed, Purpose.MISMATCH, step, (self.batch, 2))
         other = self.items[np.floor(mismatch[:, 1] * len(self.items)).astype(np.int64)]
         target = torch.from_numpy(np.where(mismatch[:, 0] < self.mismatched_text_p, other, index))
         index = torch.from_numpy(index)
         caption = self._caption(index, draws[:, 0], subset[:, 0])
         own = target == index
-        blur = _uniform(self.seed, _BLUR, step, (self.batch, 1))[:, 0]
+        blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
         target_caption = torch.where(own, caption, self._caption(target, draws[:, 1], subset[:, 1]))
         return Plan(index, corner[:, 0].contiguous(), corner[:, 1].contiguous(), flip, caption, target, target_caption,
-                    _normal(self.seed, _NOISE, step, (self.batch, self.noise_dim)),
-                    _normal(self.seed, _CONDITION, step, (self.batch, self.condition_dim)),
+                    torch.from_numpy(normal(self.seed, Purpose.NOISE, step, (self.batch, self.noise_dim))),
+                    torch.from_numpy(normal(self.seed, Purpose.CONDITION, step, (self.batch, self.condition_dim))),
                     torch.from_numpy(self.blur_sizes[np.floor(blur * len(self.blur_sizes)).astype(np.int64)]))
 
     def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
@@ -109,7 +108,7 @@ class Planner:
 
         What the text encoder multiplies its word embeddings by.
         """
-        raw = _raw(self.seed, _DROPOUT, step, (self.batch, -(-positions * channels // 8)))
+        raw = random_bits(self.seed, Purpose.DROPOUT, step, (self.batch, -(-positions * channels // 8)))
         dropped = round(256 * p)
         keep = torch.from_numpy(raw.view(np.uint8)[:, :positions * channels] >= dropped)
         return keep.view(self.batch, positions, channels) * (256 / (256 - dropped))
@@ -123,34 +122,10 @@ class Planner:
         return np.array([self._orders[e][p] for e, p in zip(epoch.tolist(), place.tolist())], dtype=np.int64)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
-        return self.items[np.argsort(_raw(self.seed, _ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")]
+        return self.items[np.argsort(random_bits(self.seed, Purpose.ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")]
 
     def _caption(self, image: Tensor, draw: Tensor, subset: Tensor) -> Tensor:
         table = self.table
         count = table.of_image[image + 1] - table.of_image[image]
         caption = table.of_image[image] + (draw * count).to(torch.int64)
         return table.first[caption] + (subset * table.variants[caption]).to(torch.int64)
-
-
-def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
-    """(count, dim) standard normal numbers for pictures that stay comparable over time, and for edits."""
-    return _normal(seed, _NOISE, 2**62, (count, dim))
-
-
-def _raw(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> np.ndarray:
-    """uint64 random bits. Row r lies at a fixed place of the stream, whatever the number of rows."""
-    generator = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64),
-                                 counter=np.array([0, 0, 0, counter], dtype=np.uint64))
-    return generator.random_raw(shape[0] * shape[1]).reshape(shape)
-
-
-def _uniform(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> np.ndarray:
-    """float64 in [0, 1)."""
-    return (_raw(seed, purpose, counter, shape) >> np.uint64(11)) * 2.0**-53
-
-
-def _normal(seed: int, purpose: int, counter: int, shape: tuple[int, int]) -> Tensor:
-    """float32 standard normal by Box-Muller: a fixed number of draws a value, unlike the ziggurat."""
-    u = _uniform(seed, purpose, counter, (shape[0], 2 * shape[1])).reshape(shape[0], shape[1], 2)
-    values = np.sqrt(-2.0 * np.log(1.0 - u[..., 0])) * np.cos(2.0 * np.pi * u[..., 1])
-    return torch.from_numpy(values.astype(np.float32))

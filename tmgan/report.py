@@ -11,9 +11,9 @@ from safetensors import safe_open
 
 from tmgan import bundle, configfile
 from tmgan.charts import curve
+from tmgan.common.text import duration, number
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.document import Cell, Document
-from tmgan.stats import duration
 
 _GRIDS = 4                   # pictures over time, the last one included
 _SPEED = "images_per_second"
@@ -126,16 +126,6 @@ def _measured(measure: dict | None) -> Cell:
     return Cell(number(measure["value"]), interval)
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, or so; infinite for None."""
-    if value is None:
-        return "inf"
-    size = abs(value)
-    if size >= 10:
-        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
-    return f"{value:.3f}" if size >= 1e-3 or not value else f"{value:.1e}"
-
-
 def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[str, ...]) -> None:
     names = [n for n in dict.fromkeys(k for row in rows for k in row) if n not in ("images", *leave_out)]
     if not names:
@@ -177,18 +167,12 @@ def _settings(document: Document, settings: dict, default: Any) -> None:
         preset = configfile.to_dict(configfile.from_preset(settings["preset"])) \
             if settings["preset"] in configfile.presets() else plain
         beyond = configfile.differences(preset, configfile.overlaid(preset, settings))
-        listed = ", ".join(f"`{n}` {_value(settings, n)}" for n in beyond) or "nothing"
+        listed = ", ".join(f"`{n}` {configfile.setting(settings, n)}" for n in beyond) or "nothing"
         document.text(f"Beyond its preset: {listed}.")
     document.table(["setting", "here", "default"],
-                   [[f"`{n}`", str(_value(settings, n)), str(_value(plain, n))] for n in changed],
+                   [[f"`{n}`", str(configfile.setting(settings, n)), str(configfile.setting(plain, n))] for n in changed],
                    "What differs from the defaults of tmgan.")
     document.code(yaml.safe_dump(settings, sort_keys=False).strip(), "All of config.yaml")
-
-
-def _value(nested: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        nested = nested.get(key, "(none)") if isinstance(nested, dict) else "(none)"
-    return nested
 
 
 def training_seconds(run: Path) -> float:

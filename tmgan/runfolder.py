@@ -5,7 +5,6 @@ config.yaml  run.json (status)  log.txt  stats.jsonl  metrics.jsonl  tensorboard
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 from datetime import datetime, timezone
@@ -15,9 +14,10 @@ from typing import Any
 import torch
 import yaml
 
-import tmgan
 from tmgan import configfile
-from tmgan.checkpoint import Checkpoints, write_atomically
+from tmgan.checkpoint import Checkpoints
+from tmgan.common.files import remove_orphans, write_json, write_text
+from tmgan.common.version import __version__
 
 # What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
 # by the loop), and the remedy for a run that diverged.
@@ -54,9 +54,9 @@ class RunFolder:
             self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
             if self.checkpoints.paths():
                 self._check_config(config)
-            for orphan in (*self.path.glob(".*.tmp-*"), *self.samples.glob(".*.tmp-*")):
-                orphan.unlink()
-            write_atomically(self.path / "config.yaml", lambda f: f.write(configfile.to_yaml(config).encode()))
+            for folder in (self.path, self.samples):
+                remove_orphans(folder)
+            write_text(self.path / "config.yaml", configfile.to_yaml(config))
         except BaseException:
             self._lock.close()
             raise
@@ -68,7 +68,7 @@ class RunFolder:
         now = configfile.to_dict(config)
         changed = [name for name in configfile.differences(saved, now) if name not in MAY_CHANGE]
         if changed:
-            lines = "\n".join(f"  {n}: {_value(saved, n)} in the run, {_value(now, n)} now" for n in changed)
+            lines = "\n".join(f"  {n}: {configfile.setting(saved, n)} in the run, {configfile.setting(now, n)} now" for n in changed)
             raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
                              "resume it, or choose another --run.")
 
@@ -82,19 +82,13 @@ class RunFolder:
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
         """Record in run.json where the run stands: running, done, stopped or failed. images: seen; None: as before."""
         self._images = self._images if images is None else images
-        row = {"status": status, "images": self._images, "pid": os.getpid(), "tmgan": tmgan.__version__,
+        row = {"status": status, "images": self._images, "pid": os.getpid(), "tmgan": __version__,
                "torch": str(torch.__version__), "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more}
-        write_atomically(self.path / "run.json", lambda f: f.write(json.dumps(row, indent=1).encode()))
+        write_json(self.path / "run.json", row)
 
     def close(self) -> None:
         """Release the lock."""
         self._lock.close()
-
-
-def _value(nested: dict, dotted: str) -> Any:
-    for key in dotted.split("."):
-        nested = nested.get(key, "(not set)") if isinstance(nested, dict) else "(not set)"
-    return nested
 
 
 class StopRequest:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes
 
 _CELL, _GAP, _LINE = 128, 4, 14      # pixels
 
@@ -40,7 +40,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
         raise ValueError(f"{path}: give the picture an ending such as .png or .jpg.")
     buffer = io.BytesIO()
     picture.save(buffer, format=formats[path.suffix.lower()], **({"quality": 95} if path.suffix.lower() != ".png" else {}))
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    write_bytes(path, buffer.getvalue())
 
 
 def words_strip(maps: list[tuple[str, Image.Image]]) -> Image.Image:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_text
+from tmgan.common.text import duration
 
 
 class Stats:
@@ -66,14 +67,6 @@ class Speed:
         self._images, self._start = images, time.perf_counter()
 
 
-def duration(seconds: float) -> str:
-    """1h42m, 3m05s or 12s."""
-    seconds = int(seconds + 0.5)
-    if seconds >= 3600:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
-    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
-
-
 class JsonLines:
     """An append-only .jsonl file. Opening it for a resumed run drops the rows after `images`, which will come again."""
 
@@ -88,7 +81,7 @@ class JsonLines:
                     continue
                 if row["images"] <= images:
                     kept.append(line)
-            write_atomically(path, lambda file: file.write("".join(line + "\n" for line in kept).encode()))
+            write_text(path, "".join(line + "\n" for line in kept))
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; a number that is not finite becomes null, since JSON has no word for it."""

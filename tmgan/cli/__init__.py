@@ -9,6 +9,8 @@ import importlib
 import os
 import sys
 
+from tmgan.common.version import __version__
+
 # command -> (module, one-line help)
 COMMANDS = {
     "data synth": ("data_synth", "draw birds with captions and true masks, as a CUB folder"),
@@ -33,8 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(_help())
         return
     if arguments[0] == "--version":
-        import tmgan
-        print(f"tmgan {tmgan.__version__}")
+        print(f"tmgan {__version__}")
         return
     name = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
     if name in ("data", "data -h", "data --help"):

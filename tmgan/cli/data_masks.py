@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"--batch is {given.batch}; use 1 or more.")
     from tmgan.data.masks import RANDOM_NOTE, agreement, open_masks, write_masks
     from tmgan.data.pack import Pack
-    from tmgan.data.progress import Progress
+    from tmgan.common.progress import Progress
     from tmgan.methods.mask_providers import make_provider
     from tmgan.runtime import decide
 

@@ -25,7 +25,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "data synth")
-    from tmgan.data.progress import Progress
+    from tmgan.common.progress import Progress
     from tmgan.data.synthetic import write_birds
 
     show = Progress(visible=True)

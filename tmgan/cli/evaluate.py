@@ -53,9 +53,10 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
     from tmgan.bundle import RANDOM_NOTE
     from tmgan.data.pack import Pack
-    from tmgan.data.progress import Progress
+    from tmgan.common.progress import Progress
     from tmgan.edit import load
-    from tmgan.evaluate import Protocol, baselines, describe, evaluate, table, write_json
+    from tmgan.common.files import write_json
+    from tmgan.evaluate import Protocol, baselines, describe, evaluate, table
 
     protocol = Protocol(metrics=given.metrics, count=given.count, seed=given.seed, split=given.split,
                         captions=given.captions, masks=given.masks, weights=given.weights,

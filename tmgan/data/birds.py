@@ -9,17 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PARTS = ("head", "body", "wings")  # the parts that have a colour of their own; the tail belongs to the wings
-PALETTE: dict[str, tuple[int, int, int]] = {
-    "red": (212, 36, 38),
-    "orange": (242, 122, 18),
-    "yellow": (252, 228, 56),
-    "green": (52, 158, 62),
-    "blue": (44, 98, 212),
-    "purple": (136, 56, 172),
-    "white": (240, 240, 236),
-    "black": (34, 34, 38),
-}
+from tmgan.data.palette import PALETTE, PARTS
+
 OTHER = 100  # label of what has no colour of its own: beak, eyes, legs
 HEAD, BODY, WINGS = 1, 2, 3  # labels: 1 + index in PARTS
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tmgan.common.text import first_lines
 from tmgan.data import imagefolder
 from tmgan.data.captions import label_backend
 from tmgan.data.cub import CAPTION_PICKLES, Layout, read_source
 from tmgan.data.masks import read_record
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
-from tmgan.data.source import Item, Source, first_lines
+from tmgan.data.source import Item, Source
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 

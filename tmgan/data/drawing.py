@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tmgan.data.birds import BODY, HEAD, OTHER, PALETTE, PARTS, SPECIES, WINGS, Sketch, Species
+from tmgan.data.birds import BODY, HEAD, OTHER, SPECIES, WINGS, Sketch, Species
+from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.scenery import Scene, paint_scene
 
 SUPERSAMPLING = 3

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tmgan import __version__
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_json
 from tmgan.data.pack import Pack, spread
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
+from tmgan.common.version import __version__
 from tmgan_kernels import gather_crop
 
 RANDOM_NOTE = "the stored masks were found with random weights; they mean nothing."
@@ -103,7 +103,7 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
         first = _resume(partial, progress, settings, _bytes(pack))
         _fill(pack, find, batch, show, partial, progress, settings, first)
         made = {**settings, "tmgan": __version__, "made": datetime.date.today().isoformat()}
-        write_atomically(path.with_suffix(".json"), lambda file: file.write(json.dumps(made, indent=1).encode()))
+        write_json(path.with_suffix(".json"), made)
         os.replace(partial, path)
         progress.unlink()
     masks = open_masks(pack, name)
@@ -158,8 +158,7 @@ def _fill(pack: Pack, find: Finder, batch: int, show: Progress, partial: Path, p
             if done == len(pack) or time.monotonic() - synced > SYNC_SECONDS:
                 file.flush()
                 os.fsync(file.fileno())
-                state = json.dumps({**settings, "done": done}).encode()
-                write_atomically(progress, lambda record: record.write(state))
+                write_json(progress, {**settings, "done": done})
                 synced = time.monotonic()
             for _ in rows:
                 show.advance()

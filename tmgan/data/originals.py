@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes
+from tmgan.common.text import first_lines
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
-from tmgan.data.source import Source, first_lines
+from tmgan.data.source import Source
 from tmgan.data.tiles import placed, region
 
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -96,7 +97,7 @@ def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
     path = folder / ORIGINALS
     if path.is_file() and path.read_bytes() == content:
         return False
-    write_atomically(path, lambda file: file.write(content))
+    write_bytes(path, content)
     return True
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from tmgan import __version__
-from tmgan.checkpoint import write_atomically
-from tmgan.data.birds import PALETTE, PARTS
+from tmgan.common.files import sync_to_disk, write_json
+from tmgan.common.progress import Progress
+from tmgan.common.version import __version__
+from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.captions import label_backend, word_labels
-from tmgan.data.progress import Progress
 from tmgan.data.source import Source
 from tmgan.data.tiles import PLACEMENTS, tile_edge
 from tmgan.data.vocabulary import Vocabulary
@@ -258,15 +257,6 @@ def write_header(folder: Path, header: dict[str, Any]) -> None:
     names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).exists()}
     header = {**header, "tmgan": __version__, "bytes": sizes}
-    write_atomically(folder / HEADER, lambda file: file.write(json.dumps(header, indent=1).encode()))
+    write_json(folder / HEADER, header)
     for file in (*(folder / name for name in sizes), folder / HEADER, folder):
         sync_to_disk(file)
-
-
-def sync_to_disk(path: Path) -> None:
-    """Return when a file, or the list of names of a folder, has reached the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

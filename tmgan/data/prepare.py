@@ -24,6 +24,9 @@ from typing import Any
 import numpy as np
 import PIL
 
+from tmgan.common.files import sync_to_disk
+from tmgan.common.progress import Progress
+from tmgan.common.text import first_lines
 from tmgan.data.captions import tokenize
 from tmgan.data.cub import read_source
 from tmgan.data.originals import write_originals
@@ -34,12 +37,10 @@ from tmgan.data.pack import (
     Pack,
     partial_path,
     read_header,
-    sync_to_disk,
     write_header,
     write_texts,
 )
-from tmgan.data.progress import Progress
-from tmgan.data.source import Item, Source, first_lines
+from tmgan.data.source import Item, Source
 from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
 
 STATE = "state.json"

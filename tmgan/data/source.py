@@ -71,11 +71,3 @@ class Source:
             row = [item.name, maps, item.captions, ids, item.class_id, item.split, item.box, item.colours]
             digest.update(json.dumps(row, sort_keys=True).encode())
         return digest.hexdigest()
-
-
-def first_lines(problems: list[str], limit: int = 20) -> str:
-    """At most `limit` of the problems, one an indented line, and how many more there are."""
-    lines = [f"  {problem}" for problem in problems[:limit]]
-    if len(problems) > limit:
-        lines.append(f"  ... and {len(problems) - limit} more")
-    return "\n".join(lines)

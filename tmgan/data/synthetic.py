@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tmgan.data.birds import PALETTE, PARTS, SPECIES
+from tmgan.data.birds import SPECIES
 from tmgan.data.drawing import Drawing, draw_bird
-
-__all__ = ["CAPTIONS_PER_IMAGE", "PALETTE", "PARTS", "bird", "describe", "write_birds"]
+from tmgan.data.palette import PALETTE, PARTS
 
 # {head}, {body} and {wings} are the bare colours; "a {head}" becomes "an orange" where it must.
 _TEMPLATES = (

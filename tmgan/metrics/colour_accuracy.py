@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
-from tmgan.data.synthetic import PALETTE, PARTS, describe
+from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.synthetic import describe
 from tmgan.metrics.measure import Measure
 
 _OUTSIDE = 0.02          # a pixel counts as background where the soft bird mask is below this

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes
+from tmgan.common.progress import Progress
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
-from tmgan.data.progress import Progress
 from tmgan.edit import Editor
 from tmgan.metrics.edits import Edits
 from tmgan.metrics.features import PROTOCOL, FrozenInception, fid_network, score_network
@@ -119,7 +119,6 @@ def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: in
     moments = Moments(network.dim, network.name, PROTOCOL, device)
     moments.add(features)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = save({"features": features.cpu()})
-    write_atomically(stored, lambda file: file.write(data))
+    write_bytes(stored, save({"features": features.cpu()}))
     moments.save(path)
     return Moments.load(path, device), features          # as it will be from now on, to the last bit

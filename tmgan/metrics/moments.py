@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tmgan.checkpoint import write_atomically
+from tmgan.common.files import write_bytes
 
 
 class Moments:
@@ -111,7 +111,7 @@ class Moments:
         tensors = {"mean": self.mean, "covariance": self.covariance, "factor": self.factor}
         about = {"n": self.n, "network": self.network, "protocol": self.protocol}
         data = save({k: v.cpu().contiguous() for k, v in tensors.items()}, metadata={"moments": json.dumps(about)})
-        write_atomically(path, lambda file: file.write(data))
+        write_bytes(path, data)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Moments:

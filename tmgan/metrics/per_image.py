@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tmgan.data.progress import Progress
+from tmgan.common.progress import Progress
 from tmgan.metrics.edits import Edits
 from tmgan.metrics.measure import Measure
 from tmgan_kernels import mask_score, sharpness_score

@@ -16,11 +16,12 @@ from PIL import Image
 
 import tmgan
 from tmgan import bundle, configfile
+from tmgan.common.files import write_json
 from tmgan.config import DamsmConfig, RuntimeConfig
 from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.edit import load
-from tmgan.evaluate import Evaluation, Protocol, write_json
+from tmgan.evaluate import Evaluation, Protocol
 from tmgan.gan import check
 from tmgan.jobs import drawn_pack
 from tmgan.report import training_seconds

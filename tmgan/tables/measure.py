@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from tmgan.bundle import GENERATOR
+from tmgan.common.files import write_json
 from tmgan.config import RuntimeConfig
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor, load
-from tmgan.evaluate import Evaluation, Protocol, evaluate, write_json
+from tmgan.evaluate import Evaluation, Protocol, evaluate
 from tmgan.metrics.edits import make_edits, make_pairs
 from tmgan.metrics.fid import frechet_distance
 from tmgan.metrics.measure import Comparison, Measure, compare

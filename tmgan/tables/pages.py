@@ -11,9 +11,8 @@ from PIL import Image
 
 from tmgan.bundle import RANDOM_NOTE
 from tmgan.charts import intervals
+from tmgan.common.text import duration, number
 from tmgan.document import Cell, Document
-from tmgan.report import number
-from tmgan.stats import duration
 from tmgan.tables.results import COMPARED
 from tmgan.tables.variants import BASE
 

@@ -14,13 +14,13 @@ import yaml
 
 from tmgan import configfile
 from tmgan.bundle import ENCODERS, GENERATOR, Encoders
+from tmgan.common.text import duration
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.gan import GanTask, check
 from tmgan.jobs import train_editor, train_encoders
 from tmgan.runfolder import MAY_CHANGE
 from tmgan.runtime import decide
-from tmgan.stats import duration
 
 _PROBED = 3                  # steps that are timed for the first estimate
 # A run may be resumed with other learning rates, as a remedy. Runs that are compared may not.

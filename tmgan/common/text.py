@@ -1,0 +1,40 @@
+"""Numbers and lists as people read them: durations, significant digits, the first of many lines."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def duration(seconds: float) -> str:
+    """1h42m, 3m05s or 12s."""
+    seconds = int(seconds + 0.5)
+    if seconds >= 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+def number(value: float | None) -> str:
+    """About three significant digits, for a page; "inf" for None."""
+    if value is None:
+        return "inf"
+    size = abs(value)
+    if size >= 10:
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
+    return f"{value:.3f}" if size >= 1e-3 or not value else f"{value:.1e}"
+
+
+def console_number(value: float) -> str:
+    """A measure in a column of the console: "-" for one that is not defined, "exact" for an infinite one."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "exact"
+    return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"
+
+
+def first_lines(problems: Sequence[str], limit: int = 20) -> str:
+    """At most `limit` of the problems, one per indented line, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"  ... and {len(problems) - limit} more")
+    return "\n".join(lines)

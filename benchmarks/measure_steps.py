@@ -54,7 +54,7 @@ def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, .
     """A row a whole step of each engine, and of each part of it where an engine has parts."""
     rows, work = [], step_gflop(config, runtime)
     for engine in engines:
-        made = bench.subject(config, dataclasses.replace(runtime, engine=engine))
+        made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine))
         rows.append(measure_step(made, engine, config, runtime, work, peak, seconds))
         say(f"{engine}: {rows[-1]['images_per_second']:.1f} images/s")
         if engine != "graphed":
@@ -69,7 +69,7 @@ def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
     function of the size of the batch (matching compares all pairs), which these three determine.
     """
     def counted(rows: int) -> dict[str, float]:
-        made = bench.subject(dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager"))
+        made = bench.synthetic_step(dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager"))
         return {part: rows * work for part, work in bench.gflop(made.step, made.batch).items()}
 
     two, three, four, n = counted(2), counted(3), counted(4), config.batch
@@ -77,7 +77,7 @@ def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
                    + four[part] * (n - 2) * (n - 3) / 2) / n for part in two}
 
 
-def measure_step(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
+def measure_step(made: bench.SyntheticStep, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
                  peak: float, seconds: float) -> dict:
     """The row of whole steps."""
     forget_peak(runtime)
@@ -85,7 +85,7 @@ def measure_step(made: bench.Subject, engine: str, config: TrainConfig, runtime:
     return rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime)
 
 
-def measure_parts(made: bench.Subject, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
+def measure_parts(made: bench.SyntheticStep, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
                   peak: float, seconds: float) -> list[dict]:
     """A row a part of the step; one graph has none."""
     return [rows_of(engine, part, took, work[part], config.batch, peak) for part, took in
@@ -97,7 +97,7 @@ def measure_published(config: TrainConfig, runtime: Runtime, peak: float, second
     from published_step import PublishedStep, published_fcn
     from torch.utils.flop_counter import FlopCounterMode
 
-    made = bench.subject(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
+    made = bench.synthetic_step(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
     fcn = published_fcn().to(runtime.device) if config.method.keep_mask == "fcn" else None
     step = PublishedStep(made.step.generator, made.step.discriminator, made.text, made.photo, config.loss, config.optim,
                          fcn, blur=True)
@@ -154,7 +154,7 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator
 
 def first_step(engine: str, preset: str) -> None:
     runtime = decide(RuntimeConfig(engine=engine, threads=threads()))
-    made = bench.subject(settings(runtime.device.type == "cuda", preset=preset), runtime)
+    made = bench.synthetic_step(settings(runtime.device.type == "cuda", preset=preset), runtime)
     made.step(made.batch, 0)
     bench.synchronise(runtime.device)
 

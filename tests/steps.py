@@ -10,14 +10,15 @@ from torch import Tensor
 
 import tmgan.models.encoders.inception as inception
 from tmgan import configfile
-from tmgan.config import RuntimeConfig
+from tmgan.build import build_step
+from tmgan.bundle import Encoders
+from tmgan.config import EncoderConfig, RuntimeConfig
 from tmgan.data.loaders.batch import Batch
-from tmgan.models.discriminator import Discriminator
-from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, VGGFeatures
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
-from tmgan.models.lightweight import Generator
 from tmgan.runtime import decide
-from tmgan.step import TrainStep, frozen_copy
+from tmgan.step import TrainStep
 
 EVERYTHING = {"method": {"keep_mask": "histogram", "sharpness": {"weight": 1.0, "labels": "original"},
                          "gradient": {"mode": "regions", "losses": "text"},
@@ -66,14 +67,11 @@ def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, phot
     if photo is None:
         photo = PhotoEncoder(SmallEncoder(size, dim=_DIM, width=4))
         init_weights(photo, generator)
-    keep_input = config.model.keep_input
-    g = Generator(size, width=4, sentence_dim=_DIM, word_dim=_DIM, condition_dim=_CONDITION, noise_dim=_NOISE,
-                  code_dim=_DIM, region_dim=_DIM, perceptual_dim=photo.perceptual_dim, affine_dim=8,
-                  keep_input=keep_input)
-    d = Discriminator(size, 4, _DIM)
-    for network in (g, d):
-        init_weights(network, generator)
-        network.to(memory_format=torch.channels_last)
+    config = dataclasses.replace(config, model=dataclasses.replace(
+        config.model, image_size=size, g_width=4, top_width=0, d_width=4, affine_dim=8, residual_blocks=2,
+        condition_dim=_CONDITION, noise_dim=_NOISE))
+    words = Vocabulary(("<end>", "a", "bird"))
+    encoders = Encoders(TextEncoder(len(words), dim=_DIM), photo, words, EncoderConfig(dim=_DIM), size, "none")
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
@@ -88,16 +86,14 @@ def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, phot
         class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths, target_class_ids=row // 2,
         target_captions=row, target_tokens=tokens, target_lengths=lengths, mismatched=row % 2 == 1,
         noise=noise(rows, _NOISE), eps=noise(rows, _CONDITION), blur_sizes=torch.tensor(sizes)[row % len(sizes)])
-    step = TrainStep(g, d, Texts(lengths), frozen_copy(photo, runtime), config.method, config.loss, config.optim,
-                     runtime, backend)
-    return step, batch
+    return build_step(config, encoders, Texts(lengths), runtime, backend), batch
 
 
 def in_double(step: TrainStep, batch: Batch) -> tuple[TrainStep, Batch]:
     """The same step and batch in float64, in place."""
     for network in (step.generator, step.discriminator, step.photo):
         network.double()
-    texts = step.objective.texts
+    texts = step.objective.captions
     texts.words, texts.sentences = texts.words.double(), texts.sentences.double()
     columns = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
     return step, Batch(**{name: x.double() if x is not None and x.is_floating_point() else x

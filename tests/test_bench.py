@@ -37,7 +37,7 @@ def test_parts_called_in_order_are_a_step_and_all_its_work():
     """The same weights after one step, whole or in parts; and no part of the work is counted twice or missed."""
     config = dataclasses.replace(configfile.from_preset("quickstart"), batch=2)
     runtime = decide(RuntimeConfig(device="cpu", threads=1))
-    whole, parted = (bench.subject(config, runtime) for _ in range(2))
+    whole, parted = (bench.synthetic_step(config, runtime) for _ in range(2))
     whole.step(whole.batch, 0)
     parted.step._weight.copy_(whole.step._weight)
     for _, part in components(parted.step, parted.batch):
@@ -54,9 +54,9 @@ def test_a_part_takes_the_operations_that_its_step_takes(engine, means):
     """The eager step runs the definitions; its parts, timed alone, must too."""
     config = dataclasses.replace(configfile.from_preset("quickstart"), batch=2)
     runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", threads=1)), engine=engine)
-    made = bench.subject(config, runtime, backend="eager")
-    seen, average = [], made.step._average
-    made.step._average = lambda: (seen.append(dict(_dispatch._preferred)), average())
+    made = bench.synthetic_step(config, runtime, backend="eager")
+    seen, average = [], made.step.average
+    made.step.average = lambda: (seen.append(dict(_dispatch._preferred)), average())
     made.step(made.batch, 0)
     for _, part in components(made.step, made.batch):
         part()

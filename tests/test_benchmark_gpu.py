@@ -232,7 +232,7 @@ def test_the_plans_name_everything():
     assert set(step.SMOKED) == set(tmgan_kernels.__all__)
     assert {rewrites.BASE, *rewrites.FIRST, *rewrites.OTHERS, "compiled"} == changes.CHANGES.keys()
     config = configfile.merge(configfile.from_preset("quickstart"), {"batch": 2}, "test")
-    made = bench.subject(config, decide(RuntimeConfig(device="cpu", threads=1)))
+    made = bench.synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
     assert tuple(name for name, _ in bench.components(made.step, made.batch)) == step.PARTS
     on_gpu = Options(Path(), 540, False, True)
     first, batch = rewrites.plan(on_gpu)[:7], rewrites.BATCHES
@@ -249,7 +249,7 @@ def test_work_is_counted_on_small_batches():
     """As counting it on the batch itself gives."""
     config = configfile.merge(configfile.from_preset("quickstart"), {"batch": 7}, "test")
     runtime = decide(RuntimeConfig(device="cpu", threads=1))
-    made = bench.subject(config, runtime)
+    made = bench.synthetic_step(config, runtime)
     exact = bench.gflop(made.step, made.batch)
     assert measure_steps.step_gflop(config, runtime) == pytest.approx(exact, rel=1e-9)
 

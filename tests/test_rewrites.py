@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from published_step import PublishedStep
 
-from tmgan.bench import subject
+from tmgan.bench import synthetic_step
 from tmgan.config import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import fold_batch_norms, init_weights
@@ -166,7 +166,7 @@ def test_the_published_step_has_the_same_losses(monkeypatch):
     config = TrainConfig(
         batch=3, method=method, text=TextConfig(words=6), encoder=EncoderConfig(dim=16, word_dim=8),
         model=ModelConfig(image_size=64, g_width=4, d_width=4, affine_dim=8, condition_dim=8, noise_dim=4))
-    made = subject(config, decide(RuntimeConfig(device="cpu", threads=1)))
+    made = synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
     lengths, order = made.batch.lengths.sort(descending=True)
     assert not torch.equal(order, torch.arange(3)), "a batch sorted as it was would show less"
     rows = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}

@@ -54,7 +54,7 @@ def test_a_bf16_step_errs_no_more_with_tf32():
 
     def bf16_step():
         step, batch = steps.make("lightweight", precision="bf16")
-        step.objective.texts.words = step.objective.texts.words.half().float()
+        step.objective.captions.words = step.objective.captions.words.half().float()
         return step, batch
 
     step, batch = steps.in_double(*bf16_step())

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tmgan.bundle import build_encoders, build_generator
+from tmgan.build import build_step, embed_captions
+from tmgan.bundle import build_encoders
 from tmgan.config import TrainConfig
 from tmgan.data.loaders.batch import Batch
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
-from tmgan.models.layers import init_weights
 from tmgan.plan import CaptionTable
 from tmgan.runtime import Runtime
-from tmgan.step import TrainStep, frozen_copy
-from tmgan.texts import CaptionEmbeddings
+from tmgan.step import TrainStep
 
 _VOCABULARY = 200
 _MATRIX = {"cuda": 8192, "cpu": 1024}    # edge of the matrices whose product shows what the machine can do
@@ -39,7 +37,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SyntheticStep:
     """A step and what it is fed, and the encoders it was made from (for comparisons with other steps)."""
 
     step: TrainStep
@@ -48,7 +46,7 @@ class Subject:
     photo: PhotoEncoder
 
 
-def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str = "inductor") -> Subject:
+def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str = "inductor") -> SyntheticStep:
     """A step of `config` on random numbers, on the device of `runtime`. Captions have 4 words to all words."""
     device, model, rows, width = runtime.device, config.model, config.batch, config.text.words
     numbers = torch.Generator().manual_seed(seed)
@@ -56,11 +54,6 @@ def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str =
     encoders = build_encoders(config.encoder, model.image_size, vocabulary, seed)
     for network in (encoders.text, encoders.photo):
         network.eval().requires_grad_(False).to(device)
-    generator, discriminator = build_generator(model, encoders), Discriminator(model.image_size, model.d_width,
-                                                                               encoders.config.dim)
-    for network in (generator, discriminator):
-        init_weights(network, numbers)
-        network.to(device=device, memory_format=torch.channels_last)
 
     def integers(low: int, high: int, *shape: int) -> torch.Tensor:
         return torch.randint(low, high, shape, generator=numbers)
@@ -84,11 +77,9 @@ def subject(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str =
                   blur_sizes=sizes[row % len(sizes)], word_labels=labels)
     columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
-    texts = CaptionEmbeddings(encoders.text, table, row,
-                              torch.float16 if runtime.precision == "bf16" else torch.float32)
-    step = TrainStep(generator, discriminator, texts, frozen_copy(encoders.photo, runtime), method, config.loss,
-                     config.optim, runtime, backend)
-    return Subject(step, batch, encoders.text, encoders.photo)
+    captions = embed_captions(encoders.text, table, row, runtime)
+    step = build_step(dataclasses.replace(config, seed=seed), encoders, captions, runtime, backend)
+    return SyntheticStep(step, batch, encoders.text, encoders.photo)
 
 
 def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], None]]]:
@@ -113,7 +104,7 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
 
     def average() -> None:
         step.adam_g.step()
-        step._average()
+        step.average()
 
     def dispatched(part: Callable[[], None]) -> Callable[[], None]:
         def call() -> None:
@@ -204,11 +195,11 @@ def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seco
     yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
     for engine in engines:
         started = time.perf_counter()
-        made = subject(config, dataclasses.replace(runtime, engine=engine))
+        made = synthetic_step(config, dataclasses.replace(runtime, engine=engine))
         made.step(made.batch, 0)
         synchronise(runtime.device)
         first = time.perf_counter() - started
-        known = known or gflop(subject(config, dataclasses.replace(runtime, engine="eager")).step, made.batch)
+        known = known or gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, made.batch)
         took = time_step(made.step, made.batch, seconds)
         yield _line(engine, took, rows, sum(known.values()), most)
         yield f"  first step after {first:.1f} s" + _memory(runtime.device)

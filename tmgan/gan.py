@@ -4,10 +4,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from tmgan.bundle import Encoders, build_generator, save_encoders, save_generator
+from tmgan.build import build_step, embed_captions
+from tmgan.bundle import Encoders, save_encoders, save_generator
 from tmgan.config import TrainConfig
 from tmgan.data.loaders import make_loader
 from tmgan.data.loaders.batch import Columns
@@ -16,13 +16,9 @@ from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
 from tmgan.evaluate import cheap, evaluate
-from tmgan.models.discriminator import Discriminator
-from tmgan.models.layers import init_weights
 from tmgan.plan import CaptionTable, Planner
 from tmgan.runtime import Runtime
 from tmgan.snapshot import grid, save_picture
-from tmgan.step import TrainStep, frozen_copy
-from tmgan.texts import CaptionEmbeddings
 
 _ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
 _MEASURED = 64               # held-out photos for the cheap metrics of every checkpoint
@@ -34,23 +30,15 @@ class GanTask:
     def __init__(self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.batch
-        model, device = config.model, runtime.device
+        model = config.model
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
         self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
                                model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
                                config.method.blur.sizes)
-        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, Columns(pack, self.table, device),
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, Columns(pack, self.table, runtime.device),
                                                       open_masks(pack, config.method.stored_masks))
-        weights = torch.Generator().manual_seed(config.seed)
-        generator = build_generator(model, encoders)
-        discriminator = Discriminator(model.image_size, model.d_width, encoders.config.dim)
-        for network in (generator, discriminator):
-            init_weights(network, weights)
-            network.to(device=device, memory_format=torch.channels_last)
-        texts = CaptionEmbeddings(encoders.text.to(device), self.table, pack.train,
-                                  torch.float16 if runtime.precision == "bf16" else torch.float32)
-        self.train_step = TrainStep(generator, discriminator, texts, frozen_copy(encoders.photo, runtime),
-                                    config.method, config.loss, config.optim, runtime)
+        captions = embed_captions(encoders.text, self.table, pack.train, runtime)
+        self.train_step = build_step(config, encoders, captions, runtime)
         self._encoders_hash = encoders.hash()
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
 

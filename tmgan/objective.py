@@ -5,7 +5,7 @@ compiler. Signs and order of the calls are those of the published trainer.
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
 from tmgan.runtime import Runtime
-from tmgan.texts import CaptionEmbeddings
 from tmgan_kernels import masked_mae
 
 
@@ -47,15 +46,22 @@ class Edit(NamedTuple):
 Losses = dict[str, Tensor]       # scalars on the device, by the name the status line shows
 
 
+class Captions(Protocol):
+    """Words (B, D, L) and sentences (B, D) of rows of the caption table: see texts.CaptionEmbeddings."""
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """rows: int64 (B,)."""
+
+
 class Objective:
     """generate(batch) -> edit; d_loss(batch, edit) and g_loss(batch, edit) -> what to minimise, and its parts.
 
     The photo encoder must be frozen: its parameters take no gradient.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, texts: CaptionEmbeddings, photo: PhotoEncoder,
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, captions: Captions, photo: PhotoEncoder,
                  method: MethodConfig, loss: LossConfig, runtime: Runtime):
-        self.generator, self.discriminator, self.texts, self.photo = generator, discriminator, texts, photo
+        self.generator, self.discriminator, self.captions, self.photo = generator, discriminator, captions, photo
         self.method, self.loss, self.runtime = method, loss, runtime
 
     def generate(self, batch: Batch) -> Edit:
@@ -63,8 +69,8 @@ class Objective:
         with self.runtime.autocast():
             with torch.no_grad():
                 features = self.photo.features(batch.images)
-                own_words, sentence = self.texts(batch.captions)
-                words, target_sentence = self.texts(batch.target_captions)
+                own_words, sentence = self.captions(batch.captions)
+                words, target_sentence = self.captions(batch.target_captions)
             made = self.generator(batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features,
                                   batch.images)
         return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence,

@@ -17,9 +17,8 @@ from tmgan.data.loaders.batch import Batch
 from tmgan.engine import Compiled, Eager, Graphed
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
-from tmgan.objective import Losses, Objective
+from tmgan.objective import Captions, Losses, Objective
 from tmgan.runtime import Runtime
-from tmgan.texts import CaptionEmbeddings
 
 
 def frozen_copy(photo: PhotoEncoder, runtime: Runtime) -> PhotoEncoder:
@@ -39,12 +38,12 @@ class TrainStep:
     photo: as `frozen_copy` makes it. backend: of torch.compile, for the engines that use it.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, texts: CaptionEmbeddings, photo: PhotoEncoder,
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, captions: Captions, photo: PhotoEncoder,
                  method: MethodConfig, loss: LossConfig, optim: OptimConfig, runtime: Runtime,
                  backend: str = "inductor"):
         self.generator, self.discriminator, self.photo = generator, discriminator, photo
         self.optim, self.runtime = optim, runtime
-        self.objective = Objective(generator, discriminator, texts, photo, method, loss, runtime)
+        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self._pairs = list(self.ema.parameters()), list(generator.parameters())
         self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
@@ -74,7 +73,7 @@ class TrainStep:
         self.discriminator.requires_grad_(False)  # it judges, and takes no gradient
         total, g_losses = self.functions.g_loss(batch, edit)
         self._update(self.adam_g, total)
-        self._average()
+        self.average()
         return d_losses | g_losses
 
     @staticmethod
@@ -90,7 +89,8 @@ class TrainStep:
         return 0.5 ** (batch / max(half_life, 1e-8))
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def average(self) -> None:
+        """Move the averaged generator towards the live one; its batch norms' statistics become those of the live one."""
         # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch a parameter.
         average, parameters = self._pairs
         change = torch._foreach_sub(parameters, average)

@@ -14,7 +14,7 @@ import torch
 
 import tmgan_kernels
 from tmgan import bench
-from tmgan.bench import Subject
+from tmgan.bench import SyntheticStep
 from tmgan.config import TrainConfig
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.runtime import Runtime
@@ -25,17 +25,17 @@ class Change:
     """active: entered while the step is made and run. make: makes it. runtime: what of the runtime differs."""
 
     active: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
-    make: Callable[[TrainConfig, Runtime], Subject] = bench.subject
+    make: Callable[[TrainConfig, Runtime], SyntheticStep] = bench.synthetic_step
     runtime: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
-    def subject(self, config: TrainConfig, runtime: Runtime):
+    def synthetic_step(self, config: TrainConfig, runtime: Runtime):
         with self.active():
             yield self.make(config, dataclasses.replace(runtime, **self.runtime))
 
 
-def planar(config: TrainConfig, runtime: Runtime) -> Subject:
-    made = bench.subject(config, runtime)
+def planar(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
+    made = bench.synthetic_step(config, runtime)
     for network in (made.step.generator, made.step.discriminator, made.step.photo):
         network.to(memory_format=torch.contiguous_format)
     columns = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}
@@ -43,26 +43,26 @@ def planar(config: TrainConfig, runtime: Runtime) -> Subject:
     return dataclasses.replace(made, batch=batch)
 
 
-def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainConfig, Runtime], Subject]:
+def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainConfig, Runtime], SyntheticStep]:
     """The step with another form of the frozen networks."""
-    def subject(config: TrainConfig, runtime: Runtime) -> Subject:
-        made = bench.subject(config, runtime)
+    def synthetic_step(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
+        made = bench.synthetic_step(config, runtime)
         made.step.objective.photo = make(made.photo).to(memory_format=torch.channels_last)
         return made
 
-    return subject
+    return synthetic_step
 
 
-def judged_with_gradients(config: TrainConfig, runtime: Runtime) -> Subject:
+def judged_with_gradients(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
     """The discriminator not frozen while it judges: its weight gradients are computed and thrown away."""
-    made = bench.subject(config, runtime)
+    made = bench.synthetic_step(config, runtime)
     made.step.discriminator.requires_grad_ = lambda mode=True: made.step.discriminator
     return made
 
 
-def flat(config: TrainConfig, runtime: Runtime) -> Subject:
+def flat(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
     """Gradients accumulate into one buffer a network, cleared by one call."""
-    made = bench.subject(config, runtime)
+    made = bench.synthetic_step(config, runtime)
     for network, adam in ((made.step.generator, made.step.adam_g), (made.step.discriminator, made.step.adam_d)):
         buffer = rewrites.flat_gradients(network)
         adam.zero_grad = lambda set_to_none=True, buffer=buffer: buffer.zero_()

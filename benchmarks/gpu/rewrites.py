@@ -71,7 +71,7 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
     config = measure_steps.settings(options.gpu, batch, "quickstart" if options.dry else "")
     seconds = 0.5 if options.dry else SECONDS
 
-    def timed(made: bench.Subject, name: str) -> None:
+    def timed(made: bench.SyntheticStep, name: str) -> None:
         with alone():
             torch.backends.cudnn.benchmark = options.gpu
             bench.time_step(made.step, made.batch, 0, 2)
@@ -82,7 +82,7 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
                     **measure_steps.peak_bytes(runtime), shown=f"{speed:.1f} images/s, iqr {1e3 * took.iqr:.1f} ms")
 
     try:
-        with CHANGES[change].subject(config, runtime) as made:
+        with CHANGES[change].synthetic_step(config, runtime) as made:
             # Compiles while others compile. cuDNN tries its algorithms later, alone; a graph takes what it finds.
             torch.backends.cudnn.benchmark &= change == "graphed"
             made.step(made.batch, 0)

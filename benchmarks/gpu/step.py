@@ -121,13 +121,13 @@ def smoke_engine(engine: str, options: Options) -> str | None:
     import torch
     if engine == "graphed" and not options.gpu:
         return "needs a GPU"
-    made, _, _ = subject(engine, 2, options, "quickstart", "eager")
+    made, _, _ = synthetic_step(engine, 2, options, "quickstart", "eager")
     three_steps(made)
     torch._dynamo.reset()
     return None
 
 
-def subject(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
+def synthetic_step(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
     """(step and batch, config, runtime); the paper's combined method unless a preset is named."""
     from measure_steps import settings, threads
     from tmgan import bench
@@ -135,7 +135,7 @@ def subject(engine: str, batch: int, options: Options, preset: str = "", backend
     from tmgan.runtime import decide
     runtime = decide(RuntimeConfig(threads=threads(), device="auto" if options.gpu else "cpu"))
     config = settings(options.gpu, batch, preset or ("quickstart" if options.dry else ""))
-    made = bench.subject(config, dataclasses.replace(runtime, engine=engine), backend=backend)
+    made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine), backend=backend)
     return made, config, runtime
 
 
@@ -159,7 +159,7 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     start = time.perf_counter()
     # A compiler takes minutes on a CPU, and what it makes there says nothing: a dry run takes Dynamo alone.
     backend = "eager" if options.dry else "inductor"
-    made, config, runtime = subject(engine, batch, options, backend=backend)
+    made, config, runtime = synthetic_step(engine, batch, options, backend=backend)
     try:
         three_steps(made)
     except Exception as error:

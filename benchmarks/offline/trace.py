@@ -1,7 +1,6 @@
 """The three functions of a training step, compiled on fake tensors of the described card. Knows the project's names."""
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable
@@ -11,13 +10,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tmgan import configfile
-from tmgan.bundle import build_encoders, build_generator
+from tmgan.build import build_networks
+from tmgan.bundle import build_encoders
 from tmgan.data.loaders.batch import Batch
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.models.discriminator import Discriminator
-from tmgan.models.layers import fold_batch_norms
 from tmgan.runtime import Runtime
-from tmgan.step import TrainStep
+from tmgan.step import TrainStep, frozen_copy
 
 from . import outside
 from .described import DEVICE, fake, fake_module
@@ -82,12 +80,11 @@ def trace(preset: str, batch: int, only_generate: bool, mode, name: Callable[[st
     side = config.model.image_size
     vocabulary = Vocabulary(("<end>", *(f"w{number}" for number in range(199))))
     encoders = build_encoders(config.encoder, side, vocabulary, 0)
-    networks = {"generator": build_generator(config.model, encoders),
-                "discriminator": Discriminator(side, config.model.d_width, encoders.config.dim)}
+    networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders)))
     for network in networks.values():
-        fake_module(network.to(memory_format=torch.channels_last), mode).train()
-    photo = fold_batch_norms(copy.deepcopy(encoders.photo).eval().requires_grad_(False))
-    fake_module(photo.to(memory_format=torch.channels_last), mode, torch.bfloat16)  # as tmgan.step.frozen_copy
+        fake_module(network, mode).train()
+    photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), "bf16", "compiled", 1, False, ()))
+    fake_module(photo, mode, torch.bfloat16)
     discriminator = networks["discriminator"]
     with mode:
         data = _batch(config, batch, mode)
@@ -113,7 +110,7 @@ def trace(preset: str, batch: int, only_generate: bool, mode, name: Callable[[st
             total.backward()
         begin("outside the graphs")
         with Calls() as average:
-            step._average()
+            step.average()
     found = outside.rows(networks, average.calls)
     begin("done")
     return found

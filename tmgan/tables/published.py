@@ -92,7 +92,7 @@ class Bench:
 
     def _by_image(self, method: MethodConfig, seen: Tensor, image: Tensor) -> Tensor:
         step = self.task.train_step
-        objective = Objective(step.generator, step.discriminator, step.objective.texts, step.photo, method,
+        objective = Objective(step.generator, step.discriminator, step.objective.captions, step.photo, method,
                               self.task.config.loss, self.task.runtime)
         total, _ = objective.g_loss(self.batch, self.edit._replace(image=seen))
         return torch.autograd.grad(total, image)[0]

@@ -71,7 +71,7 @@ def opened(given: argparse.Namespace):
     """Editor, pack and protocol."""
     from tmgan.data.pack import Pack
     from tmgan.edit import load
-    from tmgan.evaluate import Protocol
+    from tmgan.protocol import Protocol
 
     editor = load(given.run)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)

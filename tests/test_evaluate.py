@@ -16,7 +16,8 @@ from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.masks import mask_path
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor
-from tmgan.evaluate import Evaluation, Protocol, baselines, cheap, describe, evaluate, table
+from tmgan.evaluate import Evaluation, baselines, quick_protocol, describe, evaluate, table
+from tmgan.protocol import Protocol
 from tmgan.metrics.edits import eight_bit, make_edits, make_pairs
 from tmgan.metrics.measure import Measure, compare
 from tmgan.models.layers import init_weights
@@ -213,9 +214,9 @@ def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
 
 
 def test_the_cheap_metrics_need_nothing_but_the_run(editor, pack):
-    found = evaluate(editor, pack, cheap(pack, 3))
+    found = evaluate(editor, pack, quick_protocol(pack, 3))
     assert "colour_accuracy" in found and not found.skipped
     plain = dataclasses.replace(pack, parts=None, test=pack.test[:0])
-    assert cheap(plain, 3).split == "train" and "colour_accuracy" not in cheap(plain, 3).metrics
+    assert quick_protocol(plain, 3).split == "train" and "colour_accuracy" not in quick_protocol(plain, 3).metrics
     text = table({"a": found, "b": found})
     assert "mask_score/dataset" in text and "higher is better" in text and " to " in text

@@ -17,7 +17,8 @@ from torch import nn
 from tmgan import weights
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.common.progress import Progress
-from tmgan.evaluate import Protocol, baselines, describe, evaluate
+from tmgan.evaluate import baselines, describe, evaluate
+from tmgan.protocol import Protocol
 from tmgan.metrics import distances, features
 from tmgan.metrics.distances import cache_folder, reals
 from tmgan.metrics.edits import make_edits, make_pairs

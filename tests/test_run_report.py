@@ -10,7 +10,8 @@ from tmgan.cli import main
 from tmgan.config import RuntimeConfig
 from tmgan.edit import load
 from tmgan.common.files import write_json
-from tmgan.evaluate import Protocol, baselines, evaluate
+from tmgan.evaluate import baselines, evaluate
+from tmgan.protocol import Protocol
 from tmgan.jobs import train_editor, train_encoders
 from tmgan.common.text import number
 from tmgan.report import report

@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from typing import Protocol as Interface
 
 import torch
@@ -31,7 +31,7 @@ from tmgan.common.progress import Progress
 from tmgan.common.text import console_number
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor
-from tmgan.metrics.colour_accuracy import colour_accuracy, drawn, make_test
+from tmgan.metrics.colour_accuracy import ColourAccuracy, drawn
 from tmgan.metrics.clip import ClipDirection
 from tmgan.metrics.distances import Distances, InceptionScores
 from tmgan.metrics.edits import Edits, make_edits, make_pairs, mask_notes, require_masks
@@ -41,42 +41,7 @@ from tmgan.metrics.measure import Measure
 from tmgan.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.models.layers import init_weights
 from tmgan.models.lightweight import GeneratorOutput
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is measured and how. Two evaluations are comparable when pack and protocol are the same."""
-
-    metrics: tuple[str, ...] = ()
-    """Names; none: every metric that can be measured here."""
-    count: int = 1000
-    """Photos to edit, at most; fewer are the first of more."""
-    seed: int = 0
-    """Chooses photos, their captions, and the generator's noise."""
-    split: Literal["train", "test"] = "test"
-    """test: photos the model has not seen. train: as in the paper."""
-    captions: Literal["other", "own"] = "other"
-    """other: each photo is edited by a caption of a photo of another class. own: by its own, as in the paper."""
-    masks: tuple[str, ...] = ()
-    """Masks to score under (dataset, histogram, fcn); none: all that the pack has."""
-    weights: Literal["pretrained", "random"] = "pretrained"
-    """Of the metrics' own networks. random: seeded random numbers, for trying things out; every number then says so."""
-    weights_dir: str = ""
-    """Folder with third-party weights, searched first."""
-    clip: str = ""
-    """Folder of a CLIP model in the format of transformers; none: no CLIP similarity."""
-    batch: int = 64
-    """Photos at a time."""
-
-    def __post_init__(self) -> None:
-        for name in self.metrics:
-            if name not in METRICS:
-                raise ValueError(f"There is no metric {name!r}; use {', '.join(METRICS)}.")
-        for name in ("count", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more.")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; use 0 to 2**63 - 1.")
+from tmgan.protocol import METRICS, Protocol
 
 
 @dataclass(frozen=True)
@@ -131,7 +96,12 @@ class Evaluation(Mapping[str, Measure]):
 
 
 class Metric(Interface):
-    """Collects what it needs of each batch of edits, and has its numbers in the end."""
+    """Collects what it needs of each batch of edits, and has its numbers in the end.
+
+    sees_edits: False for one that has a test of its own: nothing is edited for its sake.
+    """
+
+    sees_edits: bool
 
     def add(self, batch: Edits) -> None:
         """Look at one more batch."""
@@ -140,24 +110,25 @@ class Metric(Interface):
         """By name, over everything seen."""
 
 
-def _distances(editor: Editor, pack: Pack, protocol: Protocol) -> Metric:
-    return Distances(editor, pack, protocol.split, protocol.weights, protocol.weights_dir, protocol.batch)
+Build = Callable[[Editor, Pack, Protocol], Metric]
 
-
-# Built when a metric is asked for; ValueError when it cannot be measured here. Those of one function are built once and
-# have all its numbers. colour_accuracy has a test of its own.
-METRICS: dict[str, Callable[[Editor, Pack, Protocol], Metric] | None] = {
-    "mask_score": lambda editor, pack, protocol: MaskScore(),
-    "sharpness": lambda editor, pack, protocol: Sharpness(),
-    "preserved": lambda editor, pack, protocol: Preserved(),
-    "mp_damsm": lambda editor, pack, protocol: ManipulativePrecision(editor),
-    "fid": _distances,
-    "kid": _distances,
-    "inception_score": lambda editor, pack, protocol: InceptionScores(editor, protocol.weights, protocol.weights_dir),
-    "lpips": lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir),
-    "clip": lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions),
-    "colour_accuracy": None,
-}
+# Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be measured
+# here.
+_BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
+    (("colour_accuracy",), lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed,
+                                                                         protocol.batch)),
+    (("mask_score",), lambda editor, pack, protocol: MaskScore()),
+    (("sharpness",), lambda editor, pack, protocol: Sharpness()),
+    (("preserved",), lambda editor, pack, protocol: Preserved()),
+    (("mp_damsm",), lambda editor, pack, protocol: ManipulativePrecision(editor)),
+    (("fid", "kid"), lambda editor, pack, protocol: Distances(editor, pack, protocol.split, protocol.weights,
+                                                              protocol.weights_dir, protocol.batch)),
+    (("inception_score",), lambda editor, pack, protocol: InceptionScores(editor, protocol.weights,
+                                                                          protocol.weights_dir)),
+    (("lpips",), lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir)),
+    (("clip",), lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions)),
+)
+assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS
 
 
 @torch.no_grad()
@@ -168,42 +139,37 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
     finite.
     """
     masks = require_masks(pack, protocol.masks)
-    metrics: dict[Callable, Metric] = {}
+    metrics: list[Metric] = []
     measures: dict[str, Measure] = {}
     skipped: dict[str, str] = {}
-    for name in protocol.metrics or METRICS:
-        build = METRICS[name]
+    for names, build in _BUILDERS:
+        wanted = [name for name in names if name in (protocol.metrics or METRICS)]
         try:
-            if build is not None:
-                if build not in metrics:
-                    metrics[build] = build(editor, pack, protocol)
-            else:
-                test = make_test(pack, editor.image_size, protocol.count, protocol.seed)
-                measures |= colour_accuracy(test, lambda images, texts: editor.edit_tensors(images, texts).image,
-                                            protocol.batch)
+            metrics += [build(editor, pack, protocol)] if wanted else []
         except ValueError as error:
             if protocol.metrics:
                 raise
-            skipped[name] = str(error)
+            skipped |= dict.fromkeys(wanted, str(error))
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
     show = show or Progress(visible=False)
-    if metrics:
+    observers = [metric for metric in metrics if metric.sees_edits]
+    if observers:
         with show.bar("photos", len(pairs)):
             for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
-                for metric in metrics.values():
+                for metric in observers:
                     metric.add(batch)
                 for _ in batch.texts:
                     show.advance()
-    for metric in metrics.values():
+    for metric in metrics:
         measures |= metric.measures(show)
     return Evaluation(protocol, measures, tuple(pack.names[int(i)] for i in pairs.image), pack.hash,
                       tuple(mask_notes(pack, masks)), skipped)
 
 
-def cheap(pack: Pack, count: int) -> Protocol:
+def quick_protocol(pack: Pack, count: int) -> Protocol:
     """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
     out), and no other network than the run's own."""
-    names = ("mask_score", "sharpness", "preserved", "mp_damsm", *(("colour_accuracy",) if drawn(pack) else ()))
+    names = (*(("colour_accuracy",) if drawn(pack) else ()), "mask_score", "sharpness", "preserved", "mp_damsm")
     return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
 
 

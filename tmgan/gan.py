@@ -15,7 +15,7 @@ from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.edit import Editor
-from tmgan.evaluate import cheap, evaluate
+from tmgan.evaluate import quick_protocol, evaluate
 from tmgan.plan import CaptionTable, Planner
 from tmgan.runtime import Runtime
 from tmgan.snapshot import grid, save_picture
@@ -49,7 +49,7 @@ class GanTask:
     def measure(self) -> dict[str, float]:
         """The cheap metrics of `tmgan evaluate` on a few held-out photos. The score is colour
         accuracy for drawn birds, else manipulative precision."""
-        found = evaluate(self.editor, self.pack, cheap(self.pack, _MEASURED))
+        found = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
         values = {name: measure.value for name, measure in found.items()}
         return values | {"score": values.get("colour_accuracy", values["mp_damsm"])}
 

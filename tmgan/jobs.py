@@ -24,7 +24,7 @@ from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 from tmgan.data.synthetic import write_birds
 from tmgan.edit import Editor
-from tmgan.evaluate import baselines, cheap, describe, evaluate, table
+from tmgan.evaluate import baselines, quick_protocol, describe, evaluate, table
 from tmgan.gan import GanTask, check
 from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime, decide
@@ -158,7 +158,7 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
     """Measure what can be measured, and say where everything is and what to do next."""
     photo = "PHOTO.jpg"
     models = {"trained": editor, **baselines(editor)}
-    found = {name: evaluate(model, pack, cheap(pack, _EVALUATED)) for name, model in models.items()}
+    found = {name: evaluate(model, pack, quick_protocol(pack, _EVALUATED)) for name, model in models.items()}
     write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in found.items()})
     run.log(f"{table(found)}\n{describe(found['trained'])}")
     if pack.parts is not None:

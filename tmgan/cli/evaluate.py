@@ -4,12 +4,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
 
 from tmgan.cli.parse import parse
 from tmgan.config import RuntimeConfig
+from tmgan.protocol import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,26 +21,7 @@ class Arguments:
     """Run folder of `tmgan train`."""
     data: Path | None = None
     """Pack to measure on; without it the one the run was trained on."""
-    metrics: tuple[str, ...] = ()
-    """What to measure; without it everything that can be measured here."""
-    count: int = 1000
-    """Photos to edit, at most."""
-    split: Literal["test", "train"] = "test"
-    """Held-out photos, or those of training, as in the paper."""
-    captions: Literal["other", "own"] = "other"
-    """Edit each photo by a caption of a photo of another class, or by its own, as in the paper."""
-    masks: tuple[str, ...] = ()
-    """Masks of what should stay to score under: dataset, histogram, fcn; without it all that the pack has."""
-    seed: int = 0
-    """Chooses photos, captions and the generator's noise."""
-    weights: Literal["pretrained", "random"] = "pretrained"
-    """random: seeded random numbers in the metrics' own networks, for trying things out; every number then says so."""
-    weights_dir: str = ""
-    """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
-    clip: str = ""
-    """Folder of a CLIP model as transformers saves it, for CLIP similarity."""
-    batch: int = 64
-    """Photos at a time."""
+    protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
     baselines: bool = True
     """Measure the untrained network and the input copied too."""
     json: Path | None = None
@@ -56,18 +38,15 @@ def main(arguments: list[str]) -> None:
     from tmgan.common.progress import Progress
     from tmgan.edit import load
     from tmgan.common.files import write_json
-    from tmgan.evaluate import Protocol, baselines, describe, evaluate, table
+    from tmgan.evaluate import baselines, describe, evaluate, table
 
-    protocol = Protocol(metrics=given.metrics, count=given.count, seed=given.seed, split=given.split,
-                        captions=given.captions, masks=given.masks, weights=given.weights,
-                        weights_dir=given.weights_dir, clip=given.clip, batch=given.batch)
     editor = load(given.run, given.runtime)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
     if editor.encoders.weights == "random":
         print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
     show = Progress(visible=True)
     models = {"trained": editor, **(baselines(editor) if given.baselines else {})}
-    found = {name: evaluate(model, pack, protocol, show) for name, model in models.items()}
+    found = {name: evaluate(model, pack, given.protocol, show) for name, model in models.items()}
     print(f"{table(found)}\n{describe(found['trained'])}")
     if given.json:
         write_json(given.json, {name: evaluation.to_json() for name, evaluation in found.items()})

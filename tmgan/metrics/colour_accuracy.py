@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tmgan.common.progress import Progress
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.synthetic import describe
+from tmgan.edit import Editor
+from tmgan.metrics.edits import Edits
 from tmgan.metrics.measure import Measure
 
 _OUTSIDE = 0.02          # a pixel counts as background where the soft bird mask is below this
@@ -96,3 +99,23 @@ def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor
     return {"colour_accuracy": Measure.of([float(hit) for hit in hits], "of the named parts", "higher"),
             "others_kept": Measure.of(kept, "of the other parts", "higher"),
             "background_psnr": Measure.of(mse, "dB", "higher", "psnr", pixels)}
+
+
+class ColourAccuracy:
+    """The metric: on a test of its own, so it looks at no other edits.
+
+    ValueError when the pack is not made of drawn birds.
+    """
+
+    sees_edits = False
+
+    def __init__(self, editor: Editor, pack: Pack, count: int, seed: int, batch: int):
+        self.editor, self.batch = editor, batch
+        self.test = make_test(pack, editor.image_size, count, seed)
+
+    def add(self, batch: Edits) -> None:
+        """Nothing: see the class."""
+
+    def measures(self, show: Progress) -> dict[str, Measure]:
+        """colour_accuracy, others_kept and background_psnr."""
+        return colour_accuracy(self.test, lambda images, texts: self.editor.edit_tensors(images, texts).image, self.batch)

@@ -41,6 +41,8 @@ def protocol_name(split: str) -> str:
 class Distances:
     """fid/PROTOCOL and kid/PROTOCOL of the edits. ValueError when the network's weights are missing."""
 
+    sees_edits = True
+
     def __init__(self, editor: Editor, pack: Pack, split: str, pretrained: str, weights_dir: str, batch: int):
         self.network = fid_network(pretrained, weights_dir).to(editor.runtime.device)
         self.pack, self.split, self.size, self.batch = pack, split, editor.image_size, batch
@@ -65,6 +67,8 @@ class Distances:
 
 class InceptionScores:
     """inception_score of the edits. ValueError when the network's weights are missing."""
+
+    sees_edits = True
 
     def __init__(self, editor: Editor, pretrained: str, weights_dir: str):
         self.network = score_network(pretrained, weights_dir).to(editor.runtime.device)

@@ -20,6 +20,8 @@ LEAST_AREA = 0.01            # preserved-region numbers leave out images whose m
 class PerImage:
     """A metric that looks at one batch of edits after the other. Subclasses say what an image's numbers are."""
 
+    sees_edits = True
+
     def __init__(self) -> None:
         self._values: dict[str, list[Tensor]] = {}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor
-from tmgan.evaluate import Protocol
+from tmgan.protocol import Protocol
 from tmgan.metrics.edits import Edits, make_edits, make_pairs
 from tmgan.snapshot import grid
 from tmgan.tables.published import Maps

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,21 @@ from PIL import Image
 import tmgan
 from tmgan import bundle, configfile
 from tmgan.common.files import write_json
-from tmgan.config import DamsmConfig, RuntimeConfig
+from tmgan.config import DamsmConfig
 from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.edit import load
-from tmgan.evaluate import Evaluation, Protocol
+from tmgan.evaluate import Evaluation
 from tmgan.gan import check
 from tmgan.jobs import drawn_pack
 from tmgan.report import training_seconds
+from tmgan.protocol import Protocol
 from tmgan.runtime import Runtime, decide
 from tmgan.tables.figures import edits_of, figure5, heat_maps, side_by_side
 from tmgan.tables.measure import measured
 from tmgan.tables.pages import document
 from tmgan.tables.published import Bench, Maps, gradient_maps
+from tmgan.tables.request import Request
 from tmgan.tables.results import gather
 from tmgan.tables.runs import Run, shared_encoders, train_all
 from tmgan.tables.variants import BASE, Variant, chosen, configuration, variants
@@ -40,35 +42,20 @@ _CHEAP = ("mask_score", "sharpness", "preserved", "colour_accuracy")
 Pictures = dict[str, tuple[Image.Image, str]]        # name -> picture and caption
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `tmgan tables` was asked for; see cli/tables.py."""
-
-    out: Path
-    data: str
-    encoders: str
-    only: tuple[int, ...]
-    published: bool
-    reduced: bool
-    images: int
-    count: int
-    seeds: tuple[int, ...]
-    drawn_images: int
-    runtime: RuntimeConfig
-    command: str
-
-
-def make(asked: Request) -> list[Path]:
+def make(asked: Request, command: str) -> list[Path]:
     """Train what is missing, measure, and write OUT/tables.html, .md and .json. Returns their paths.
+
+    command: what the page says it was made by.
 
     runs.Stopped when a signal came; ValueError for what does not fit together, before anything is trained.
     """
+    tables = sorted(set(asked.only))
     drawn, reduced = not asked.data, asked.reduced or not asked.data
     size = 64 if reduced else 256
     pack = _drawn_pack(asked) if drawn else Pack.open(Path(asked.data), size)
     pre_trained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    wanted = chosen(everything, asked.only, asked.published)
+    wanted = chosen(everything, tables, asked.as_published)
     runnable = [v for v in wanted if v.settings is not None]
     top = {"data": str(pack.path), "encoders": asked.encoders or str(asked.out / "encoders"),
            "runtime": asdict(asked.runtime)}
@@ -85,11 +72,11 @@ def make(asked: Request) -> list[Path]:
     for run in runs:
         _say(f"Measuring {run.path.name}.")
         evaluations[run.variant].append(measured(run.path, pack, protocol, asked.runtime, codes=reduced))
-    maps = _gradient_maps(runs, pack, encoders, pre_trained) if asked.published else None
+    maps = _gradient_maps(runs, pack, encoders, pre_trained) if asked.as_published else None
     first = {run.variant: run for run in reversed(runs)}             # of the first seed
     n = len(evaluations[BASE][0].images)
     setup = {
-        "command": asked.command, "drawn": drawn, "reduced": reduced, "tables": list(asked.only), "n": n,
+        "command": command, "drawn": drawn, "reduced": reduced, "tables": tables, "n": n,
         "seeds": list(asked.seeds), "images": runs[0].config.images, "image_size": size, "pre_trained": pre_trained,
         "encoder_weights": encoders.weights,
         "seconds": {path.name: round(training_seconds(path), 1)
@@ -101,7 +88,7 @@ def make(asked: Request) -> list[Path]:
     pictures = _figures(first, pack, protocol, pre_trained, asked) | (_heat(maps) if maps else {})
     captions = {name: caption for name, (_, caption) in pictures.items()}
     about = gather(setup, _machine(decide(asked.runtime)), everything, evaluations, captions, maps)
-    name = "tables-as-published" if asked.published else "tables"
+    name = "tables-as-published" if asked.as_published else "tables"
     page = document(about, {name: picture for name, (picture, _) in pictures.items()}).write(asked.out, name)
     numbers = asked.out / f"{name}.json"
     write_json(numbers, about)

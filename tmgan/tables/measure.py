@@ -21,7 +21,8 @@ from tmgan.config import RuntimeConfig
 from tmgan.data.loaders.crops import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.edit import Editor, load
-from tmgan.evaluate import Evaluation, Protocol, evaluate
+from tmgan.evaluate import Evaluation, evaluate
+from tmgan.protocol import Protocol
 from tmgan.metrics.edits import make_edits, make_pairs
 from tmgan.metrics.fid import frechet_distance
 from tmgan.metrics.measure import Comparison, Measure, compare

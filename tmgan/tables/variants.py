@@ -3,6 +3,7 @@ neither the first weights nor the order of photos, crops, captions and noise, as
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ def variants(pre_trained: str) -> tuple[Variant, ...]:
     )
 
 
-def chosen(everything: tuple[Variant, ...], tables: tuple[int, ...], published: bool) -> list[Variant]:
+def chosen(everything: tuple[Variant, ...], tables: Sequence[int], published: bool) -> list[Variant]:
     """The variants that these tables need."""
     return [v for v in everything if set(v.tables) & set(tables) and (published or not v.published)]
 

@@ -1,13 +1,13 @@
 """Where a number was measured: goes into every file of benchmarks/results/."""
 from __future__ import annotations
 
-import datetime
 import hashlib
-import importlib.metadata
 import os
-import platform
 import subprocess
 from pathlib import Path
+
+from tmgan.common import machine
+from tmgan.common.machine import version as version
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,25 +16,9 @@ def describe(device: str) -> dict[str, str | int]:
     """Processor, cores, GPU, versions, date and source; device: "cuda" when the measured run used the GPU."""
     import torch
 
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
-                      if line.startswith("model name")), model)
     gpu = device == "cuda"
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name() if gpu else "not used",
-            "driver": _nvidia_smi("driver_version") if gpu else "not used",
-            "cuda": torch.version.cuda or "none",
-            "python": platform.python_version(), "torch": str(torch.__version__), "triton": version("triton"),
-            "date": datetime.date.today().isoformat(), "commit": commit(), "sources": sources()}
-
-
-def version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    return {**machine.describe(device), "driver": _nvidia_smi("driver_version") if gpu else "not used",
+            "cuda": torch.version.cuda or "none", "commit": commit(), "sources": sources()}
 
 
 def gpu_state() -> str:

@@ -1,7 +1,10 @@
 """Configuration: precedence, round trip, and messages that say what to change."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tmgan import configfile
 from tmgan.cli.parse import parse_run
@@ -79,3 +82,24 @@ def test_differences_are_dotted():
     old, new = configfile.to_dict(DamsmConfig()), configfile.to_dict(DamsmConfig(seed=1))
     new["loss"]["gamma1"] = 1.0
     assert configfile.differences(old, new) == ["seed", "loss.gamma1"]
+
+
+@pytest.mark.parametrize("name", configfile.presets())
+def test_a_preset_repeats_no_default(name):
+    text = (Path(configfile.__file__).parent / "presets" / f"{name}.yaml").read_text()
+    defaults = configfile.to_dict(TrainConfig())
+
+    def repeated(values: dict, beneath: dict) -> list[str]:
+        return [name for key, value in values.items() for name in
+                (repeated(value, beneath[key]) if isinstance(value, dict) else [key] * (value == beneath[key]))]
+
+    assert repeated(yaml.safe_load(text) or {}, defaults) == []
+
+
+def test_help_shows_first_what_people_use(capsys):
+    with pytest.raises(SystemExit):
+        parse_run(TrainConfig, ["--help"], "train", preset=True)
+    first = capsys.readouterr().out.split("options ─")[1]
+    shown = [line.split()[1] for line in first.splitlines() if line.startswith("│ --")]
+    assert shown == ["--config", "--preset", "--data", "--run", "--encoders", "--images", "--batch", "--seed",
+                     "--drawn-images"]

@@ -304,7 +304,8 @@ class RuntimeConfig:
 class TrainConfig:
     """Train the editor. With no arguments: draw birds, train a small model on them, measure it.
 
-    Settings come from --preset, then --config FILE (YAML, as a run's config.yaml; may be repeated), then these flags.
+    Settings come from --preset, then --config, then the other flags. The options people use come first; then the methods,
+    where a run computes and what it writes; then the networks, their losses and optimisers.
     """
 
     preset: str = "quickstart"
@@ -323,15 +324,15 @@ class TrainConfig:
     """Every random choice follows from it."""
     drawn_images: int = 600
     """How many birds to draw when data is empty."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    text: TextConfig = field(default_factory=TextConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
         _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
@@ -347,7 +348,7 @@ class TrainConfig:
 class DamsmConfig:
     """Train the text and photo encoders to match captions and photos (DAMSM).
 
-    Settings come from --config FILE (YAML, as a run's config.yaml; may be repeated), then these flags.
+    Settings come from --config, then the other flags.
     """
 
     data: str = ""

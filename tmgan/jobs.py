@@ -4,25 +4,21 @@ Only this module uses train.py.
 """
 from __future__ import annotations
 
-import json
 import shlex
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tmgan import bundle
 from tmgan.common.files import write_json
-from tmgan.common.progress import Progress
 from tmgan.common.text import duration
 from tmgan.config import DamsmConfig, TrainConfig
 from tmgan.damsm import DamsmTask
 from tmgan.data.masks import RANDOM_NOTE, read_record
+from tmgan.data.drawn_pack import drawn_pack
 from tmgan.data.pack import Pack
-from tmgan.data.prepare import prepare
-from tmgan.data.synthetic import write_birds
 from tmgan.edit import Editor
 from tmgan.evaluate import baselines, quick_protocol, describe, evaluate, table
 from tmgan.gan import GanTask, check
@@ -30,7 +26,6 @@ from tmgan.runfolder import RunFolder, StopRequest
 from tmgan.runtime import Runtime, decide
 from tmgan.train import train
 
-_DRAWN_SCALE = 2             # drawn pictures are this many times larger than the networks' images
 _EVALUATED = 200             # held-out photos of the final evaluation, if there are as many
 
 
@@ -107,23 +102,6 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
     finally:
         stop.restore()
         run.close()
-
-
-def drawn_pack(folder: Path, count: int, seed: int, image_size: int, say: Callable[[str], None]) -> Pack:
-    """Birds drawn and packed in FOLDER, once: FOLDER/birds and FOLDER/pack. Drawn anew when the settings changed, so
-    whoever needs the former ones must look before.
-    """
-    source, packed, record = folder / "birds", folder / "pack", folder / "settings.json"
-    settings = {"count": count, "seed": seed, "image_size": image_size}
-    if not record.exists() or json.loads(record.read_text()) != settings:
-        say(f"Drawing {count:,} birds in {source}.")
-        shutil.rmtree(folder, ignore_errors=True)
-        show = Progress(visible=True)
-        with show.bar(total=count, unit="birds"):
-            write_birds(source, count, seed, _DRAWN_SCALE * image_size, lambda done, total: show.advance())
-        prepare(source, packed, image_size, workers=1, progress=False)
-        write_json(record, settings)
-    return Pack.open(packed, image_size)
 
 
 def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,

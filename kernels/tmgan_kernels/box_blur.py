@@ -32,18 +32,19 @@ def box_blur_eager(image: Tensor, kernel_size: int | Tensor, border: str = "repl
 
 
 # ------------------------------------------------------------------ launcher
-def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool, cuda: bool) -> Tensor:
-    weights = box_weights(kernel_size if sizes is None else SIZES[-1])
+def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool,
+          cuda: bool) -> Tensor:
+    weights = box_weights(SIZES[-1] if kernel_size is None else kernel_size)
     return (launch_cuda if cuda else launch)(image, weights, border, adjoint,
                                              None if sizes is None else sizes.contiguous())
 
 
-def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int, border: str, adjoint: bool,
+def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool,
                cuda: bool) -> Tensor:
     return _op.empty_like(image)
 
 
-blur_op = _op.register("box_blur(Tensor image, Tensor? sizes, int kernel_size, str border, bool adjoint, bool cuda) -> "
+blur_op = _op.register("box_blur(Tensor image, Tensor? sizes, int? kernel_size, str border, bool adjoint, bool cuda) -> "
                        "Tensor", _blur, _blur_fake)
 
 
@@ -106,5 +107,5 @@ def box_blur(image: Tensor, kernel_size: int | Tensor, border: str = "replicate"
     if chosen == "eager":
         return box_blur_eager(image, kernel_size, border)
     if isinstance(kernel_size, Tensor):
-        return _BoxBlur.apply(image, kernel_size, 0, border, False, chosen == "cuda")
+        return _BoxBlur.apply(image, kernel_size, None, border, False, chosen == "cuda")
     return _BoxBlur.apply(image, None, kernel_size, border, False, chosen == "cuda")

@@ -1,7 +1,6 @@
 """tmgan doctor"""
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from dataclasses import dataclass, field
 
@@ -31,12 +30,13 @@ def main(arguments: list[str]) -> None:
     import torch
     from tmgan_kernels import verify
 
-    import tmgan
     from tmgan import weights
+    from tmgan.common import machine
+    from tmgan.common.version import __version__
     from tmgan.runtime import decide
 
     runtime = decide(given.runtime)
-    print(f"tmgan {tmgan.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(f"tmgan {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print(f"device: {runtime.describe()}")
     for reason in runtime.reasons:
         print(f"  {reason}")
@@ -46,10 +46,7 @@ def main(arguments: list[str]) -> None:
     print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'}")
     print("packages:")
     for name, purpose in _PACKAGES.items():
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = "not installed"
+        version = machine.version(name)
         if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
             purpose = "but pillow lies over it: pip install --force-reinstall --no-deps pillow-simd"
         print(f"  {name:<19} {version:<16} {purpose}".rstrip())

@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -14,10 +17,18 @@ from tmgan import configfile
 T = TypeVar("T")
 
 
-def parse(kind: Callable[..., T], arguments: list[str], command: str, default: T | None = None) -> T:
+def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:
     """Parse the flags of `tmgan COMMAND` into the dataclass `kind`."""
-    options = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}", **options)
+    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithFiles(Generic[T]):
+    """The settings of a run, and --config among the options that --help lists. The files were read before."""
+
+    config: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """YAML file of settings, as a run's config.yaml; may be repeated, the last one wins."""
+    settings: Annotated[T, tyro.conf.arg(name="")]
 
 
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
@@ -41,4 +52,5 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         base = configfile.read_yaml(path, base)
     if preset and known.preset:
         base = dataclasses.replace(base, preset=known.preset)
-    return parse(kind, rest, command, base)
+    return tyro.cli(_WithFiles[kind], args=rest, prog=f"tmgan {command}", description=inspect.getdoc(kind),
+                    default=_WithFiles(settings=base)).settings

@@ -2,31 +2,27 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import importlib.metadata
 import json
-import os
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
-import tmgan
 from tmgan import bundle, configfile
+from tmgan.common import machine
 from tmgan.common.files import write_json
+from tmgan.common.version import __version__
 from tmgan.config import DamsmConfig
 from tmgan.data.masks import read_record
+from tmgan.data.drawn_pack import drawn_pack
 from tmgan.data.pack import Pack
 from tmgan.edit import load
 from tmgan.evaluate import Evaluation
 from tmgan.gan import check
-from tmgan.jobs import drawn_pack
 from tmgan.report import training_seconds
 from tmgan.protocol import Protocol
-from tmgan.runtime import Runtime, decide
+from tmgan.runtime import decide
 from tmgan.tables.figures import edits_of, figure5, heat_maps, side_by_side
 from tmgan.tables.measure import measured
 from tmgan.tables.pages import document
@@ -52,7 +48,7 @@ def make(asked: Request, command: str) -> list[Path]:
     tables = sorted(set(asked.only))
     drawn, reduced = not asked.data, asked.reduced or not asked.data
     size = 64 if reduced else 256
-    pack = _drawn_pack(asked) if drawn else Pack.open(Path(asked.data), size)
+    pack = drawn_pack(asked.out / "drawn", asked.drawn_images, 0, 64, _say, replace=False) if drawn else Pack.open(Path(asked.data), size)
     pre_trained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
     wanted = chosen(everything, tables, asked.as_published)
@@ -87,7 +83,9 @@ def make(asked: Request, command: str) -> list[Path]:
                   + "; colour accuracy on as many, with one part's colour swapped in the caption."}
     pictures = _figures(first, pack, protocol, pre_trained, asked) | (_heat(maps) if maps else {})
     captions = {name: caption for name, (_, caption) in pictures.items()}
-    about = gather(setup, _machine(decide(asked.runtime)), everything, evaluations, captions, maps)
+    runtime = decide(asked.runtime)
+    where = {"device": runtime.describe(), **machine.describe(runtime.device.type), "tmgan": __version__}
+    about = gather(setup, where, everything, evaluations, captions, maps)
     name = "tables-as-published" if asked.as_published else "tables"
     page = document(about, {name: picture for name, (picture, _) in pictures.items()}).write(asked.out, name)
     numbers = asked.out / f"{name}.json"
@@ -99,17 +97,6 @@ def _configuration(variant: Variant, asked: Request, reduced: bool, seed: int, t
     output = {"tick_images": 1_000, "sample_images": top["images"], "checkpoint_images": 2_000} if reduced else {}
     return configuration(variant, reduced, **top, output=output, seed=seed,
                          run=str(asked.out / "runs" / f"{variant.name}-seed-{seed}"))
-
-
-def _drawn_pack(asked: Request) -> Pack:
-    """The drawn birds, packed once in OUT/drawn."""
-    folder = asked.out / "drawn"
-    if (folder / "pack" / "pack.json").exists():        # runs may have been trained on it
-        before = len(Pack.open(folder / "pack", 64))
-        if before != asked.drawn_images:
-            raise ValueError(f"{folder / 'pack'} holds {before} drawn birds and --drawn-images is {asked.drawn_images}. "
-                             "Ask for as many as before, or choose another --out.")
-    return drawn_pack(folder, asked.drawn_images, 0, 64, _say)
 
 
 def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
@@ -184,23 +171,6 @@ def _heat(maps: Maps) -> Pictures:
                     "well."}
     below = "Brightness: size of the gradient, each map by its own 99.5th percentile; black: none."
     return {f"gradient {name}": (picture, f"{words[name]} {below}") for name, picture in heat_maps(maps).items()}
-
-
-def _machine(runtime: Runtime) -> dict[str, Any]:
-    """Where this was measured, with the keys of every file in benchmarks/results."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines()
-                      if line.startswith("model name")), model)
-    gpu = runtime.device.type == "cuda"
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = "not installed"
-    return {"device": runtime.describe(), "processor": model, "cores": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name() if gpu else "not used", "triton": triton, "tmgan": tmgan.__version__,
-            "torch": str(torch.__version__), "date": datetime.date.today().isoformat()}
 
 
 def _say(line: str) -> None:

@@ -28,8 +28,8 @@ def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
     for note in about["notes"]:
         page.note(note)
     _what_moves(page, about)
-    for table, figure in ((_table1, "figure 5"), (_table2, "figure 6"), (_table3, "figure 7")):
-        if int(table.__name__[-1]) in setup["tables"]:
+    for which, table, figure in ((1, _table1, "figure 5"), (2, _table2, "figure 6"), (3, _table3, "figure 7")):
+        if which in setup["tables"]:
             table(page, about)
         if figure in pictures:
             page.picture(pictures[figure], figure, about["captions"][figure])

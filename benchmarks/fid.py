@@ -70,8 +70,8 @@ def main() -> None:
 def opened(given: argparse.Namespace):
     """Editor, pack and protocol."""
     from tmgan.data.pack import Pack
-    from tmgan.edit import load
-    from tmgan.protocol import Protocol
+    from tmgan.editing.editor import load
+    from tmgan.evaluation.protocol import Protocol
 
     editor = load(given.run)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
@@ -80,7 +80,7 @@ def opened(given: argparse.Namespace):
 
 def ours(given: argparse.Namespace) -> None:
     """What `tmgan evaluate RUN --metrics fid` does."""
-    from tmgan.evaluate import evaluate
+    from tmgan.evaluation.evaluate import evaluate
 
     editor, pack, protocol = opened(given)
     found = evaluate(editor, pack, protocol)
@@ -92,8 +92,8 @@ def save(given: argparse.Namespace) -> None:
     """Write the edits as PNG files, and the reals too unless they are there."""
     import torch
     from PIL import Image
-    from tmgan.data.loaders.crops import centre_crops
-    from tmgan.metrics.edits import make_edits, make_pairs
+    from tmgan.data.crops import centre_crops
+    from tmgan.evaluation.metrics.edits import make_edits, make_pairs
 
     def write(images: torch.Tensor, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -115,7 +115,7 @@ def theirs(given: argparse.Namespace) -> None:
     import pytorch_fid.inception
     import scipy.linalg
     import torch
-    from tmgan.metrics.features import random_fid_state
+    from tmgan.evaluation.metrics.features import random_fid_state
 
     pytorch_fid.inception.load_state_dict_from_url = lambda url, progress: random_fid_state()
     # scipy 1.18 has dropped an argument that pytorch-fid gives.

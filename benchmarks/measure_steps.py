@@ -21,10 +21,11 @@ import machine
 import schema_step
 import torch
 
-from tmgan import bench, configfile
-from tmgan.bench import Clock, Spread
-from tmgan.config import RuntimeConfig, TrainConfig
-from tmgan.runtime import Runtime, decide
+from tmgan.training import bench
+from tmgan.config import configfile
+from tmgan.training.bench import Clock, Spread
+from tmgan.config.settings import RuntimeConfig, TrainConfig
+from tmgan.config.runtime import Runtime, decide
 
 LEAST = 4    # timed calls, however long they take
 # On a CPU thin networks, fewer pixels and images: it shows ratios of work, not of a GPU.

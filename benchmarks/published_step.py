@@ -18,8 +18,8 @@ from torchvision.models import vgg16
 from torchvision.models.segmentation import fcn_resnet101
 
 import tmgan_kernels
-from tmgan.config import LossConfig, OptimConfig
-from tmgan.data.loaders.batch import Batch
+from tmgan.config.settings import LossConfig, OptimConfig
+from tmgan.training.loaders.batch import Batch
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
 from tmgan.models.layers import AffineCombination, ResidualBlock
 

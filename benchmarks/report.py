@@ -20,8 +20,8 @@ import schema
 import tables
 import tables_offline
 import tables_step
-from tmgan.document import Document, slug
-from tmgan.tables.pages import document
+from tmgan.reports.document import Document, slug
+from tmgan.paper.pages import document
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

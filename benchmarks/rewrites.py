@@ -204,7 +204,7 @@ REWRITES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "3 channels padded to 8": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(8)),
     "composed affine": lambda: mock.patch.object(layers.AffineCombination, "forward", _composed_affine),
     "two affine convolutions": lambda: mock.patch.object(layers.AffineCombination, "forward", _two_affine),
-    "discriminator in one pass": lambda: mock.patch("tmgan.objective.discriminator_loss", discriminator_loss_together),
+    "discriminator in one pass": lambda: mock.patch("tmgan.training.objective.discriminator_loss", discriminator_loss_together),
 }
 
 

@@ -22,15 +22,15 @@ import schema
 import torch
 from PIL import Image
 
-from tmgan.config import RuntimeConfig
-from tmgan.data.loaders import make_loader
-from tmgan.data.loaders.batch import Columns, Loader
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Columns, Loader
 from tmgan.data.originals import Originals
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.synthetic import write_birds
-from tmgan.plan import CaptionTable, Planner
-from tmgan.runtime import decide
+from tmgan.data.drawn.dataset import write_birds
+from tmgan.training.plan import CaptionTable, Planner
+from tmgan.config.runtime import decide
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS, ROUNDS = (128, 20, 7) if GPU else (16, 6, 7)

@@ -9,9 +9,9 @@ import time
 import measure_steps
 import schema_step
 
-from tmgan import bench
-from tmgan.config import RuntimeConfig
-from tmgan.runtime import decide
+from tmgan.training import bench
+from tmgan.config.settings import RuntimeConfig
+from tmgan.config.runtime import decide
 
 SECONDS = 5.0     # an engine
 

@@ -16,12 +16,12 @@ os.environ["TMGAN_CACHE"] = "/nonexistent"  # no verdict that lies on this machi
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from tmgan import configfile
-from tmgan.bundle import Encoders, build_encoders
-from tmgan.config import DamsmConfig, TrainConfig
+from tmgan.config import configfile
+from tmgan.models.bundle import Encoders, build_encoders
+from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.synthetic import write_birds
+from tmgan.data.drawn.dataset import write_birds
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 

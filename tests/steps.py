@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 import tmgan.models.encoders.inception as inception
-from tmgan import configfile
-from tmgan.build import build_step
-from tmgan.bundle import Encoders
-from tmgan.config import EncoderConfig, RuntimeConfig
-from tmgan.data.loaders.batch import Batch
+from tmgan.config import configfile
+from tmgan.training.build import build_step
+from tmgan.models.bundle import Encoders
+from tmgan.config.settings import EncoderConfig, RuntimeConfig
+from tmgan.training.loaders.batch import Batch
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
-from tmgan.runtime import decide
-from tmgan.step import TrainStep
+from tmgan.config.runtime import decide
+from tmgan.training.step import TrainStep
 
 EVERYTHING = {"method": {"keep_mask": "histogram", "sharpness": {"weight": 1.0, "labels": "original"},
                          "gradient": {"mode": "regions", "losses": "text"},

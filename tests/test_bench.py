@@ -7,11 +7,12 @@ import pytest
 import torch
 from tmgan_kernels import _dispatch
 
-from tmgan import bench, configfile
-from tmgan.bench import components, gflop
+from tmgan.training import bench
+from tmgan.config import configfile
+from tmgan.training.bench import components, gflop
 from tmgan.cli import main
-from tmgan.config import RuntimeConfig
-from tmgan.runtime import decide
+from tmgan.config.settings import RuntimeConfig
+from tmgan.config.runtime import decide
 
 
 def test_the_table_has_the_step_and_its_parts(capsys):

@@ -18,9 +18,10 @@ from gpu.supervisor import Options
 from prepare import Prepared
 
 import tmgan_kernels
-from tmgan import bench, configfile
-from tmgan.config import RuntimeConfig
-from tmgan.runtime import decide
+from tmgan.training import bench
+from tmgan.config import configfile
+from tmgan.config.settings import RuntimeConfig
+from tmgan.config.runtime import decide
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("1-step", "2-rewrites", "3-kernels", "4-rest")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmgan.checkpoint import Checkpoints
+from tmgan.training.checkpoint import Checkpoints
 from tmgan.common.files import write_atomically
 
 
@@ -84,7 +84,7 @@ def test_failing_write_leaves_the_old_file(tmp_path):
 
 def test_kill_9_never_leaves_an_unreadable_checkpoint(tmp_path):
     """A writer that saves back to back is killed at many moments; what is there must load, and orphans go."""
-    script = ("import sys, torch; from pathlib import Path; from tmgan.checkpoint import Checkpoints\n"
+    script = ("import sys, torch; from pathlib import Path; from tmgan.training.checkpoint import Checkpoints\n"
               "c = Checkpoints(Path(sys.argv[1]), 2, print); w = torch.arange(1_000_000.)\n"
               "for i in range(1, 100000): c.save(i, {'step': i, 'task': {'w': w}}); print(i, flush=True)\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

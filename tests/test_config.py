@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tmgan import configfile
+from tmgan.config import configfile
 from tmgan.cli.parse import parse_run
-from tmgan.config import DamsmConfig, TrainConfig
+from tmgan.config.settings import DamsmConfig, TrainConfig
 
 
 @pytest.mark.parametrize("name", configfile.presets())

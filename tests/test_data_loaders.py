@@ -20,17 +20,17 @@ from data_folders import textured, write_image_folder
 from PIL import Image
 from processes import ended
 
-from tmgan.config import RuntimeConfig
-from tmgan.data.loaders import make_loader
-from tmgan.data.loaders.batch import Batch, Columns, Loader
-from tmgan.data.loaders.pillow import PillowLoader
-from tmgan.data.loaders.resident import ResidentLoader
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Batch, Columns, Loader
+from tmgan.training.loaders.pillow import PillowLoader
+from tmgan.training.loaders.resident import ResidentLoader
 from tmgan.data.originals import Originals
 from tmgan.data.pack import ORIGINALS, Pack
 from tmgan.data.prepare import prepare
-from tmgan.gan import GanTask
-from tmgan.plan import CaptionTable, Planner
-from tmgan.runtime import Runtime, decide
+from tmgan.training.editor_task import EditorTask
+from tmgan.training.plan import CaptionTable, Planner
+from tmgan.config.runtime import Runtime, decide
 
 BIRDS_MINI = Path(os.environ.get("TMGAN_BIRDS_MINI", Path(__file__).parents[2] / "shared/data/birds-mini"))
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def loader_of(kind: str, pack: Pack, seed: int = 1, workers: int = 1) -> Loader:
     given = planner, columns, Originals.open(pack), pack.masks, pack.image_size, workers
     if kind == "pillow":
         return PillowLoader(*given)
-    from tmgan.data.loaders.dali import DaliLoader
+    from tmgan.training.loaders.dali import DaliLoader
     return DaliLoader(*given)
 
 
@@ -174,7 +174,7 @@ def test_a_run_takes_the_loader_that_it_is_told(tiny, pack, encoders):
     batches = []
     for kind in ("resident", "pillow"):
         config = dataclasses.replace(tiny, runtime=RuntimeConfig(loader=kind))
-        task = GanTask(config, pack, encoders, decide(config.runtime))
+        task = EditorTask(config, pack, encoders, decide(config.runtime))
         batches.append(task.loader(1))
         task.loader.close()
         assert type(task.loader).__name__.lower().startswith(kind) and kind in task.loader_reason
@@ -354,7 +354,7 @@ def test_auto_takes_what_fits(device, free, needed, dali, chosen, monkeypatch):
 def memory(monkeypatch, free: int, dali: bool) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": free}[name])
-    monkeypatch.setattr("tmgan.runtime._has_dali", lambda: dali)
+    monkeypatch.setattr("tmgan.config.runtime._has_dali", lambda: dali)
 
 
 @pytest.mark.parametrize(("device", "asked", "dali", "remedy"), [
@@ -378,5 +378,5 @@ def test_what_was_asked_for_is_made(asked, kind, pack):
 
 
 def test_worker_processes_do_without_torch():
-    code = "import sys, tmgan.data.loaders.crop_worker; sys.exit('torch' in sys.modules)"
+    code = "import sys, tmgan.training.loaders.crop_worker; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

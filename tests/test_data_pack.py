@@ -21,7 +21,7 @@ from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.doctor import examine
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.synthetic import write_birds
+from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.tiles import tile_edge
 
 ROOT = Path(__file__).resolve().parents[1]

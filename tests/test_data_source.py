@@ -14,7 +14,7 @@ from data_folders import captions_of, name_of, write_cub, write_image_folder, wr
 
 from tmgan.data import captions
 from tmgan.data.captions import label_backend, tokenize, word_labels
-from tmgan.data.cub import read_source
+from tmgan.data.sources.read import read_source
 from tmgan.data.doctor import examine
 from tmgan.data.vocabulary import Vocabulary
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tmgan.charts import curve, intervals, nice_ticks, short
-from tmgan.document import Cell, Document
+from tmgan.reports.charts import curve, intervals, nice_ticks, short
+from tmgan.reports.document import Cell, Document
 
 VOID = {"meta", "br", "img", "line", "circle", "polyline"}
 

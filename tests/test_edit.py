@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from tmgan_kernels import change_mask
 
-from tmgan.bundle import build_generator, load_encoders, load_generator, save_encoders, save_generator
-from tmgan.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
-from tmgan.config import HistogramConfig
-from tmgan.edit import BOX_TO_SQUARE, Editor, open_photo, square
-from tmgan.metrics.colour_accuracy import colour_accuracy, make_test
+from tmgan.models.bundle import build_generator, load_encoders, load_generator, save_encoders, save_generator
+from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
+from tmgan.config.settings import HistogramConfig
+from tmgan.editing.editor import BOX_TO_SQUARE, Editor, open_photo, square
+from tmgan.evaluation.metrics.colour_accuracy import colour_accuracy, make_test
 from tmgan.models.layers import init_weights
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 
 
 @pytest.fixture

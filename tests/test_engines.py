@@ -15,10 +15,10 @@ from tmgan_kernels import _dispatch
 from tmgan_kernels.instance_norm_glu import instance_norm_glu_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmgan.config import RuntimeConfig
-from tmgan.engine import Eager
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training.engine import Eager
 from tmgan.models import layers
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 
 PUBLISHED_CALLS, MOST_CALLS = 4862, 1700
 

@@ -11,18 +11,18 @@ import pytest
 import scipy.stats
 import torch
 
-from tmgan.bundle import build_generator
-from tmgan.data.loaders.crops import centre_crops
+from tmgan.models.bundle import build_generator
+from tmgan.data.crops import centre_crops
 from tmgan.data.masks import mask_path
 from tmgan.data.pack import Pack
-from tmgan.edit import Editor
-from tmgan.evaluate import Evaluation, baselines, quick_protocol, describe, evaluate, table
-from tmgan.protocol import Protocol
-from tmgan.metrics.edits import eight_bit, make_edits, make_pairs
-from tmgan.metrics.measure import Measure, compare
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.evaluate import Evaluation, baselines, quick_protocol, describe, evaluate, table
+from tmgan.evaluation.protocol import Protocol
+from tmgan.evaluation.metrics.edits import eight_bit, make_edits, make_pairs
+from tmgan.evaluation.metrics.measure import Measure, compare
 from tmgan.models.layers import init_weights
 from tmgan.models.lightweight import GeneratorOutput
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 from tmgan_kernels import change_mask
 
 PER_IMAGE = ("mask_score", "sharpness", "preserved")

@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from tmgan import weights
-from tmgan.data.loaders.crops import centre_crops
+from tmgan.models import weights
+from tmgan.data.crops import centre_crops
 from tmgan.common.progress import Progress
-from tmgan.evaluate import baselines, describe, evaluate
-from tmgan.protocol import Protocol
-from tmgan.metrics import distances, features
-from tmgan.metrics.distances import cache_folder, reals
-from tmgan.metrics.edits import make_edits, make_pairs
-from tmgan.metrics.features import FrozenInception
-from tmgan.metrics.inception_score import inception_score
-from tmgan.metrics.kid import kid
-from tmgan.metrics.lpips import Lpips
+from tmgan.evaluation.evaluate import baselines, describe, evaluate
+from tmgan.evaluation.protocol import Protocol
+from tmgan.evaluation.metrics import distances, features
+from tmgan.evaluation.metrics.distances import cache_folder, reals
+from tmgan.evaluation.metrics.edits import make_edits, make_pairs
+from tmgan.evaluation.metrics.features import FrozenInception
+from tmgan.evaluation.metrics.inception_score import inception_score
+from tmgan.evaluation.metrics.kid import kid
+from tmgan.evaluation.metrics.lpips import Lpips
 from test_evaluate import editor  # noqa: F401  (a fixture)
 
 QUIET = Progress(visible=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tmgan import configfile
-from tmgan.config import DamsmConfig, TrainConfig
+from tmgan.config import configfile
+from tmgan.config.settings import DamsmConfig, TrainConfig
 
 TESTS = Path(__file__).parent
 TEXT = (TESTS.parent / "docs" / "fidelity.md").read_text()

@@ -11,15 +11,15 @@ from golden import FOLDER, assert_golden, fill, image
 from published_names import SEGMENTER
 from tmgan_kernels import gather_crop
 
-from tmgan import configfile
+from tmgan.config import configfile
 from tmgan.cli import main
 from tmgan.data.masks import RANDOM_NOTE, agreement, first_captions, mask_path, open_masks, read_record, write_masks
 from tmgan.data.pack import Pack
 from tmgan.common.progress import Progress
-from tmgan.gan import GanTask, check
-from tmgan.jobs import train_editor
+from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.jobs import train_editor
 from tmgan.models.segmentation import VOC, Segmenter, voc_ids
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 
 QUIET = Progress(visible=False)
 
@@ -112,7 +112,7 @@ def test_stored_masks_are_cropped_and_flipped_with_the_image(own, tiny, encoders
     loaders = []
     for keep_mask in ("fcn", "dataset"):
         config = configfile.merge(tiny, {"method": {"keep_mask": keep_mask}}, "test")
-        loaders.append(GanTask(config, own, encoders, decide(tiny.runtime)).loader)
+        loaders.append(EditorTask(config, own, encoders, decide(tiny.runtime)).loader)
     flips = set()
     for step in range(3):
         found, known = (loader(step) for loader in loaders)
@@ -125,7 +125,7 @@ def test_stored_masks_are_cropped_and_flipped_with_the_image(own, tiny, encoders
 def test_masks_of_bright_pixels_lie_on_the_bright_pixels_of_each_crop(own, tiny, encoders):
     store(own)
     config = configfile.merge(tiny, {"method": {"keep_mask": "fcn"}}, "test")
-    batch = GanTask(config, own, encoders, decide(tiny.runtime)).loader(1)
+    batch = EditorTask(config, own, encoders, decide(tiny.runtime)).loader(1)
     bright = batch.images.mean(1, keepdim=True)
     assert torch.equal((batch.keep == 0)[bright.abs() > 1e-5], (bright > 0)[bright.abs() > 1e-5])
 
@@ -183,9 +183,9 @@ def test_masks_are_never_overwritten_or_taken_from_another_pack(own):
 def test_a_pack_without_masks_is_refused_with_the_command_that_makes_them(own, tiny, encoders):
     config = configfile.merge(tiny, {"method": {"keep_mask": "fcn"}}, "test")
     with pytest.raises(ValueError, match=f"tmgan data masks {own.path}"):
-        check(config, own, encoders)
+        check_fits(config, own, encoders)
     store(own)
-    check(config, own, encoders)
+    check_fits(config, own, encoders)
 
 
 def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(own, tiny, capsys):

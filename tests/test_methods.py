@@ -18,11 +18,11 @@ from tmgan_kernels import (
 )
 from tmgan_kernels.change_mask import difference_eager
 
-from tmgan import configfile
-from tmgan.config import BlurConfig, GradientConfig, SharpnessLossConfig
+from tmgan.config import configfile
+from tmgan.config.settings import BlurConfig, GradientConfig, SharpnessLossConfig
 from tmgan.data.masks import write_masks
 from tmgan.common.progress import Progress
-from tmgan.gan import GanTask
+from tmgan.training.editor_task import EditorTask
 from tmgan.losses.adversarial import discriminator_loss
 from tmgan.losses.matching import word_level_correlation
 from tmgan.methods.blurred_real import blurred, counts
@@ -30,7 +30,7 @@ from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
 from tmgan.methods.sharpness import sharpness_loss
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import init_weights
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 
 BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
 
@@ -40,7 +40,7 @@ def run(tiny, own, encoders):
     """run(**method) -> one step of the same networks on the same batch: its task, batch, edit, image gradient, losses."""
     def one_step(**method):
         config = configfile.merge(tiny, {"method": {**BASELINE, **method}, "model": {"keep_input": False}}, "test")
-        task = GanTask(config, own, encoders, decide(tiny.runtime))
+        task = EditorTask(config, own, encoders, decide(tiny.runtime))
         seen = {}
 
         def hook(module, arguments, output):
@@ -326,7 +326,7 @@ def test_every_method_at_once_shows_its_own_loss(run, own):
 
 def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):
     config = configfile.merge(tiny, {"batch": 16, "method": {"blur": {"sizes": [5, 7, 9]}}}, "test")
-    task = GanTask(config, pack, encoders, decide(tiny.runtime))
+    task = EditorTask(config, pack, encoders, decide(tiny.runtime))
     batch = task.loader(3)
     assert set(batch.blur_sizes.tolist()) == {5, 7, 9}
     assert torch.equal(batch.blur_sizes, task.planner(3).blur_sizes)

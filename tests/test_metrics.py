@@ -14,13 +14,13 @@ import torch.nn.functional as F
 import torchvision
 from golden import FOLDER, tensor
 from PIL import Image
-from tmgan import weights
-from tmgan.metrics import features
-from tmgan.metrics import kid as kid_module
-from tmgan.metrics.fid import frechet_distance
-from tmgan.metrics.inception_score import inception_score
-from tmgan.metrics.kid import kid
-from tmgan.metrics.moments import Moments
+from tmgan.models import weights
+from tmgan.evaluation.metrics import features
+from tmgan.evaluation.metrics import kid as kid_module
+from tmgan.evaluation.metrics.fid import frechet_distance
+from tmgan.evaluation.metrics.inception_score import inception_score
+from tmgan.evaluation.metrics.kid import kid
+from tmgan.evaluation.metrics.moments import Moments
 from tmgan.models.layers import init_frozen
 from torch import nn
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tmgan.data.pack import Pack
-from tmgan.plan import CaptionTable, Plan, Planner
+from tmgan.training.plan import CaptionTable, Plan, Planner
 
 
 @pytest.fixture

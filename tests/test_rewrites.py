@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from published_step import PublishedStep
 
-from tmgan.bench import synthetic_step
-from tmgan.config import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
+from tmgan.training.bench import synthetic_step
+from tmgan.config.settings import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import fold_batch_norms, init_weights
-from tmgan.runtime import decide
+from tmgan.config.runtime import decide
 from tmgan_kernels import instance_norm_glu
 
 

@@ -5,16 +5,16 @@ import dataclasses
 
 import pytest
 
-from tmgan.bundle import save_encoders
+from tmgan.models.bundle import save_encoders
 from tmgan.cli import main
-from tmgan.config import RuntimeConfig
-from tmgan.edit import load
+from tmgan.config.settings import RuntimeConfig
+from tmgan.editing.editor import load
 from tmgan.common.files import write_json
-from tmgan.evaluate import baselines, evaluate
-from tmgan.protocol import Protocol
-from tmgan.jobs import train_editor, train_encoders
+from tmgan.evaluation.evaluate import baselines, evaluate
+from tmgan.evaluation.protocol import Protocol
+from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.common.text import number
-from tmgan.report import report
+from tmgan.reports.run_report import report
 
 
 def test_finished_run(tiny, pack, encoders, tmp_path, capsys):

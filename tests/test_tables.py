@@ -8,21 +8,22 @@ import re
 import pytest
 import torch
 
-from tmgan import configfile, jobs
-from tmgan.bundle import GENERATOR, build_encoders, save_encoders
+from tmgan.config import configfile
+from tmgan.training import jobs
+from tmgan.models.bundle import GENERATOR, build_encoders, save_encoders
 from tmgan.cli import main
-from tmgan.evaluate import Evaluation
-from tmgan.protocol import Protocol
-from tmgan.gan import GanTask
-from tmgan.metrics.measure import Measure
-from tmgan.runtime import decide
-from tmgan.tables import make
-from tmgan.tables import variants as rows
-from tmgan.tables.measure import change, over_seeds
-from tmgan.tables.pages import document
-from tmgan.tables.published import Bench
-from tmgan.tables.results import gather, paper
-from tmgan.tables.runs import Estimate, Run, finished, images_done, train_all
+from tmgan.evaluation.evaluate import Evaluation
+from tmgan.evaluation.protocol import Protocol
+from tmgan.training.editor_task import EditorTask
+from tmgan.evaluation.metrics.measure import Measure
+from tmgan.config.runtime import decide
+from tmgan.paper import make
+from tmgan.paper import variants as rows
+from tmgan.paper.measure import change, over_seeds
+from tmgan.paper.pages import document
+from tmgan.paper.published import Bench
+from tmgan.paper.results import gather, paper
+from tmgan.paper.runs import Estimate, Run, finished, images_done, train_all
 from tmgan_kernels import change_mask, laplace_sharpness, sharp_regions
 
 SMALL = {"model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
@@ -33,7 +34,7 @@ SMALL = {"model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, 
 @pytest.fixture
 def small(monkeypatch):
     """The reduced base, smaller still."""
-    monkeypatch.setattr(rows, "_REDUCED", configfile.overlaid(rows._REDUCED, SMALL))
+    monkeypatch.setattr(rows, "_REDUCED", configfile.overlay(rows._REDUCED, SMALL))
 
 
 def runs_of(names, packed, tmp_path, images=8):
@@ -67,7 +68,7 @@ def test_variants_are_the_presets(name):
 
 
 def test_paired_runs_begin_alike_and_see_the_same(small, packed, pack, encoders, tmp_path):
-    tasks = [GanTask(run.config, pack, encoders, decide(run.config.runtime))
+    tasks = [EditorTask(run.config, pack, encoders, decide(run.config.runtime))
              for run in runs_of(["lightweight", "masks", "sad9", "combined"], packed, tmp_path)]
     first = tasks[0]
     for task in tasks[1:]:
@@ -115,7 +116,7 @@ def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, 
     longer = runs_of(["lightweight", "nsl"], packed, tmp_path, images=16)
     assert not finished(longer[0].config, 16, GENERATOR)
     began = []
-    monkeypatch.setattr(jobs, "GanTask", lambda config, *rest: began.append(config.run) or GanTask(config, *rest))
+    monkeypatch.setattr(jobs, "EditorTask", lambda config, *rest: began.append(config.run) or EditorTask(config, *rest))
     train_all(longer, pack, encoders, said.append)
     log = (longer[0].path / "log.txt").read_text()
     assert "Resuming" in log and images_done(longer[0].path) == 16 and len(began) == 2

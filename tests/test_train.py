@@ -16,16 +16,16 @@ import yaml
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmgan import bundle
-from tmgan import configfile
-from tmgan.checkpoint import Checkpoints
-from tmgan.config import DamsmConfig, RuntimeConfig
-from tmgan.damsm import DamsmTask
-from tmgan.gan import GanTask, check
-from tmgan.jobs import train_editor, train_encoders
-from tmgan.runfolder import RunFolder, StopRequest
-from tmgan.runtime import decide
-from tmgan.train import train
+from tmgan.models import bundle
+from tmgan.config import configfile
+from tmgan.training.checkpoint import Checkpoints
+from tmgan.config.settings import DamsmConfig, RuntimeConfig
+from tmgan.training.encoder_task import EncoderTask
+from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.jobs import train_editor, train_encoders
+from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.config.runtime import decide
+from tmgan.training.loop import train
 
 
 def flat(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -64,7 +64,7 @@ class StopAfter(StopRequest):
 def run_gan(config, pack, encoders, stop=None):
     runtime = decide(config.runtime)
     run = RunFolder(config.run, config, config.output.keep, quiet=True)
-    task = GanTask(config, pack, encoders, runtime)
+    task = EditorTask(config, pack, encoders, runtime)
     try:
         return train(task, run, config.images, config.output, stop or StopAfter(10**9))
     finally:
@@ -86,7 +86,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
 
 def test_a_signal_that_comes_while_a_picture_is_drawn_loses_no_step(tiny, pack, encoders, monkeypatch):
     stop = StopAfter(10**9)
-    monkeypatch.setattr(GanTask, "draw", lambda task, path: setattr(stop, "_left", 0))
+    monkeypatch.setattr(EditorTask, "draw", lambda task, path: setattr(stop, "_left", 0))
     output = dataclasses.replace(tiny.output, sample_images=4, checkpoint_images=24)
     assert run_gan(dataclasses.replace(tiny, output=output), pack, encoders, stop) == "stopped"
     stopped = json.loads((Path(tiny.run) / "run.json").read_text())
@@ -106,7 +106,7 @@ def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
     def go(config, stop):
         made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.seed)
         run = RunFolder(config.run, config, 3, quiet=True)
-        result = train(DamsmTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
+        result = train(EncoderTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
         run.close()
         return result
 
@@ -127,7 +127,7 @@ def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
 
 
 def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
-    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     step = task.train_step
     networks = {"generator": step.generator, "discriminator": step.discriminator, "ema": step.ema,
                 "text": encoders.text, "photo": step.photo}
@@ -145,7 +145,7 @@ def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
 
 def test_damsm_step_changes_every_trained_parameter(tiny_damsm, pack):
     made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, 0)
-    task = DamsmTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
+    task = EncoderTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
     named = {**{f"text.{k}": p for k, p in task.text.named_parameters()},
              **{f"photo.{k}": p for k, p in task.photo.named_parameters()}}
     before = {k: p.detach().clone() for k, p in named.items()}
@@ -157,7 +157,7 @@ def test_damsm_step_changes_every_trained_parameter(tiny_damsm, pack):
 
 def test_ema_follows_its_definition(tiny, pack, encoders):
     config = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, ema_half_life=100, ema_rampup=0.0))
-    task = GanTask(config, pack, encoders, decide(config.runtime))
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
     start = {k: p.detach().clone() for k, p in task.train_step.ema.named_parameters()}
     task.step(0)
     decay = 0.5 ** (4 / 100)
@@ -168,7 +168,7 @@ def test_ema_follows_its_definition(tiny, pack, encoders):
 
 def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders):
     """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
-    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     batch = task.loader(0)
     weights = task.train_step.objective.resembles(batch, batch.keep)
     assert batch.mismatched.any() and not batch.mismatched.all()
@@ -188,10 +188,11 @@ class _NoWaits(TorchDispatchMode):
 
 def test_no_host_reads_in_the_sources_of_the_hot_path():
     """DESIGN: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
-    root = Path(bundle.__file__).parent
-    hot = [*(root / name for name in ("step.py", "objective.py", "engine.py", "texts.py")),
-           *(root / "models").rglob("*.py"), *(root / "losses").rglob("*.py"),
-           *(root / "data" / "loaders" / name for name in ("batch.py", "resident.py"))]  # others decode on the host
+    root = Path(bundle.__file__).parents[1]
+    names = ["step", "objective", "engine", "caption_embeddings", "loaders/batch", "loaders/resident"]  # others decode
+    hot = [*(root / "training" / f"{name}.py" for name in names), *(root / "losses").rglob("*.py"),
+           *(path for path in (root / "models").rglob("*.py") if path.stem not in ("bundle", "weights")),
+           *(path for path in (root / "methods").rglob("*.py") if path.stem != "mask_providers")]
     for path in hot:
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.Attribute) and node.attr in ("item", "cpu", "tolist", "numpy")), \
@@ -199,14 +200,14 @@ def test_no_host_reads_in_the_sources_of_the_hot_path():
 
 
 def test_no_host_reads_in_the_step(tiny, pack, encoders):
-    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     batch = task.loader(0)
     with _NoWaits():
         task.train_step(batch, 0)
 
 
 def test_the_step_draws_no_random_numbers(tiny, pack, encoders):
-    task = GanTask(tiny, pack, encoders, decide(tiny.runtime))
+    task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     torch.manual_seed(1)
     before = torch.get_rng_state()
     task.step(0)
@@ -232,7 +233,7 @@ def test_no_checkpoint_holds_a_loss_that_is_not_finite(tiny, pack, encoders):
 def test_learning_rates_may_be_lowered_in_a_run(tiny, pack, encoders):
     run_gan(tiny, pack, encoders, StopAfter(3))
     lower = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, lr_g=1e-5))
-    task = GanTask(lower, pack, encoders, decide(lower.runtime))
+    task = EditorTask(lower, pack, encoders, decide(lower.runtime))
     task.load_state_dict(latest(Path(tiny.run))["task"])
     assert [group["lr"] for group in task.train_step.adam_g.param_groups] == [1e-5]
     assert run_gan(lower, pack, encoders) == "done"
@@ -262,7 +263,7 @@ def test_a_lost_export_comes_back(tiny, pack, encoders):
 def test_without_a_keep_mask_the_packs_masks_play_no_part(tiny, pack, encoders):
     config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, keep_input=False),
                                  method=dataclasses.replace(tiny.method, keep_mask="none"))
-    task = GanTask(config, pack, encoders, decide(config.runtime))
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
     assert pack.masks is not None and task.loader(0).keep is None
 
 
@@ -292,9 +293,9 @@ def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
 
     other = dataclasses.replace(encoders, vocabulary=Vocabulary(("<end>", "cat")))
     with pytest.raises(ValueError, match="Train encoders on this pack"):
-        check(tiny, pack, other)
+        check_fits(tiny, pack, other)
     with pytest.raises(ValueError, match="no masks"):
-        check(tiny, dataclasses.replace(pack, masks=None), encoders)
+        check_fits(tiny, dataclasses.replace(pack, masks=None), encoders)
     with pytest.raises(ValueError, match="tmgan damsm"):
         train_editor(dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, kind="inception")))
     with pytest.raises(ValueError, match="Download https://"):

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from tmgan.data import unpickle
-from tmgan.data.unpickle import load_metadata_pickle
+from tmgan.data.sources import unpickle
+from tmgan.data.sources.unpickle import load_metadata_pickle
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import rewrites
 import torch
 
 import tmgan_kernels
-from tmgan import bench
-from tmgan.bench import SyntheticStep
-from tmgan.config import TrainConfig
+from tmgan.training import bench
+from tmgan.training.bench import SyntheticStep
+from tmgan.config.settings import TrainConfig
 from tmgan.models.encoders import PhotoEncoder
-from tmgan.runtime import Runtime
+from tmgan.config.runtime import Runtime
 
 
 @dataclasses.dataclass(frozen=True)

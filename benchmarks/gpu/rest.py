@@ -62,9 +62,9 @@ def published(journal: Journal, options: Options) -> None:
     """The step as it was published, with the combined method's segmentation, at the batch of 1-step.sh."""
     import measure_steps
 
-    from tmgan import bench
-    from tmgan.config import RuntimeConfig
-    from tmgan.runtime import decide
+    from tmgan.training import bench
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.config.runtime import decide
     runtime = decide(RuntimeConfig(threads=measure_steps.threads()))
     config = measure_steps.settings(True, BATCH)
     try:

@@ -64,9 +64,9 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
     import torch
     from gpu.changes import CHANGES
 
-    from tmgan import bench
-    from tmgan.config import RuntimeConfig
-    from tmgan.runtime import decide
+    from tmgan.training import bench
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.config.runtime import decide
     runtime = decide(RuntimeConfig(threads=measure_steps.threads(), device="auto" if options.gpu else "cpu"))
     config = measure_steps.settings(options.gpu, batch, "quickstart" if options.dry else "")
     seconds = 0.5 if options.dry else SECONDS

@@ -130,9 +130,9 @@ def smoke_engine(engine: str, options: Options) -> str | None:
 def synthetic_step(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
     """(step and batch, config, runtime); the paper's combined method unless a preset is named."""
     from measure_steps import settings, threads
-    from tmgan import bench
-    from tmgan.config import RuntimeConfig
-    from tmgan.runtime import decide
+    from tmgan.training import bench
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.config.runtime import decide
     runtime = decide(RuntimeConfig(threads=threads(), device="auto" if options.gpu else "cpu"))
     config = settings(options.gpu, batch, preset or ("quickstart" if options.dry else ""))
     made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine), backend=backend)
@@ -151,7 +151,7 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     """The rows of one engine, the most important first; a part that fails takes no other along."""
     import measure_steps
     import torch
-    from tmgan import bench
+    from tmgan.training import bench
 
     def row(what: str) -> str:
         return f"{engine} batch {batch} {what}"

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from tmgan import configfile
+from tmgan.config import configfile
 
 from . import stand_ins
 

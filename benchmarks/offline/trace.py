@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmgan import configfile
-from tmgan.build import build_networks
-from tmgan.bundle import build_encoders
-from tmgan.data.loaders.batch import Batch
+from tmgan.config import configfile
+from tmgan.training.build import build_networks
+from tmgan.models.bundle import build_encoders
+from tmgan.training.loaders.batch import Batch
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.runtime import Runtime
-from tmgan.step import TrainStep, frozen_copy
+from tmgan.config.runtime import Runtime
+from tmgan.training.step import TrainStep, frozen_copy
 
 from . import outside
 from .described import DEVICE, fake, fake_module

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tmgan.cli.parse import parse
-from tmgan.config import RuntimeConfig
+from tmgan.config.settings import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "bench")
     if given.batch == 1 or given.batch < 0:
         raise ValueError(f"--batch is {given.batch}; batch norm and mismatched pairs need 2 or more.")
-    from tmgan import configfile
-    from tmgan.bench import report
-    from tmgan.runtime import decide
+    from tmgan.config import configfile
+    from tmgan.training.bench import report
+    from tmgan.config.runtime import decide
 
     runtime = decide(given.runtime)
     for engine in given.engines:          # refuse what cannot run before measuring anything

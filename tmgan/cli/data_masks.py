@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from tmgan.cli.parse import parse
-from tmgan.config import RuntimeConfig
+from tmgan.config.settings import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     from tmgan.data.pack import Pack
     from tmgan.common.progress import Progress
     from tmgan.methods.mask_providers import make_provider
-    from tmgan.runtime import decide
+    from tmgan.config.runtime import decide
 
     pack, runtime = Pack.open(given.pack), decide(given.runtime)
     provider = make_provider(given.provider, given.classes, given.weights, given.weights_dir, runtime.device)

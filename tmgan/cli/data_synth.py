@@ -26,7 +26,7 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "data synth")
     from tmgan.common.progress import Progress
-    from tmgan.data.synthetic import write_birds
+    from tmgan.data.drawn.dataset import write_birds
 
     show = Progress(visible=True)
     with show.bar(total=given.count, start=0, unit="birds"):

@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass, field
 
 from tmgan.cli.parse import parse
-from tmgan.config import RuntimeConfig
+from tmgan.config.settings import RuntimeConfig
 
 # distribution -> what it is for
 _PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "", "pillow": "", "safetensors": "",
@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> None:
     import torch
     from tmgan_kernels import verify
 
-    from tmgan import weights
+    from tmgan.models import weights
     from tmgan.common import machine
     from tmgan.common.version import __version__
-    from tmgan.runtime import decide
+    from tmgan.config.runtime import decide
 
     runtime = decide(given.runtime)
     print(f"tmgan {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")

@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from tmgan.cli.parse import parse
-from tmgan.config import RuntimeConfig
+from tmgan.config.settings import RuntimeConfig
 
 _ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"      # of the file names beside OUT
 _KEEP_NAMES = ("none", "histogram", "fcn", "clipseg")
@@ -66,11 +66,11 @@ def main(arguments: list[str]) -> None:
     if not 0 <= given.seed < 2**63:
         raise ValueError(f"--seed is {given.seed}; use 0 to 2**63 - 1.")
     files = _keep_files(given.keep, photos, several)
-    from tmgan.bundle import RANDOM_NOTE
-    from tmgan.compositing import keep_file, keep_unchanged, keep_without
-    from tmgan.edit import load, open_photo       # imports torch: after mistakes in the flags
+    from tmgan.models.bundle import RANDOM_NOTE
+    from tmgan.editing.compositing import keep_file, keep_unchanged, keep_without
+    from tmgan.editing.editor import load, open_photo       # imports torch: after mistakes in the flags
     from tmgan.methods.mask_providers import PROVIDERS, make_provider
-    from tmgan.snapshot import save_picture, words_strip
+    from tmgan.reports.pictures import save_picture, words_strip
 
     editor = load(given.run, given.runtime)
     editor.tokens([given.text])

@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from tmgan.cli.parse import parse
-from tmgan.config import RuntimeConfig
-from tmgan.protocol import Protocol
+from tmgan.config.settings import RuntimeConfig
+from tmgan.evaluation.protocol import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,12 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "evaluate")
     if given.json and not given.json.parent.is_dir():
         raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
-    from tmgan.bundle import RANDOM_NOTE
+    from tmgan.models.bundle import RANDOM_NOTE
     from tmgan.data.pack import Pack
     from tmgan.common.progress import Progress
-    from tmgan.edit import load
+    from tmgan.editing.editor import load
     from tmgan.common.files import write_json
-    from tmgan.evaluate import baselines, describe, evaluate, table
+    from tmgan.evaluation.evaluate import baselines, describe, evaluate, table
 
     editor = load(given.run, given.runtime)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from tmgan import configfile
+from tmgan.config import configfile
 
 T = TypeVar("T")
 

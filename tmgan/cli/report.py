@@ -21,7 +21,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "report")
-    from tmgan.report import report
+    from tmgan.reports.run_report import report
 
     for path in report(given.run).write(given.out or given.run, "report"):
         print(path)

@@ -5,13 +5,13 @@ import shlex
 import sys
 
 from tmgan.cli.parse import parse
-from tmgan.tables.request import Request
+from tmgan.paper.request import Request
 
 
 def main(arguments: list[str]) -> None:
     request = parse(Request, arguments, "tables")
-    from tmgan.tables.make import make      # imports torch: after --help and mistakes in the flags
-    from tmgan.tables.runs import Stopped
+    from tmgan.paper.make import make      # imports torch: after --help and mistakes in the flags
+    from tmgan.paper.runs import Stopped
 
     command = shlex.join(["tmgan", "tables", *arguments])
     try:

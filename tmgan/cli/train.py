@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from tmgan.cli.parse import parse_run
-from tmgan.config import TrainConfig
+from tmgan.config.settings import TrainConfig
 
 
 def main(arguments: list[str]) -> None:
     config = parse_run(TrainConfig, arguments, "train", preset=True)
-    from tmgan.jobs import train_editor     # imports torch: after --help and mistakes in the flags
+    from tmgan.training.jobs import train_editor     # imports torch: after --help and mistakes in the flags
 
     train_editor(config)

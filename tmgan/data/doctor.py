@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from tmgan.common.text import first_lines
-from tmgan.data import imagefolder
+from tmgan.data.sources import image_folder
 from tmgan.data.captions import label_backend
-from tmgan.data.cub import CAPTION_PICKLES, Layout, read_source
+from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
+from tmgan.data.sources.read import read_source
 from tmgan.data.masks import read_record
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
-from tmgan.data.source import Item, Source
+from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
@@ -108,7 +109,7 @@ def _examine_pack(path: Path) -> Iterator[Finding]:
 
 
 def _examine_source(path: Path) -> Iterator[Finding]:
-    metadata = imagefolder.metadata_files(path)
+    metadata = image_folder.metadata_files(path)
     if metadata:
         yield Finding("ok", f"an image folder: {', '.join(str(file) for file in metadata)}")
     else:

@@ -19,7 +19,7 @@ from PIL.ExifTags import Base
 from tmgan.common.files import write_bytes
 from tmgan.common.text import first_lines
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
-from tmgan.data.source import Source
+from tmgan.data.sources.source import Source
 from tmgan.data.tiles import placed, region
 
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height

@@ -23,7 +23,7 @@ from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.captions import label_backend, word_labels
-from tmgan.data.source import Source
+from tmgan.data.sources.source import Source
 from tmgan.data.tiles import PLACEMENTS, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 

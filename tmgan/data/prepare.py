@@ -28,7 +28,7 @@ from tmgan.common.files import sync_to_disk
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
 from tmgan.data.captions import tokenize
-from tmgan.data.cub import read_source
+from tmgan.data.sources.read import read_source
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import (
     CHANNELS,
@@ -40,7 +40,7 @@ from tmgan.data.pack import (
     write_header,
     write_texts,
 )
-from tmgan.data.source import Item, Source
+from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
 
 STATE = "state.json"

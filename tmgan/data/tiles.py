@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from tmgan.data.source import Box
+from tmgan.data.sources.source import Box
 
 PLACEMENTS = ("centre", "topleft")
 MIN_SIDE = 32  # an image smaller than this was almost surely put in the set by mistake

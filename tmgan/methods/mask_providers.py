@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan import weights
+from tmgan.models import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids
 

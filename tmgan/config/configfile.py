@@ -1,0 +1,149 @@
+"""Settings from presets and YAML files, and back to YAML. Precedence: preset < file < flag (see cli/parse.py).
+
+The resolved settings are saved as config.yaml in the run folder.
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tmgan.config.settings import TrainConfig
+
+
+def presets() -> list[str]:
+    """Names of the built-in presets."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("tmgan.config.presets").iterdir()
+                  if p.name.endswith(".yaml"))
+
+
+def from_preset(name: str) -> TrainConfig:
+    """The training configuration a preset names. ValueError lists the presets when there is no such one."""
+    if name not in presets():
+        raise ValueError(f"There is no preset {name!r}. {_nearest(name, presets())}"
+                         f"The presets are: {', '.join(presets())}.")
+    text = resources.files("tmgan.config.presets").joinpath(f"{name}.yaml").read_text()
+    return merge(TrainConfig(preset=name), yaml.safe_load(text) or {}, where=f"preset {name}")
+
+
+def read_yaml(path: str | Path, base: Any) -> Any:
+    """`base` with the settings of a YAML file laid over it."""
+    return merge(base, _yaml(path), where=str(path))
+
+
+def preset_of(path: str | Path) -> str | None:
+    """The preset that a YAML file of settings names, if any."""
+    values = _yaml(path)
+    return values.get("preset") if isinstance(values, dict) else None
+
+
+def _yaml(path: str | Path) -> Any:
+    if not Path(path).is_file():
+        raise ValueError(f"There is no configuration file {path}.")
+    try:
+        return yaml.safe_load(Path(path).read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+
+
+def merge(base: Any, values: dict, where: str) -> Any:
+    """A copy of the dataclass `base` with nested `values` laid over it; unknown keys name the nearest known one."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected settings as `name: value`, found {values!r}.")
+    hints = typing.get_type_hints(type(base))
+    known = [f.name for f in fields(base)]
+    changes = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{where}: unknown setting {key!r}. {_nearest(str(key), known)}"
+                             f"Known here: {', '.join(known)}.")
+        current = getattr(base, key)
+        if is_dataclass(current):
+            changes[key] = merge(current, value or {}, where=f"{where}, {key}")
+        else:
+            changes[key] = _typed(value, hints[key], f"{where}, {key}")
+    try:
+        return dataclasses.replace(base, **changes)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def to_dict(config: Any) -> dict:
+    """Plain nested dict of a configuration, as YAML reads it back: tuples are lists."""
+    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+
+
+def to_yaml(config: Any) -> str:
+    """YAML text that read_yaml reads back to an equal configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def overlay(base: dict, values: dict) -> dict:
+    """Nested plain dicts: `base` with the values of the other laid over it."""
+    return {key: overlay(base[key], values[key]) if isinstance(base.get(key), dict) and isinstance(values.get(key), dict)
+            else values.get(key, base.get(key)) for key in {**base, **values}}
+
+
+def setting(nested: dict, dotted: str) -> Any:
+    """The setting of a plain configuration by its dotted name; "(none)" where there is none."""
+    value: Any = nested
+    for key in dotted.split("."):
+        value = value.get(key, "(none)") if isinstance(value, dict) else "(none)"
+    return value
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the settings in which two plain configurations differ."""
+    found = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return to_dict(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {match[0]!r}? " if match else ""
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """A YAML scalar as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where}: {value!r} is not a list; write it as [5, 7, 9], [] for none.")
+        return tuple(_typed(item, typing.get_args(hint)[0], where) for item in value)
+    assert not isinstance(hint, types.UnionType), "configuration fields have one type"
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{where}: {value!r} is not true or false.")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: {value!r} is not a text; write it in quotes, '' for none.")
+        return value
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (hint is int and number != int(number)):
+        raise ValueError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}.")
+    return hint(number)

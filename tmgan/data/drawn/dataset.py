@@ -1,0 +1,159 @@
+"""The embedded data set: drawn birds in CUB's folder layout, with captions that name the true colours.
+
+Image i is a pure function of (seed, i), so a larger set begins with the smaller one. The folder is written beside its
+place and renamed at the end: there is never half a data set.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tmgan.data.drawn.birds import SPECIES
+from tmgan.data.drawn.drawing import Drawing, draw_bird
+from tmgan.data.palette import PALETTE, PARTS
+
+# {head}, {body} and {wings} are the bare colours; "a {head}" becomes "an orange" where it must.
+_TEMPLATES = (
+    "this bird has a {head} head, {wings} wings and a {body} belly.",
+    "a bird with a {body} body, {wings} wings and a {head} head.",
+    "the head is {head}, the breast is {body} and the wings are {wings}.",
+    "this small bird has {wings} wings, a {body} belly and a {head} crown.",
+    "this bird has a {head} head and {wings} wings.",
+    "a small bird with a {body} breast and a {head} head.",
+    "its wings are {wings} and its belly is {body}.",
+    "the bird in this picture has a {head} head, its breast and belly are {body}, and both of its wings are {wings}.",
+    "this is a bird with wings that are {wings}, a body that is {body} and a crown that is {head}.",
+    "a bird with {wings} wings, a {head} crown and a {body} breast.",
+)
+CAPTIONS_PER_IMAGE = len(_TEMPLATES)
+_TEST_OF_TWENTY = 3  # 15 % of the images, spread evenly so that every prefix has its share
+_BLOCK = 20
+_TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json"}
+_JPEG_QUALITY = 92
+
+
+def describe(colours: Mapping[str, str], variant: int) -> str:
+    """Caption number `variant` (0..9) of a bird with these colours.
+
+    `colours` maps every name in PARTS to a name in PALETTE. Variants 0 to 3 and 7 to 9 name all three parts, the others
+    two; 7 and 8 have more than 18 words. The body's underside is called body, belly or breast, the head head or crown.
+    """
+    if not 0 <= variant < CAPTIONS_PER_IMAGE:
+        raise ValueError(f"caption variant {variant} does not exist: choose 0 to {CAPTIONS_PER_IMAGE - 1}")
+    for part in PARTS:
+        if colours.get(part) not in PALETTE:
+            raise ValueError(f"the {part} is {colours.get(part)!r}: choose one of {', '.join(PALETTE)}")
+    text = _TEMPLATES[variant].format(**{part: colours[part] for part in PARTS})
+    return text.replace(" a orange", " an orange")
+
+
+def bird(seed: int, index: int, image_size: int = 128) -> Drawing:
+    """Bird number `index` of the set with this seed: the same one in a set of any count."""
+    return draw_bird(_generator(seed, index), image_size)
+
+
+def write_birds(
+    directory: str | Path,
+    count: int = 600,
+    seed: int = 0,
+    image_size: int = 128,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Draw `count` birds and write them to `directory` as a CUB folder with captions, true masks and part maps.
+
+    Besides CUB's own files there are text/ (ten captions an image), train/ and test/ (filenames.pickle and
+    class_info.pickle, as the AttnGAN metadata has them), CUB_200_2011/segmentations (0/255), CUB_200_2011/parts_map
+    (0 background, 1 + index in PARTS, 100 other parts of the bird) and colours.json (name -> part -> colour).
+    `progress(done, count)` is called after every image.
+
+    An earlier drawn set in `directory` is replaced. Raises ValueError for a bad argument, or if anything else is there.
+    """
+    directory = Path(directory)
+    if count < 1:
+        raise ValueError(f"count is {count}: draw at least one bird")
+    if image_size < 32:
+        raise ValueError(f"image_size is {image_size}: drawn birds need at least 32 pixels")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}: choose 0 to 2**64 - 1")
+    _check_replaceable(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
+        _write(Path(beside) / "new", count, seed, image_size, progress)
+        if directory.exists():
+            directory.rename(Path(beside) / "old")
+        (Path(beside) / "new").rename(directory)
+
+
+def _check_replaceable(directory: Path) -> None:
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is a file: give the name of a folder for the drawn birds")
+    found = {entry.name for entry in directory.iterdir()}
+    if found and found != _TOP_LEVEL:
+        strange = ", ".join(sorted(found - _TOP_LEVEL)[:3]) or "an incomplete set"
+        raise ValueError(f"{directory} holds more than drawn birds ({strange}): give a new or an empty folder")
+
+
+def _generator(seed: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
+
+
+def _is_test(seed: int, index: int) -> bool:
+    """Three of every twenty images; which three depends on the seed and the block, not on the count."""
+    # Keys from the top of the range: no image has so large an index.
+    order = _generator(seed, 2**64 - 1 - index // _BLOCK).permutation(_BLOCK)
+    return bool(order[index % _BLOCK] < _TEST_OF_TWENTY)
+
+
+def _write(root: Path, count: int, seed: int, image_size: int, progress: Callable[[int, int], None] | None) -> None:
+    cub = root / "CUB_200_2011"
+    classes = [f"{k:03d}.{species.name}" for k, species in enumerate(SPECIES, 1)]
+    class_ids = {species.name: k for k, species in enumerate(SPECIES, 1)}
+    for name in classes:
+        for folder in (cub / "images", cub / "segmentations", cub / "parts_map", root / "text"):
+            (folder / name).mkdir(parents=True)
+    images, labels, splits, boxes = [], [], [], []
+    colours: dict[str, dict[str, str]] = {}
+    listed: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "test": ([], [])}
+    for index in range(count):
+        drawing = bird(seed, index, image_size)
+        class_id, test = class_ids[drawing.species], _is_test(seed, index)
+        name = f"{classes[class_id - 1]}/{drawing.species}_{index + 1:06d}"
+        Image.fromarray(drawing.pixels).save(cub / f"images/{name}.jpg", quality=_JPEG_QUALITY, subsampling=0)
+        mask = (drawing.parts > 0).view(np.uint8) * np.uint8(255)
+        Image.fromarray(mask).save(cub / f"segmentations/{name}.png", compress_level=1)
+        Image.fromarray(drawing.parts).save(cub / f"parts_map/{name}.png", compress_level=1)
+        captions = [describe(drawing.colours, variant) for variant in range(CAPTIONS_PER_IMAGE)]
+        (root / f"text/{name}.txt").write_text("\n".join(captions) + "\n", encoding="ascii")
+        images.append(f"{index + 1} {name}.jpg")
+        labels.append(f"{index + 1} {class_id}")
+        splits.append(f"{index + 1} {int(not test)}")
+        boxes.append(f"{index + 1} " + " ".join(f"{value:.1f}" for value in drawing.box))
+        colours[name] = drawing.colours
+        names, ids = listed["test" if test else "train"]
+        names.append(name)
+        ids.append(class_id)
+        if progress is not None:
+            progress(index + 1, count)
+    _write_lines(cub / "images.txt", images)
+    _write_lines(cub / "image_class_labels.txt", labels)
+    _write_lines(cub / "classes.txt", [f"{k} {name}" for k, name in enumerate(classes, 1)])
+    _write_lines(cub / "train_test_split.txt", splits)
+    _write_lines(cub / "bounding_boxes.txt", boxes)
+    for split, (names, ids) in listed.items():
+        (root / split).mkdir()
+        (root / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=2))
+        (root / split / "class_info.pickle").write_bytes(pickle.dumps(ids, protocol=2))
+    (root / "colours.json").write_text(json.dumps(colours, indent=1) + "\n", encoding="ascii")
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="ascii")

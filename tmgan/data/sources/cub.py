@@ -1,0 +1,328 @@
+"""Read CUB-200-2011 with the captions of Reed and the lists of AttnGAN.
+
+Everything is joined by name, never by position, except where the published pickles know nothing but positions
+(captions.pickle, class_info.pickle): there the counts, the captions' own text and the class folders are compared.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tmgan.data.captions import read_lines, tokenize
+from tmgan.data.sources.source import Box, Item, Source
+from tmgan.data.sources.unpickle import load_metadata_pickle
+from tmgan.data.vocabulary import Vocabulary
+
+CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is DF-GAN's name for the same file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a CUB folder lie; a part that is not there is None."""
+
+    path: Path
+    cub: Path
+    lists: Path
+    text: Path | None
+    captions: Path | None
+    segmentations: Path | None
+    parts: Path | None
+    colours: Path | None
+    archive: (
+        Path | None
+    )  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, which people overlook
+
+    @classmethod
+    def find(cls, path: Path) -> Layout:
+        """Look for the parts in and around `path`. Raises ValueError when there is no CUB_200_2011/images."""
+        cub = path / "CUB_200_2011" if (path / "CUB_200_2011").is_dir() else path
+        if not (cub / "images").is_dir():
+            raise ValueError(
+                f"{path} has neither CUB_200_2011/images nor metadata.jsonl: `tmgan data doctor {path}` shows what is "
+                "expected where"
+            )
+        around = [path, cub] if cub != path else [path, path.parent]
+
+        def first(*names: str) -> Path | None:
+            return next((folder / name for folder in around for name in names if (folder / name).exists()), None)
+
+        filenames = first("train/filenames.pickle")
+        return cls(
+            path=path,
+            cub=cub,
+            lists=filenames.parent.parent if filenames else path,
+            text=first("text", "text_c10"),
+            captions=first(*CAPTION_PICKLES),
+            segmentations=first("segmentations"),
+            parts=first("parts_map"),
+            colours=first("colours.json"),
+            archive=first("text.zip", "birds.zip"),
+        )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    class_id: int
+    split: str
+
+
+def read(layout: Layout) -> Source:
+    """Read the lists and captions of a CUB folder.
+
+    Raises ValueError saying which list is missing, damaged or does not fit another, and what to do.
+    """
+    if (layout.lists / "train/filenames.pickle").exists():
+        entries, class_names, notes = _split_of_pickles(layout.lists)
+    else:
+        entries, class_names = _split_of_cub(layout.cub)
+        notes = (
+            "train/filenames.pickle is not there: CUB's own split is used, in which both splits have all classes (the "
+            "published one has other classes in its test split)",
+        )
+    _check_unique(entries, layout)
+    if layout.captions is None and layout.text is None:
+        unpack = f"unpack {layout.archive} there" if layout.archive else "put a text (or text_c10) folder there"
+        raise ValueError(
+            f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle"
+        )
+
+    texts, missing, dropped = _read_texts(layout.text, entries)
+    vocabulary = token_ids = None
+    if layout.captions is not None:
+        vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
+        _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
+        texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
+        missing = {
+            entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, texts) if not image
+        }
+        dropped = 0
+
+    boxes = _read_boxes(layout.cub)
+    colours = _read_colours(layout.colours) if layout.colours else {}
+    items = []
+    for entry, captions in zip(entries, texts):
+        problem = missing.get(entry.name, "")
+        if boxes is not None and entry.name not in boxes:
+            problem = problem or f"no bounding box: images.txt does not list {entry.name}.jpg"
+        if layout.colours and entry.name not in colours:
+            problem = problem or f"no colours: {layout.colours} does not list {entry.name}"
+        items.append(
+            Item(
+                name=entry.name,
+                image=layout.cub / "images" / f"{entry.name}.jpg",
+                captions=tuple(captions),
+                class_id=entry.class_id,
+                split=entry.split,
+                box=boxes.get(entry.name) if boxes is not None else None,
+                mask=layout.segmentations / f"{entry.name}.png" if layout.segmentations else None,
+                parts=layout.parts / f"{entry.name}.png" if layout.parts else None,
+                colours=colours.get(entry.name),
+                problem=problem,
+            )
+        )
+    return Source(
+        path=layout.path,
+        kind="cub",
+        items=tuple(items),
+        class_names=class_names,
+        vocabulary=vocabulary,
+        token_ids=token_ids,
+        dropped=dropped,
+        notes=tuple(notes),
+    )
+
+
+def _read_texts(folder: Path | None, entries: list[_Entry]) -> tuple[list[list[str]], dict[str, str], int]:
+    """Captions of each entry, what is wrong with the captions of a name, and the number of lines without a word."""
+    texts: list[list[str]] = [[] for _ in entries]
+    missing: dict[str, str] = {}
+    dropped = 0
+    for entry, captions in zip(entries, texts):
+        if folder is None:
+            continue
+        file = folder / f"{entry.name}.txt"
+        if not file.is_file():
+            missing[entry.name] = f"no captions: {file} is missing"
+            continue
+        lines, empty = read_lines(file)
+        captions += lines
+        dropped += empty
+        if not lines:
+            missing[entry.name] = f"no captions: {file} holds none"
+    return texts, missing, dropped
+
+
+def _read_colours(file: Path) -> dict[str, dict[str, str]]:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+
+
+def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[str]]:
+    """AttnGAN's split (by class): {train,test}/filenames.pickle, and class_info.pickle where it is there."""
+    entries: list[_Entry] = []
+    class_names: dict[int, str] = {}
+    notes: list[str] = []
+    for split in ("train", "test"):
+        file, info = folder / split / "filenames.pickle", folder / split / "class_info.pickle"
+        if not file.exists():
+            raise ValueError(
+                f"{file} is missing, though that of the other split is there: both belong to AttnGAN's metadata"
+            )
+        names = load_metadata_pickle(file)
+        if not isinstance(names, list) or not all(isinstance(name, str) and ".." not in name for name in names):
+            raise ValueError(f"{file}: expected a list of names such as 001.Blackbird/Blackbird_0000_000001")
+        if info.exists():
+            classes = _integers(load_metadata_pickle(info), info)
+            if len(classes) != len(names):
+                raise ValueError(
+                    f"{info} has {len(classes)} classes, {file} {len(names)} names: they are not of one set"
+                )
+            found = _name_classes(info, names, classes)
+            if any(class_names.get(number, name) != name for number, name in found.items()):
+                # Each split counts its classes on its own: keep them apart.
+                shift = max(class_names) + 1
+                classes = [number + shift for number in classes]
+                found = {number + shift: name for number, name in found.items()}
+            class_names |= found
+        else:  # As published: without class_info.pickle every image is a class of its own
+            notes.append(f"{info} is not there: every {split} image is its own class")
+            start = max((entry.class_id for entry in entries), default=-1) + 1
+            classes = list(range(start, start + len(names)))
+        entries += [_Entry(name, number, split) for name, number in zip(names, classes)]
+    return entries, class_names, notes
+
+
+def _name_classes(file: Path, names: list[str], classes: list[int]) -> dict[int, str]:
+    """The folder of each class. A class in two folders means that the list is that of another order of images."""
+    class_names: dict[int, str] = {}
+    for name, number in zip(names, classes):
+        folder = name.split("/")[0] if "/" in name else str(number)
+        known = class_names.setdefault(number, folder)
+        if known != folder:
+            raise ValueError(
+                f"{file}: class {number} is {known}, but at {name} it is {folder}: it does not belong to this "
+                "list of names. Get both again; without the file, every image is its own class"
+            )
+    return class_names
+
+
+def _split_of_cub(cub: Path) -> tuple[list[_Entry], dict[int, str]]:
+    """CUB's own split: images.txt, train_test_split.txt and image_class_labels.txt, joined by image id."""
+    names = {number: name.rsplit(".", 1)[0] for number, name in _table(cub / "images.txt").items()}
+    train, classes = _table(cub / "train_test_split.txt"), _table(cub / "image_class_labels.txt")
+    for file, table in (("train_test_split.txt", train), ("image_class_labels.txt", classes)):
+        if table.keys() != names.keys():
+            number = min(table.keys() ^ names.keys())
+            raise ValueError(f"{cub / file} does not fit images.txt: image id {number} is in only one of them")
+    numbers = _integers([classes[n] for n in names], cub / "image_class_labels.txt")
+    class_names = _name_classes(cub / "image_class_labels.txt", list(names.values()), numbers)
+    entries = [_Entry(names[n], number, "train" if train[n] == "1" else "test") for n, number in zip(names, numbers)]
+    return sorted(entries, key=lambda entry: entry.split == "test"), class_names
+
+
+def _read_boxes(cub: Path) -> dict[str, Box] | None:
+    """Boxes by name; None when the set has no bounding_boxes.txt. As published: fractions of pixels are cut off."""
+    if not (cub / "bounding_boxes.txt").exists():
+        return None
+    names, boxes = _table(cub / "images.txt"), _table(cub / "bounding_boxes.txt")
+    if names.keys() != boxes.keys():
+        number = min(names.keys() ^ boxes.keys())
+        raise ValueError(f"{cub}/bounding_boxes.txt does not fit images.txt: image id {number} is in only one of them")
+    result = {}
+    for number, text in boxes.items():
+        try:
+            x, y, width, height = (int(float(value)) for value in text.split())
+        except ValueError:
+            raise ValueError(
+                f"{cub}/bounding_boxes.txt: expected `id x y width height`, found `{number} {text}`"
+            ) from None
+        result[names[number].rsplit(".", 1)[0]] = (x, y, width, height)
+    return result
+
+
+def _table(file: Path) -> dict[int, str]:
+    """CUB's text tables: a line is an id and the rest."""
+    if not file.exists():
+        raise ValueError(f"{file} is missing: it belongs to the CUB_200_2011 archive")
+    rows: dict[int, str] = {}
+    for line_number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        number, _, rest = line.strip().partition(" ")
+        if not number.isdigit() or not rest or int(number) in rows:
+            raise ValueError(f"{file}, line {line_number}: expected a new id and a value, found {line!r}")
+        rows[int(number)] = rest.strip()
+    return rows
+
+
+def _check_unique(entries: list[_Entry], layout: Layout) -> None:
+    if not entries:
+        raise ValueError(f"{layout.path}: its lists name no image")
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.name in seen:
+            splits = f"{seen[entry.name]} and {entry.split}"
+            raise ValueError(f"{entry.name} is listed twice ({splits}): an image belongs to one split, once")
+        seen[entry.name] = entry.split
+
+
+def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, ...], tuple]:
+    """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions an image) + k."""
+    value = load_metadata_pickle(file)
+    if not (isinstance(value, (list, tuple)) and list(map(type, value[2:])) == [dict, dict]):
+        raise ValueError(f"{file}: expected [train captions, test captions, word of id, id of word]")
+    by_id, by_word = value[2:]
+    if set(by_id) != set(range(len(by_id))) or any(by_word.get(word) != index for index, word in by_id.items()):
+        raise ValueError(f"{file}: its two word tables are not inverse to each other, or ids are missing")
+    try:
+        vocabulary = Vocabulary(tuple(str(by_id[index]) for index in range(len(by_id)))).words
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+    token_ids: list[tuple[tuple[int, ...], ...]] = []
+    for split, captions in zip(("train", "test"), value):
+        count = sum(entry.split == split for entry in entries)
+        if count == 0 and not len(captions):
+            continue
+        if count == 0 or len(captions) % count:
+            raise ValueError(
+                f"{file} has {len(captions)} {split} captions for {count} {split} images, not as many for each: it "
+                "does not belong to these lists. Without it, captions are read from the text folder"
+            )
+        each = len(captions) // count
+        rows = [tuple(_integers(caption, file)) for caption in captions]
+        if any(not 0 < token < len(vocabulary) for row in rows for token in row):
+            raise ValueError(f"{file}: a {split} caption holds a word id outside of 1..{len(vocabulary) - 1}")
+        token_ids += [tuple(row for row in rows[start : start + each] if row) for start in range(0, len(rows), each)]
+    return vocabulary, tuple(token_ids)
+
+
+def _check_same_captions(
+    file: Path, entries: list[_Entry], vocabulary: tuple[str, ...], token_ids: tuple, texts: list
+) -> None:
+    """Refuse a captions.pickle whose captions are those of other images than the text folder says.
+
+    A caption or two may differ (tokenizers do); a list that is shifted differs nearly everywhere from some image on.
+    """
+    for entry, image, captions in zip(entries, token_ids, texts):
+        pairs = list(zip(image, captions))
+        same = sum([vocabulary[token] for token in ids] == tokenize(text) for ids, text in pairs)
+        if 2 * same < len(pairs):
+            sentence = " ".join(vocabulary[token] for token in image[0])
+            raise ValueError(
+                f"{file} does not fit the text folder: at {entry.name} it says {sentence!r}, the text says "
+                f"{captions[0]!r}. It was made for another list of images: remove the one that is wrong"
+            )
+
+
+def _integers(values: Any, file: Path) -> list[int]:
+    try:
+        return [int(value) for value in values]
+    except (TypeError, ValueError):
+        raise ValueError(f"{file}: expected whole numbers, found {values!r:.60}") from None

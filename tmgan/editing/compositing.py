@@ -1,0 +1,81 @@
+"""Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not speak of is
+exactly the photo. M comes from what changed, from a network that knows the object, or from a picture.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from tmgan.config.settings import MethodConfig
+from tmgan.data import tiles
+from tmgan.methods.image_comparing import keep_mask
+from tmgan.methods.mask_providers import MaskProvider
+
+_LOOK = 256     # edge of the square as a mask provider is given it: a published training crop
+
+
+class View(NamedTuple):
+    """What a keep-mask may be made from: the whole photo, the square that is edited (left, top, edge), that square
+    before and after at the generator's size, (1, 3, S, S) in [-1, 1], and the text."""
+
+    photo: Image.Image
+    square: tuple[int, int, int]
+    before: Tensor
+    after: Tensor
+    text: str
+
+
+KeepSource = Callable[[View], Tensor]   # -> M of the square, (1, 1, h, w) of any size in [0, 1], 1 = keep
+
+
+def keep_unchanged(method: MethodConfig) -> KeepSource:
+    """Keep what histogram matching finds unchanged, with the method's threshold."""
+    histogram = dataclasses.replace(method, keep_mask="histogram")
+    return lambda view: keep_mask(histogram, view.before, view.after, None).float()
+
+
+def keep_without(provider: MaskProvider) -> KeepSource:
+    """Keep everything but the object that the provider finds."""
+    def keep(view: View) -> Tensor:
+        left, top, side = view.square
+        area = view.photo.crop((left, top, left + side, top + side)).resize((_LOOK, _LOOK), Image.Resampling.BILINEAR)
+        return 1 - provider(to_tensor(area), [view.text]).float().cpu()
+
+    return keep
+
+
+def keep_file(path: Path) -> KeepSource:
+    """Keep what is white in a picture of the photo's size. ValueError when it is missing or of another size."""
+    def keep(view: View) -> Tensor:
+        left, top, side = view.square
+        mask = tiles.open_map(path, view.photo.size, exif=True, labels=False)
+        return torch.from_numpy(np.array(mask.crop((left, top, left + side, top + side))))[None, None].float() / 255
+
+    return keep
+
+
+def keep_picture(keep: Tensor, size: tuple[int, int], square: tuple[int, int, int]) -> Image.Image:
+    """M at the photo's size, greyscale: that of the square enlarged, and 255 around it."""
+    left, top, side = square
+    enlarged = F.interpolate(keep, size=(side, side), mode="bilinear", align_corners=False)[0, 0]
+    mask = Image.new("L", size, 255)
+    mask.paste(Image.fromarray((enlarged * 255).round().byte().numpy()), (left, top))
+    return mask
+
+
+def composite(photo: Image.Image, edited: Image.Image, keep: Image.Image) -> Image.Image:
+    """M * photo + (1 - M) * edited, for pictures of one size; exactly the photo where M is 255."""
+    return Image.composite(photo, edited, keep)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """(1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,181 @@
+"""Edit photos with a trained generator: `tmgan.load(run).edit(photo, text)`.
+
+The network sees a small square; its *change* is enlarged and added to the photo, so a photo keeps its own resolution
+and what the edit leaves alone stays exactly as sharp as it was.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from tmgan.common.philox import Purpose, normal
+from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
+from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_tensor
+from tmgan.config.settings import RuntimeConfig, TrainConfig
+from tmgan.data import tiles
+from tmgan.models.lightweight import GeneratorOutput
+from tmgan.config.runtime import Runtime, decide
+
+# Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
+BOX_TO_SQUARE = 2 * 0.75 * 256 / 304
+_FEATHER = 0.04          # of the square's edge: over this width the change fades out towards the rest of the photo
+
+
+class Edited(NamedTuple):
+    """An edit at the photo's own resolution.
+
+    attention: for every known word where the generator looked: (word, greyscale map of the square).
+    composited, keep: with a keep-mask, M * photo + (1 - M) * picture, and M (greyscale, white = kept); else None.
+    """
+
+    picture: Image.Image
+    attention: list[tuple[str, Image.Image]]
+    composited: Image.Image | None
+    keep: Image.Image | None
+
+
+class Editor:
+    """A trained generator with its encoders, ready to edit."""
+
+    def __init__(self, generator: nn.Module, encoders: Encoders, config: TrainConfig, runtime: Runtime):
+        self.generator = generator.eval().requires_grad_(False).to(runtime.device)
+        self.encoders, self.config, self.runtime = encoders, config, runtime
+        for module in (encoders.text, encoders.photo):
+            module.eval().requires_grad_(False).to(runtime.device)
+
+    @property
+    def image_size(self) -> int:
+        """Edge of the square the network edits, in pixels."""
+        return self.config.model.image_size
+
+    def tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Word ids (B, L) and lengths (B,) of the known words of each text.
+
+        ValueError when a text has no known word at all. Unknown words are left out: see `unknown_words`.
+        """
+        rows = [self.encoders.vocabulary.encode(text)[0] for text in texts]
+        for text, row in zip(texts, rows):
+            if not row:
+                raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
+        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+        for i, row in enumerate(rows):
+            tokens[i, :len(row)] = torch.tensor(row)
+        return tokens.to(self.runtime.device), torch.tensor([len(r) for r in rows]).to(self.runtime.device)
+
+    def unknown_words(self, text: str) -> str:
+        """A sentence that names the unknown words of a text and the nearest known ones; empty when all are known."""
+        vocabulary = self.encoders.vocabulary
+        notes = []
+        for word in dict.fromkeys(vocabulary.encode(text)[1]):
+            nearest = vocabulary.nearest(word)
+            notes.append(f"{word!r} is unknown" + (f" (nearest: {', '.join(nearest)})" if nearest else ""))
+        return "; ".join(notes)
+
+    @torch.no_grad()
+    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
+        """Edit images (B,3,S,S) in [-1,1] at the network's own size; the conditioning augmentation is at its mean."""
+        device, model = self.runtime.device, self.config.model
+        images = images.to(device)
+        tokens, lengths = self.tokens(texts)
+        noise = fixed_noise(seed, 1, model.noise_dim).to(device).expand(len(images), -1)
+        eps = torch.zeros(len(images), model.condition_dim, device=device)
+        with self.runtime.autocast():
+            words, sentence = self.encoders.text(tokens, lengths)
+            return self.generator(noise, sentence, words, tokens == 0, eps, self.encoders.photo.features(images), images)
+
+    def edit(self, photo: str | Path | Image.Image, text: str, box: tuple[float, float, float, float] | None = None,
+             seed: int = 0) -> Image.Image:
+        """The photo edited towards the text, at the photo's own resolution.
+
+        box: x, y, width, height of the bird in pixels; without it the photo's centred square is edited.
+        ValueError when the photo cannot be read, the box lies outside, or no word is known.
+        """
+        return self.edit_in_full(photo, text, box, seed).picture
+
+    def edit_in_full(self, photo: str | Path | Image.Image, text: str,
+                     box: tuple[float, float, float, float] | None = None, seed: int = 0,
+                     keep: KeepSource | None = None) -> Edited:
+        """edit(), and for every known word where the generator looked; with `keep`, composited too."""
+        picture = open_photo(photo)
+        left, top, side = square(picture.size, box)
+        area = picture.crop((left, top, left + side, top + side))
+        small = area.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+        before = to_tensor(small)
+        output = self.edit_tensors(before, [text], seed)
+        after = output.image.float().cpu()
+        change = F.interpolate(after - before, size=(side, side), mode="bicubic", align_corners=False)[0]
+        change *= _feather(side, left, top, picture.size)
+        full = torch.from_numpy(np.array(area)).permute(2, 0, 1).float() + change * 127.5
+        edited = picture.copy()
+        edited.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
+        words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
+        maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu())]
+        if keep is None:
+            return Edited(edited, maps, None, None)
+        mask = keep_picture(keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side))
+        return Edited(edited, maps, composite(picture, edited, mask), mask)
+
+
+def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
+    """(count, dim) standard normal numbers for pictures that stay comparable over time, and for edits."""
+    return torch.from_numpy(normal(seed, Purpose.NOISE, 2**62, (count, dim)))
+
+
+def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
+    """The editor that a run of `tmgan train` has made. ValueError says what is missing."""
+    run = Path(run)
+    if not run.is_dir():
+        raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
+    if not (run / GENERATOR).exists():
+        raise ValueError(f"{run} holds no {GENERATOR}: it is no run of `tmgan train`, or has not reached its first "
+                         "checkpoint yet.")
+    decided = decide(runtime or RuntimeConfig())
+    encoders = load_encoders(run)
+    generator, config = load_generator(run, encoders)
+    return Editor(generator, encoders, config, decided)
+
+
+def open_photo(photo: str | Path | Image.Image) -> Image.Image:
+    """Any picture as upright RGB. ValueError names the file when it is missing, damaged or of an unsuitable kind."""
+    if isinstance(photo, Image.Image):
+        return ImageOps.exif_transpose(photo).convert("RGB")
+    return tiles.open_photo(Path(photo), exif=True)
+
+
+def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:
+    """left, top and edge of the square to edit in a photo of (width, height), scaled as training crops were."""
+    width, height = size
+    if box is None:
+        side = min(width, height)
+        centre_x, centre_y = width / 2, height / 2
+    else:
+        x, y, w, h = box
+        if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise ValueError(f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside of the photo, which has "
+                             f"{width} x {height} pixels.")
+        side = min(width, height, max(8, round(BOX_TO_SQUARE * max(w, h))))
+        centre_x, centre_y = x + w / 2, y + h / 2
+    left = min(max(0, round(centre_x - side / 2)), width - side)
+    top = min(max(0, round(centre_y - side / 2)), height - side)
+    return left, top, side
+
+
+def _feather(side: int, left: int, top: int, size: tuple[int, int]) -> Tensor:
+    """(side, side) weights: 1 inside, falling to 0 at those edges of the square that lie inside the photo."""
+    width = max(1, round(_FEATHER * side))
+    rise = ((torch.arange(side) + 0.5) / width).clamp(max=1.0)
+    ones = torch.ones(side)
+    across = (rise if left > 0 else ones) * (rise.flip(0) if left + side < size[0] else ones)
+    down = (rise if top > 0 else ones) * (rise.flip(0) if top + side < size[1] else ones)
+    return down[:, None] * across[None, :]
+
+
+def _grey(attention: Tensor, side: int) -> Image.Image:
+    scaled = (attention - attention.min()) / (attention.max() - attention.min()).clamp(min=1e-8)
+    return Image.fromarray((scaled * 255).byte().numpy()).resize((side, side), Image.Resampling.BICUBIC)

@@ -1,0 +1,220 @@
+"""Measure a trained editor on held-out photos: `evaluate(editor, pack, protocol) -> Evaluation`.
+
+    protocol = Protocol(metrics=("mask_score", "sharpness"), count=200)
+    first, second = (evaluate(load(run), pack, protocol) for run in runs)      # tmgan.editing.editor.load
+    first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
+    first["mask_score/dataset"].values               # one an image, in the order of first.images
+    compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference, see there
+    first.save(path); Evaluation.load(path)          # JSON, with everything above in it
+
+docs/metrics.md lists the measures of each metric; after a slash stands the mask a measure was scored under, or the
+protocol of a FID. Every model is scored under every mask that can be had, since a model looks best under the mask it
+was trained with. A metric that cannot be measured here, for want of weights or of what it needs in the pack, is left
+out with its reason in `skipped`; asked for by name it is an error.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import torch
+from torch import Tensor
+
+from tmgan.models.bundle import build_generator
+from tmgan.common.files import write_json
+from tmgan.common.progress import Progress
+from tmgan.common.text import console_number
+from tmgan.data.pack import Pack
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
+from tmgan.evaluation.metrics.clip import ClipDirection
+from tmgan.evaluation.metrics.distances import Distances, InceptionScores
+from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs, mask_notes, require_masks
+from tmgan.evaluation.metrics.lpips import LpipsOutside
+from tmgan.evaluation.metrics.manipulation import ManipulativePrecision
+from tmgan.evaluation.metrics.measure import Measure
+from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
+from tmgan.models.layers import init_weights
+from tmgan.models.lightweight import GeneratorOutput
+from tmgan.evaluation.protocol import METRICS, Protocol
+
+
+@dataclass(frozen=True)
+class Evaluation(Mapping[str, Measure]):
+    """The measures of one model by name, with what they were measured on.
+
+    images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a test of
+    its own. notes: what a reader must know about all of them. skipped: why a metric was left out, by its name.
+    """
+
+    protocol: Protocol
+    measures: dict[str, Measure]
+    images: tuple[str, ...]
+    pack_hash: str
+    notes: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Measure:
+        return self.measures[name]
+
+    def __iter__(self):
+        return iter(self.measures)
+
+    def __len__(self) -> int:
+        return len(self.measures)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types."""
+        return {"protocol": dataclasses.asdict(self.protocol), "pack_hash": self.pack_hash,
+                "measures": {name: measure.to_json() for name, measure in self.measures.items()},
+                "images": list(self.images), "notes": list(self.notes), "skipped": self.skipped}
+
+    @classmethod
+    def from_json(cls, about: dict[str, Any]) -> Evaluation:
+        """What `to_json` gave."""
+        protocol = {k: tuple(v) if isinstance(v, list) else v for k, v in about["protocol"].items()}
+        measures = {name: Measure.from_json(measure) for name, measure in about["measures"].items()}
+        return cls(Protocol(**protocol), measures, tuple(about["images"]), about["pack_hash"], tuple(about["notes"]),
+                   about["skipped"])
+
+    def save(self, path: Path) -> None:
+        """Write to_json() to a file, whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read what `save` wrote. ValueError when it is missing or something else."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
+
+
+class Metric(Interface):
+    """Collects what it needs of each batch of edits, and has its numbers in the end.
+
+    sees_edits: False for one that has a test of its own: nothing is edited for its sake.
+    """
+
+    sees_edits: bool
+
+    def add(self, batch: Edits) -> None:
+        """Look at one more batch."""
+
+    def measures(self, show: Progress) -> dict[str, Measure]:
+        """By name, over everything seen."""
+
+
+Build = Callable[[Editor, Pack, Protocol], Metric]
+
+# Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be measured
+# here.
+_BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
+    (("colour_accuracy",), lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed,
+                                                                         protocol.batch)),
+    (("mask_score",), lambda editor, pack, protocol: MaskScore()),
+    (("sharpness",), lambda editor, pack, protocol: Sharpness()),
+    (("preserved",), lambda editor, pack, protocol: Preserved()),
+    (("mp_damsm",), lambda editor, pack, protocol: ManipulativePrecision(editor)),
+    (("fid", "kid"), lambda editor, pack, protocol: Distances(editor, pack, protocol.split, protocol.weights,
+                                                              protocol.weights_dir, protocol.batch)),
+    (("inception_score",), lambda editor, pack, protocol: InceptionScores(editor, protocol.weights,
+                                                                          protocol.weights_dir)),
+    (("lpips",), lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir)),
+    (("clip",), lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions)),
+)
+assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS
+
+
+@torch.no_grad()
+def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | None = None) -> Evaluation:
+    """Measure one model. Also models that are no run, see `baselines`. show: where progress goes; None: nowhere.
+
+    ValueError when a metric or mask that is asked for by name cannot be had, FloatingPointError when an edit is not
+    finite.
+    """
+    masks = require_masks(pack, protocol.masks)
+    metrics: list[Metric] = []
+    measures: dict[str, Measure] = {}
+    skipped: dict[str, str] = {}
+    for names, build in _BUILDERS:
+        wanted = [name for name in names if name in (protocol.metrics or METRICS)]
+        try:
+            metrics += [build(editor, pack, protocol)] if wanted else []
+        except ValueError as error:
+            if protocol.metrics:
+                raise
+            skipped |= dict.fromkeys(wanted, str(error))
+    pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
+    show = show or Progress(visible=False)
+    observers = [metric for metric in metrics if metric.sees_edits]
+    if observers:
+        with show.bar("photos", len(pairs)):
+            for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
+                for metric in observers:
+                    metric.add(batch)
+                for _ in batch.texts:
+                    show.advance()
+    for metric in metrics:
+        measures |= metric.measures(show)
+    return Evaluation(protocol, measures, tuple(pack.names[int(i)] for i in pairs.image), pack.hash,
+                      tuple(mask_notes(pack, masks)), skipped)
+
+
+def quick_protocol(pack: Pack, count: int) -> Protocol:
+    """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
+    out), and no other network than the run's own."""
+    names = (*(("colour_accuracy",) if drawn(pack) else ()), "mask_score", "sharpness", "preserved", "mp_damsm")
+    return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
+
+
+class _InputCopied(Editor):
+    """An editor that leaves every photo as it is."""
+
+    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
+        nothing = images.new_zeros(0)
+        return GeneratorOutput(images.to(self.runtime.device), nothing, nothing, nothing, None)
+
+
+def baselines(editor: Editor) -> dict[str, Editor]:
+    """What a number has to be read against: the same network before training, and the input copied."""
+    untrained = build_generator(editor.config.model, editor.encoders)
+    init_weights(untrained, torch.Generator().manual_seed(editor.config.seed))
+    return {"untrained": Editor(untrained, editor.encoders, editor.config, editor.runtime),
+            "input copied": _InputCopied(editor.generator, editor.encoders, editor.config, editor.runtime)}
+
+
+def table(evaluations: dict[str, Evaluation]) -> str:
+    """Measures (rows) of models (columns) as text for the console and the log, with intervals of the first model."""
+    first = next(iter(evaluations.values()))
+    rows = [["", *evaluations, "95% interval", "n", "unit"]]
+    for name, measure in first.items():
+        cells = [console_number(each[name].value) for each in evaluations.values()]
+        interval = "" if measure.low is None else f"{console_number(measure.low)} to {console_number(measure.high)}"
+        arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
+        rows.append([name, *cells, interval, str(measure.n), measure.unit + arrow])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def describe(evaluation: Evaluation) -> str:
+    """How the numbers were measured, what they need to be read with, and what is missing, as lines of text."""
+    protocol, n = evaluation.protocol, len(evaluation.images)
+    text = "a caption of another photo" if protocol.captions == "other" else "its own caption, as in the paper"
+    lines = [f"{n} photos of the {protocol.split} split, centre crops, each edited by {text}; seed {protocol.seed}; "
+             "95% intervals by bootstrap over photos."]
+    notes = dict.fromkeys([*evaluation.notes, *(m.note for m in evaluation.values() if m.note)])
+    lines += [f"NOTE: {note}" for note in notes]
+    for reason in dict.fromkeys(evaluation.skipped.values()):
+        names = [name for name, why in evaluation.skipped.items() if why == reason]
+        lines.append(f"Not measured: {', '.join(names)}. {reason}")
+    return "\n".join(lines)

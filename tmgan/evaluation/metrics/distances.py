@@ -1,0 +1,128 @@
+"""FID, KID and Inception score of a model's edits, straight from the device: no picture is saved on the way.
+
+The reals are the centre crops of a whole split, and pass through the network once: their statistics and features are
+kept in a folder (TMGAN_CACHE, else ~/.cache/tmgan) under a name that follows from pack, split, size, network and
+preprocessing. Protocols: "test" against the held-out split, "paper" against the training split (with the photos'
+own captions, as the paper measures it).
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tmgan.common.files import write_bytes
+from tmgan.common.progress import Progress
+from tmgan.data.crops import centre_crops
+from tmgan.data.pack import Pack
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.metrics.edits import Edits
+from tmgan.evaluation.metrics.features import PROTOCOL, FrozenInception, fid_network, score_network
+from tmgan.evaluation.metrics.fid import frechet_distance
+from tmgan.evaluation.metrics.inception_score import inception_score
+from tmgan.evaluation.metrics.kid import kid
+from tmgan.evaluation.metrics.measure import Measure
+from tmgan.evaluation.metrics.moments import Moments
+
+_SPLITS, _LEAST = 10, 100     # of the Inception score, as published; fewer photos than this are one split
+
+
+def protocol_name(split: str) -> str:
+    """Of a FID against this split."""
+    return {"train": "paper", "test": "test"}[split]
+
+
+class Distances:
+    """fid/PROTOCOL and kid/PROTOCOL of the edits. ValueError when the network's weights are missing."""
+
+    sees_edits = True
+
+    def __init__(self, editor: Editor, pack: Pack, split: str, pretrained: str, weights_dir: str, batch: int):
+        self.network = fid_network(pretrained, weights_dir).to(editor.runtime.device)
+        self.pack, self.split, self.size, self.batch = pack, split, editor.image_size, batch
+        self._fakes: list[Tensor] = []
+
+    def add(self, batch: Edits) -> None:
+        """Look at one more batch."""
+        self._fakes.append(self.network(batch.edits))
+
+    def measures(self, show: Progress) -> dict[str, Measure]:
+        """Over everything seen."""
+        moments, features = reals(self.network, self.pack, self.split, self.size, self.batch, show)
+        fakes = torch.cat(self._fakes)
+        made = Moments(self.network.dim, self.network.name, PROTOCOL, fakes.device)
+        made.add(fakes)
+        distance, name = frechet_distance(moments, made), protocol_name(self.split)
+        note = f"fid/{name}, kid/{name}: against {distance.n_real} photos of the {self.split} split; {PROTOCOL}."
+        note = f"{note} {distance.note}".strip()
+        return {f"fid/{name}": Measure(distance.fid, distance.n_fake, better="lower", note=note),
+                f"kid/{name}": Measure(kid(features, fakes), distance.n_fake, better="lower", note=note)}
+
+
+class InceptionScores:
+    """inception_score of the edits. ValueError when the network's weights are missing."""
+
+    sees_edits = True
+
+    def __init__(self, editor: Editor, pretrained: str, weights_dir: str):
+        self.network = score_network(pretrained, weights_dir).to(editor.runtime.device)
+        self._logits: list[Tensor] = []
+
+    def add(self, batch: Edits) -> None:
+        """Look at one more batch."""
+        self._logits.append(self.network(batch.edits))
+
+    def measures(self, show: Progress) -> dict[str, Measure]:
+        """Over everything seen."""
+        logits = torch.cat(self._logits)
+        splits = _SPLITS if len(logits) >= _LEAST else 1
+        score = inception_score(logits, splits)
+        spread = "1 split" if score.std is None else f"{splits} splits, standard deviation {score.std:.3f}"
+        note = (f"inception_score: {spread}, {len(logits) // splits} photos each; ImageNet's Inception as in the "
+                "paper, not the one tuned on birds.")
+        if self.network.name.startswith("random"):
+            note += " The network's weights are random numbers: this score compares only with itself."
+        return {"inception_score": Measure(score.mean, len(logits), better="higher", note=note)}
+
+
+def cache_folder() -> Path:
+    """Where statistics of reals are kept."""
+    given = os.environ.get("TMGAN_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "tmgan"
+
+
+@torch.no_grad()
+def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: int,
+          show: Progress) -> tuple[Moments, Tensor]:
+    """Moments, with their factor, and features (N, D) float32 of a split's photos; from the cache if they are there.
+
+    The files can be deleted at any time. One that is damaged is made again.
+    """
+    key = hashlib.sha256(json.dumps([pack.hash, split, size, network.digest(), PROTOCOL]).encode()).hexdigest()
+    path = cache_folder() / f"reals-{key[:32]}.safetensors"
+    stored, device = path.with_suffix(".features.safetensors"), next(network.parameters()).device
+    if path.is_file() and stored.is_file():
+        try:
+            return Moments.load(path, device), load_file(stored)["features"].to(device)
+        except (ValueError, SafetensorError, KeyError):
+            pass
+    index = {"train": pack.train, "test": pack.test}[split]
+    rows = []
+    with show.bar("real photos", len(index)):
+        for part in index.split(batch):
+            rows.append(network(centre_crops(pack.tiles, part, size).to(device)))
+            for _ in part:
+                show.advance()
+    features = torch.cat(rows)
+    moments = Moments(network.dim, network.name, PROTOCOL, device)
+    moments.add(features)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(stored, save({"features": features.cpu()}))
+    moments.save(path)
+    return Moments.load(path, device), features          # as it will be from now on, to the last bit

@@ -1,0 +1,149 @@
+"""Trained networks as safetensors files that carry their configuration and vocabulary: no pickle, no second file.
+
+encoders.safetensors   text and photo encoders, made by `tmgan damsm`
+generator.safetensors  the averaged generator, made by `tmgan train`
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tmgan.models import weights
+from tmgan.common.files import write_bytes
+from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
+from tmgan.config.configfile import merge, to_dict
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
+from tmgan.models.layers import init_frozen, init_weights
+from tmgan.models.lightweight import Generator
+
+ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
+RANDOM_NOTE = "the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little."
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Text and photo encoders with the vocabulary they are trained on."""
+
+    text: TextEncoder
+    photo: PhotoEncoder
+    vocabulary: Vocabulary
+    config: EncoderConfig
+    image_size: int
+    weights: str             # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
+    images: int = 0          # trained on
+
+    def hash(self) -> str:
+        """sha256 of all their numbers."""
+        digest = hashlib.sha256()
+        for module in (self.text, self.photo):
+            for name, tensor in module.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabulary, seed: int,
+                   pretrained: str = "random", weights_dir: str = "", batch_statistics: bool = False) -> Encoders:
+    """New encoders: seeded heads and text encoder; third-party trunks "pretrained" (see weights.py) or "random"."""
+    generator = torch.Generator().manual_seed(seed)
+    text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
+    init_weights(text, generator)
+    if config.kind == "small":
+        photo = PhotoEncoder(SmallEncoder(image_size, dim=config.dim, width=config.width))
+        init_weights(photo, generator)
+        return Encoders(text, photo, vocabulary, config, image_size, "none")
+    matcher, perceptor = InceptionEncoder(config.dim, batch_statistics), VGGFeatures()
+    if pretrained == "random":
+        init_frozen(matcher.trunk, generator)
+        init_frozen(perceptor, generator)
+    else:
+        matcher.load_trunk(weights.load("inception", weights_dir))
+        perceptor.load_trunk(weights.load("vgg16", weights_dir))
+    matcher.init_heads(generator)
+    return Encoders(text, PhotoEncoder(matcher, perceptor), vocabulary, config, image_size, pretrained)
+
+
+def save_encoders(encoders: Encoders, folder: Path) -> None:
+    """Write FOLDER/encoders.safetensors."""
+    tensors = {f"text.{k}": v for k, v in encoders.text.state_dict().items()}
+    tensors |= {f"photo.{k}": v for k, v in encoders.photo.state_dict().items()}
+    about = {"encoder": to_dict(encoders.config), "image_size": encoders.image_size, "images": encoders.images,
+             "weights": encoders.weights, "vocabulary": list(encoders.vocabulary.words)}
+    _save(folder / ENCODERS, tensors, about)
+
+
+def load_encoders(folder: Path) -> Encoders:
+    """The encoders of a run of `tmgan damsm` or `tmgan train`, frozen. ValueError says what is missing."""
+    tensors, about = _load(folder / ENCODERS, "Make encoders with `tmgan damsm --data PACK --run RUN`.")
+    config = merge(EncoderConfig(), about["encoder"], where=str(folder / ENCODERS))
+    vocabulary = Vocabulary(tuple(about["vocabulary"]))
+    text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
+    if config.kind == "small":
+        photo = PhotoEncoder(SmallEncoder(about["image_size"], dim=config.dim, width=config.width))
+    else:
+        photo = PhotoEncoder(InceptionEncoder(config.dim), VGGFeatures())
+    for name, module in (("text.", text), ("photo.", photo)):
+        _fill(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, folder / ENCODERS)
+        module.eval().requires_grad_(False)
+    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"], about["images"])
+
+
+def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
+    """The generator that fits these encoders; its weights are not initialised by us yet."""
+    dim = encoders.config.dim
+    return Generator(model.image_size, width=model.g_width, sentence_dim=dim, word_dim=dim,
+                     condition_dim=model.condition_dim, noise_dim=model.noise_dim, code_dim=dim, region_dim=dim,
+                     perceptual_dim=encoders.photo.perceptual_dim, residual_blocks=model.residual_blocks,
+                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim, top_width=model.top_width or None)
+
+
+def save_generator(generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int) -> None:
+    """Write FOLDER/generator.safetensors with the run's configuration and the hash of its vocabulary."""
+    _save(folder / GENERATOR, generator.state_dict(),
+          {"config": to_dict(config), "images": images, "vocabulary_hash": vocabulary.hash})
+
+
+def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig]:
+    """The averaged generator of a run of `tmgan train`, and the run's configuration."""
+    tensors, about = _load(folder / GENERATOR, "Make a run with `tmgan train`; the first one is written with its first "
+                                               "checkpoint.")
+    config = merge(TrainConfig(), about["config"], where=str(folder / GENERATOR))
+    if about["vocabulary_hash"] != encoders.vocabulary.hash:
+        raise ValueError(f"{folder / GENERATOR} was trained with another vocabulary than {folder / ENCODERS}. Both "
+                         "files must come from the same run.")
+    generator = build_generator(config.model, encoders)
+    _fill(generator, tensors, folder / GENERATOR)
+    return generator, config
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"The numbers in {path} do not fit its own configuration ({error}). It was altered, or written "
+                         "by another version of tmgan.") from None
+
+
+def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    data = save(contiguous, metadata={"tmgan": json.dumps(about)})
+    write_bytes(path, data)
+
+
+def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.exists():
+        raise ValueError(f"There is no {path}. {remedy}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, json.loads((file.metadata() or {})["tmgan"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged or was not written by tmgan ({error}). {remedy}") from None

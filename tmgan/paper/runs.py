@@ -1,0 +1,149 @@
+"""Trains the runs of the tables one after the other, reuses those that are finished, and says how long it takes."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+
+from tmgan.config import configfile
+from tmgan.models.bundle import ENCODERS, GENERATOR, Encoders
+from tmgan.common.text import duration
+from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.data.pack import Pack
+from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.jobs import train_editor, train_encoders
+from tmgan.training.run_folder import MAY_CHANGE
+from tmgan.config.runtime import decide
+
+_PROBED = 3                  # steps that are timed for the first estimate
+# A run may be resumed with other learning rates, as a remedy. Runs that are compared may not.
+_NO_MATTER = MAY_CHANGE - {"optim.lr_g", "optim.lr_d", "pretrain.lr"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a variant with a seed."""
+
+    variant: str
+    seed: int
+    config: TrainConfig
+
+    @property
+    def path(self) -> Path:
+        return Path(self.config.run)
+
+
+class Stopped(Exception):
+    """A signal came; what was reached is saved, and the same command goes on there."""
+
+
+def images_done(path: Path) -> int:
+    """Images that a run has seen according to its folder; 0 when there is none."""
+    try:
+        return int(json.loads((path / "run.json").read_text())["images"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> bool:
+    """Whether the folder holds this very run, complete: then it is reused. ValueError when it was trained for longer.
+
+    A folder with other settings is not finished; training in it is refused with the settings that differ.
+    """
+    path = Path(config.run)
+    try:
+        status = json.loads((path / "run.json").read_text())
+        saved = yaml.safe_load((path / "config.yaml").read_text())
+    except (OSError, ValueError):
+        return False
+    changed = configfile.differences(configfile.overlay(configfile.to_dict(type(config)()), saved),
+                                     configfile.to_dict(config))
+    batch = config.batch if isinstance(config, TrainConfig) else config.pretrain.batch
+    if status["images"] >= images + batch:
+        raise ValueError(f"{path} was trained on {status['images']:,} images and {images:,} are wanted now: they would "
+                         "not be comparable. Ask for as many images as before, or choose another --out.")
+    return (status["status"] == "done" and status["images"] >= images and (path / result).is_file()
+            and not [name for name in changed if name not in _NO_MATTER])
+
+
+@dataclass
+class Estimate:
+    """How long the runs still take, from what was measured: each variant's own speed once one of its runs has been
+    trained, before that the mean speed of the others, before that the speed of a few steps of the baseline."""
+
+    first: float                                     # seconds an image, of a few steps
+    _spent: dict[str, list[tuple[int, float]]] = field(default_factory=dict)     # variant -> (images, seconds)
+
+    def add(self, variant: str, images: int, seconds: float) -> None:
+        """A run, or a part of one, was trained."""
+        if images > 0:
+            self._spent.setdefault(variant, []).append((images, seconds))
+
+    def seconds(self, variant: str, images: int) -> float:
+        """For so many more images of a variant."""
+        spent = self._spent.get(variant) or [pair for pairs in self._spent.values() for pair in pairs]
+        if not spent:
+            return images * self.first
+        return images * sum(s for _, s in spent) / sum(i for i, _ in spent)
+
+    def left(self, runs: Iterable[Run]) -> float:
+        """For all that the runs still lack."""
+        return sum(self.seconds(run.variant, max(0, run.config.images - images_done(run.path))) for run in runs)
+
+
+def shared_encoders(config: DamsmConfig) -> Path:
+    """The folder of the encoders that all runs share, trained first if need be."""
+    if not finished(config, config.pretrain.images, ENCODERS) and train_encoders(config) == "stopped":
+        raise Stopped
+    return Path(config.run)
+
+
+def first_estimate(config: TrainConfig, pack: Pack, encoders: Encoders) -> Estimate:
+    """Seconds an image, from a few steps of the baseline that are thrown away."""
+    task = EditorTask(dataclasses.replace(config, run=""), pack, encoders, decide(config.runtime))
+    with closing(task.loader):
+        for _ in range(2):                           # warm up
+            _read(task.step(0))
+        started = time.perf_counter()
+        for step in range(_PROBED):
+            losses = task.step(step)
+        _read(losses)
+    return Estimate((time.perf_counter() - started) / (_PROBED * config.batch))
+
+
+def _read(losses: dict[str, torch.Tensor]) -> None:
+    """Wait for the device."""
+    torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+
+
+def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[str], None]) -> None:
+    """Train what is not finished.
+
+    Stopped when a signal came, ValueError when a folder holds another run.
+    """
+    open_runs = []
+    for run in runs:
+        check_fits(run.config, pack, encoders)
+        if not finished(run.config, run.config.images, GENERATOR):
+            open_runs.append(run)
+    say(f"{len(runs)} runs: {len(runs) - len(open_runs)} are finished and reused, {len(open_runs)} to train.")
+    if not open_runs:
+        return
+    estimate = first_estimate(open_runs[0].config, pack, encoders)
+    say(f"About {duration(estimate.left(open_runs))} of training, by {_PROBED} steps of the first run. Interrupt it "
+        "whenever you like: the same command goes on.")
+    for k, run in enumerate(open_runs):
+        say(f"[{k + 1}/{len(open_runs)}] {run.path.name}, about {duration(estimate.left([run]))}; "
+            f"about {duration(estimate.left(open_runs[k:]))} left in all.")
+        before, started = images_done(run.path), time.perf_counter()
+        result = train_editor(run.config, evaluated=False)
+        estimate.add(run.variant, images_done(run.path) - before, time.perf_counter() - started)
+        if result == "stopped":
+            raise Stopped

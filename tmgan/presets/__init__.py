@@ -1,1 +1,0 @@
-"""Presets: YAML files that name the settings in which they differ from the defaults of tmgan.config."""

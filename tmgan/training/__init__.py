@@ -1,0 +1,1 @@
+"""Training: from the plan of a step to a finished run."""

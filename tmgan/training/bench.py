@@ -1,0 +1,222 @@
+"""How fast a training step runs here: by engine and by component, on random pictures, texts and weights.
+
+`tmgan bench` prints it; `pytest benchmarks/` records it.
+"""
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tmgan.training.build import build_step, embed_captions
+from tmgan.models.bundle import build_encoders
+from tmgan.config.settings import TrainConfig
+from tmgan.training.loaders.batch import Batch
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.encoders import PhotoEncoder, TextEncoder
+from tmgan.training.plan import CaptionTable
+from tmgan.config.runtime import Runtime
+from tmgan.training.step import TrainStep
+
+_VOCABULARY = 200
+_MATRIX = {"cuda": 8192, "cpu": 1024}    # edge of the matrices whose product shows what the machine can do
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds a call: median, interquartile range, and how many calls were timed."""
+
+    median: float
+    iqr: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class SyntheticStep:
+    """A step and what it is fed, and the encoders it was made from (for comparisons with other steps)."""
+
+    step: TrainStep
+    batch: Batch
+    text: TextEncoder
+    photo: PhotoEncoder
+
+
+def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str = "inductor") -> SyntheticStep:
+    """A step of `config` on random numbers, on the device of `runtime`. Captions have 4 words to all words."""
+    device, model, rows, width = runtime.device, config.model, config.batch, config.text.words
+    numbers = torch.Generator().manual_seed(seed)
+    vocabulary = Vocabulary(("<end>", *(f"word{i}" for i in range(_VOCABULARY - 1))))
+    encoders = build_encoders(config.encoder, model.image_size, vocabulary, seed)
+    for network in (encoders.text, encoders.photo):
+        network.eval().requires_grad_(False).to(device)
+
+    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=numbers)
+
+    lengths = integers(min(4, width), width + 1, rows)
+    lengths[0] = width
+    tokens = integers(1, _VOCABULARY, rows, width) * (torch.arange(width) < lengths[:, None])
+    row = torch.arange(rows)
+    labels = tokens % 2 == 1
+    table = CaptionTable(tokens=tokens, lengths=lengths, labels=labels, first=row, variants=torch.ones_like(row),
+                         of_image=torch.arange(rows + 1))
+    sizes = torch.tensor(config.method.blur.sizes or (1,))
+    size, method = model.image_size, config.method
+    images = (integers(0, 256, rows, 3, size, size) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    keep = (torch.rand(rows, 1, size, size, generator=numbers) > 0.3).float() if method.stored_masks else None
+    batch = Batch(images=images, keep=keep, class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths,
+                  target_class_ids=row // 2, target_captions=row, target_tokens=tokens, target_lengths=lengths,
+                  mismatched=torch.rand(rows, generator=numbers) < method.mismatched_text_p,
+                  noise=torch.randn(rows, model.noise_dim, generator=numbers),
+                  eps=torch.randn(rows, model.condition_dim, generator=numbers),
+                  blur_sizes=sizes[row % len(sizes)], word_labels=labels)
+    columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
+    captions = embed_captions(encoders.text, table, row, runtime)
+    step = build_step(dataclasses.replace(config, seed=seed), encoders, captions, runtime, backend)
+    return SyntheticStep(step, batch, encoders.text, encoders.photo)
+
+
+def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], None]]]:
+    """One step, cut in parts that must be called in this order."""
+    held = {}
+
+    def generate() -> None:
+        held["edit"] = step.functions.generate(batch)
+
+    def d_forward() -> None:
+        step.discriminator.requires_grad_(True)
+        step.adam_d.zero_grad(set_to_none=True)
+        held["total"] = step.functions.d_loss(batch, held["edit"])[0]
+
+    def g_forward() -> None:
+        step.discriminator.requires_grad_(False)
+        step.adam_g.zero_grad(set_to_none=True)
+        held["total"] = step.functions.g_loss(batch, held["edit"])[0]
+
+    def backward() -> None:
+        held.pop("total").backward()
+
+    def average() -> None:
+        step.adam_g.step()
+        step.average()
+
+    def dispatched(part: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            with step.dispatch():
+                part()
+
+        return call
+
+    parts = [("generate", generate), ("discriminator loss", d_forward), ("discriminator backward", backward),
+             ("discriminator update", step.adam_d.step), ("generator loss", g_forward), ("generator backward", backward),
+             ("generator update", average)]
+    return [(name, dispatched(part)) for name, part in parts]
+
+
+def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
+    """10^9 floating point operations an image of each component: convolutions and matrix products, an add counts."""
+    counted = {}
+    for name, part in components(step, batch):
+        with FlopCounterMode(display=False) as counter:
+            part()
+        counted[name] = counter.get_total_flops() / len(batch.images) / 1e9
+    return counted
+
+
+Clock = Callable[[], float]      # seconds; time.process_time where neighbours keep the processor busy
+
+
+def time_step(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
+              clock: Clock = time.perf_counter) -> Spread:
+    """Whole steps for about `seconds`, after two that do not count."""
+    counter = iter(range(10**9))
+    return time_calls(lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least, clock)
+
+
+def time_components(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
+                    clock: Clock = time.perf_counter) -> dict[str, Spread]:
+    """Each component by itself, waiting for the device in between: together they take longer than a step."""
+    parts, device = components(step, batch), batch.images.device
+    times: dict[str, list[float]] = {name: [] for name, _ in parts}
+    end = time.perf_counter() + seconds
+    for i in range(10**9):
+        for name, part in parts:
+            start = clock()
+            part()
+            synchronise(device)
+            if i >= 2:
+                times[name].append(clock() - start)
+        if time.perf_counter() > end and i >= least + 1:
+            return {name: spread(samples) for name, samples in times.items()}
+    raise AssertionError
+
+
+def peak(device: torch.device, precision: str, seconds: float = 1.0, clock: Clock = time.perf_counter) -> float:
+    """10^9 operations a second of one large matrix product: what to hold a step against."""
+    edge, dtype = _MATRIX[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(edge, edge, device=device, dtype=dtype)
+    return 2 * edge**3 / time_calls(lambda: a @ a, device, seconds, 3, clock).median / 1e9
+
+
+def spread(samples: list[float]) -> Spread:
+    first, _, third = statistics.quantiles(samples, n=4, method="inclusive")
+    return Spread(statistics.median(samples), third - first, len(samples))
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_calls(call: Callable[[], object], device: torch.device, seconds: float, least: int,
+               clock: Clock = time.perf_counter) -> Spread:
+    """Calls for about `seconds`, at least `least` of them, after two that do not count."""
+    for _ in range(2):
+        call()
+    samples, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(samples) < least:
+        synchronise(device)
+        start = clock()
+        call()
+        synchronise(device)
+        samples.append(clock() - start)
+    return spread(samples)
+
+
+def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seconds: float) -> Iterator[str]:
+    """The table of `tmgan bench`, line by line as it is measured; about `seconds` a line of engines."""
+    rows, known, most = config.batch, None, peak(runtime.device, runtime.precision)
+    yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
+    for engine in engines:
+        started = time.perf_counter()
+        made = synthetic_step(config, dataclasses.replace(runtime, engine=engine))
+        made.step(made.batch, 0)
+        synchronise(runtime.device)
+        first = time.perf_counter() - started
+        known = known or gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, made.batch)
+        took = time_step(made.step, made.batch, seconds)
+        yield _line(engine, took, rows, sum(known.values()), most)
+        yield f"  first step after {first:.1f} s" + _memory(runtime.device)
+        if engine != "graphed":      # one graph has no parts
+            for name, part in time_components(made.step, made.batch, seconds).items():
+                yield _line(f"  {name}", part, rows, known[name], most)
+    yield (f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
+           "one, waiting for the device in between, so they add up to more than a step.")
+
+
+def _line(name: str, took: Spread, rows: int, gflop_an_image: float, most: float) -> str:
+    speed = rows * gflop_an_image / took.median
+    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_an_image else ""
+    return f"{name:24}{1e3 * took.median:9.1f}{rows / took.median:10.1f}{work}"
+
+
+def _memory(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    return f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most"

@@ -1,0 +1,111 @@
+"""The editor as a task for the training loop: planner, loader, networks, pictures, metrics, export."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from tmgan.training.build import build_step, embed_captions
+from tmgan.models.bundle import Encoders, save_encoders, save_generator
+from tmgan.config.settings import TrainConfig
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Columns
+from tmgan.data.crops import centre_crops
+from tmgan.data.masks import open_masks, read_record
+from tmgan.data.pack import Pack, spread
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.evaluate import quick_protocol, evaluate
+from tmgan.training.plan import CaptionTable, Planner
+from tmgan.config.runtime import Runtime
+from tmgan.reports.pictures import grid, save_picture
+
+_ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
+_MEASURED = 64               # held-out photos for the cheap metrics of every checkpoint
+
+
+class EditorTask:
+    """The generator and discriminator as a task for the training loop."""
+
+    def __init__(self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
+        self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
+        self.batch = config.batch
+        model = config.model
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
+        self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
+                               model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
+                               config.method.blur.sizes)
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, Columns(pack, self.table, runtime.device),
+                                                      open_masks(pack, config.method.stored_masks))
+        captions = embed_captions(encoders.text, self.table, pack.train, runtime)
+        self.train_step = build_step(config, encoders, captions, runtime)
+        self._encoders_hash = encoders.hash()
+        self.editor = Editor(self.train_step.ema, encoders, config, runtime)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update of both networks."""
+        return self.train_step(self.loader(step), step * self.batch)
+
+    def measure(self) -> dict[str, float]:
+        """The cheap metrics of `tmgan evaluate` on a few held-out photos. The score is colour
+        accuracy for drawn birds, else manipulative precision."""
+        found = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
+        values = {name: measure.value for name, measure in found.items()}
+        return values | {"score": values.get("colour_accuracy", values["mp_damsm"])}
+
+    def draw(self, path: Path) -> None:
+        """Held-out photos (rows): as they are, with their own caption, and with captions common to all rows."""
+        items = self.pack.test if len(self.pack.test) >= _ROWS else self.pack.train
+        rows, others = spread(items, _ROWS), spread(items.flip(0), _COLUMNS)
+        first = self.pack.first[rows]
+        texts = [self.pack.caption(int(c)) for c in first]
+        images = centre_crops(self.pack.tiles, rows, self.config.model.image_size)
+        columns, titles = [images, self._edit(images, texts)], ["photo", "its own caption"]
+        for caption in self.pack.first[others].tolist():
+            text = self.pack.caption(caption)
+            columns.append(self._edit(images, [text] * len(images)))
+            titles.append(text)
+        save_picture(grid(columns, titles), path)
+
+    def _edit(self, images: Tensor, texts: list[str]) -> Tensor:
+        return self.editor.edit_tensors(images, texts).image
+
+    def identity(self) -> dict[str, str]:
+        same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
+        record = read_record(self.pack, self.config.method.stored_masks)
+        return same if record is None else {**same, "set of masks": json.dumps(record["about"])}
+
+    def state_dict(self) -> dict:
+        return self.train_step.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.train_step.load_state_dict(state)
+
+    def export(self, folder: Path, images: int) -> None:
+        """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
+        save_encoders(self.encoders, folder)
+        save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
+
+
+def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
+    """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written."""
+    if config.method.keep_mask == "dataset" and pack.masks is None:
+        raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
+                         "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or "
+                         "train without: --preset lightweight, or --method.keep-mask none --model.no-keep-input.")
+    masks = config.method.stored_masks
+    if masks not in ("", "dataset") and read_record(pack, masks) is None:
+        raise ValueError(f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"
+                         f"  tmgan data masks {pack.path} --provider {masks}")
+    if len(pack.train) == 0:
+        raise ValueError(f"{pack.path} has no training images.")
+    if encoders is None:
+        return
+    if encoders.vocabulary.hash != pack.vocabulary.hash:
+        raise ValueError(f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
+                         f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
+                         f"tmgan damsm --data {pack.path} --run RUN")
+    if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
+        raise ValueError(f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
+                         f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
+                         "--encoder.kind small")

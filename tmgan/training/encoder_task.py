@@ -1,0 +1,125 @@
+"""DAMSM: train text and photo encoders so that a photo's regions match its caption's words.
+
+Source: AttnGAN (Xu et al., CVPR 2018), section 3.2. The encoders stay frozen while the GAN trains.
+"""
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tmgan.models.bundle import Encoders, save_encoders
+from tmgan.config.settings import DamsmConfig
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Batch, Columns
+from tmgan.training.loaders.crops import planned_crops
+from tmgan.data.pack import Pack, spread
+from tmgan.losses.matching import sentence_loss, word_attention, words_loss
+from tmgan.training.plan import CaptionTable, Planner
+from tmgan.config.runtime import Runtime
+from tmgan.reports.pictures import grid, save_picture
+
+_ADAM = (0.5, 0.999)
+_DRAWN, _WORDS = 6, 8        # photos and words in a progress picture
+
+
+class EncoderTask:
+    """The encoders as a task for the training loop."""
+
+    def __init__(self, config: DamsmConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
+        self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
+        self.batch = config.pretrain.batch
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
+        tile = pack.tiles.shape[1]
+        self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
+        self.columns = Columns(pack, self.table, runtime.device)
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, None)
+        self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
+        trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
+        self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One update from the step's batch. The optimiser runs on through the epochs (published: reset each epoch)."""
+        batch = self.loader(step)
+        drop = self.config.pretrain.dropout
+        dropout = None
+        if drop > 0:
+            dropout = self.planner.dropout(step, batch.tokens.shape[1], self.text.word_dim, drop)
+            dropout = dropout.to(self.runtime.device, non_blocking=True)
+        self.text.train()
+        self.photo.train()
+        self._set_learning_rate(step)
+        with self.runtime.autocast():
+            regions, code = self.photo.regions_and_code(batch.images)
+            words, sentence = self.text(batch.tokens, batch.lengths, dropout)
+            loss = self.config.loss
+            gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
+            by_words = words_loss(regions, words, batch.tokens == 0, batch.class_ids, gammas)
+            by_sentence = sentence_loss(code, sentence, batch.class_ids, loss.gamma3)
+        total = by_words.total + by_sentence.total
+        self.adam.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.config.pretrain.clip)
+        self.adam.step()
+        return {"loss": total, "words": by_words.total, "sentence": by_sentence.total}
+
+    def _set_learning_rate(self, step: int) -> None:
+        pretrain = self.config.pretrain
+        epoch = step * self.batch // len(self.pack.train)
+        for group in self.adam.param_groups:
+            group["lr"] = pretrain.lr * max(0.1, pretrain.lr_decay**epoch)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """retrieval_top1: how often a held-out caption's sentence finds its own photo among `retrieval_photos` photos."""
+        if len(self.pack.test) < 2:
+            return {}
+        batch, _, code, _, sentence = self._encode(self.batch)
+        similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
+        found = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
+        return {"retrieval_top1": found.float().mean().item(), "retrieval_photos": len(code)}
+
+    def _encode(self, count: int) -> tuple[Batch, Tensor, Tensor, Tensor, Tensor]:
+        """Some held-out photos, spread over the classes (training ones where nothing is held out), in eval mode:
+        their batch, regions, codes, words and sentences."""
+        items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
+        plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size,
+                       len(items))(0)
+        images = planned_crops(self.pack.tiles, plan, self.pack.image_size).to(self.runtime.device)
+        batch = self.columns.batch(plan, images, None)
+        self.text.eval()
+        self.photo.eval()
+        with self.runtime.autocast():
+            return batch, *self.photo.regions_and_code(batch.images), *self.text(batch.tokens, batch.lengths)
+
+    @torch.no_grad()
+    def draw(self, path: Path) -> None:
+        """Photos, and where the first words of their captions look."""
+        batch, regions, _, words, _ = self._encode(_DRAWN)
+        attention = word_attention(regions, words, batch.tokens == 0, self.config.loss.gamma1)[1].float()
+        columns, titles = [batch.images], ["photo"]
+        size = batch.images.shape[-2:]
+        for k in range(min(_WORDS, int(batch.lengths.min()))):
+            heat = attention[:, k:k + 1]
+            heat = heat / heat.amax((2, 3), keepdim=True).clamp(min=1e-8)
+            heat = torch.nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)
+            columns.append(batch.images * (0.25 + 0.75 * heat) - 0.75 * (1 - heat))
+            titles.append(" / ".join(self.encoders.vocabulary.words[i] for i in batch.tokens[:, k].tolist()))
+        save_picture(grid(columns, titles), path)
+
+    def identity(self) -> dict[str, str]:
+        return {"pack": self.pack.hash}
+
+    def state_dict(self) -> dict:
+        return {"text": self.text.state_dict(), "photo": self.photo.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.text.load_state_dict(state["text"])
+        self.photo.load_state_dict(state["photo"])
+        self.adam.load_state_dict(state["adam"])
+
+    def export(self, folder: Path, images: int) -> None:
+        """Write encoders.safetensors."""
+        save_encoders(dataclasses.replace(self.encoders, images=images), folder)

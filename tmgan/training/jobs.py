@@ -1,0 +1,156 @@
+"""The two training jobs from configuration to finished run: what `tmgan damsm` and `tmgan train` do.
+
+Only this module uses train.py.
+"""
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tmgan.models import bundle
+from tmgan.common.files import write_json
+from tmgan.common.text import duration
+from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.training.encoder_task import EncoderTask
+from tmgan.data.masks import RANDOM_NOTE, read_record
+from tmgan.data.drawn.drawn_pack import drawn_pack
+from tmgan.data.pack import Pack
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.evaluate import baselines, quick_protocol, describe, evaluate, table
+from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.config.runtime import Runtime, decide
+from tmgan.training.loop import train
+
+_EVALUATED = 200             # held-out photos of the final evaluation, if there are as many
+
+
+def train_encoders(config: DamsmConfig) -> str:
+    """`tmgan damsm`: train text and photo encoders on a pack. Returns "done" or "stopped"."""
+    pack, runtime = Pack.open(config.data), decide(config.runtime)
+    with _run(config.run, config) as (run, stop):
+        run.log(f"tmgan damsm on {runtime.describe()}. Run folder: {run.path}")
+        result = _train_encoders(config, pack, run, stop, runtime)
+        if result == "done":
+            flags = {"preset": "lightweight" if pack.masks is None else "editor", "data": config.data,
+                     "encoders": config.run, "run": "RUN"}
+            if pack.image_size != 256:
+                flags["model.image-size"] = str(pack.image_size)
+            run.log(f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
+                    f"Next: {_command('train', **flags)}")
+    return result
+
+
+def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
+    """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped".
+
+    evaluated: measure the finished editor and say what to do next.
+    """
+    started = time.perf_counter()
+    path = Path(config.run or f"runs/{config.preset}")
+    # Refuse before anything is written.
+    encoders = bundle.load_encoders(Path(config.encoders)) if config.encoders else None
+    pack = Pack.open(config.data, config.model.image_size) if config.data else None
+    if pack is not None:
+        check_fits(config, pack, encoders)
+    if encoders is None and config.encoder.kind != "small":
+        raise ValueError("This preset wants encoders trained with Inception features. Train them once with\n"
+                         f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
+                         "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
+                         "--encoder.kind small --encoder.dim 64.")
+    runtime = decide(config.runtime)
+    with _run(path, config) as (run, stop):
+        run.log(f"tmgan train, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
+        for reason in runtime.reasons:
+            run.log(f"  {reason}")
+        if pack is None:
+            pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
+        if encoders is None:
+            encoders = _own_encoders(config, pack, run, stop, runtime)
+        if encoders is None:
+            run.status("stopped", reason=stop.signal)
+            return "stopped"
+        check_fits(config, pack, encoders)
+        if encoders.weights == "random":
+            run.log(f"NOTE: {bundle.RANDOM_NOTE}")
+        masks = read_record(pack, config.method.stored_masks)
+        if masks is not None and masks["about"]["weights"] == "random":
+            run.log(f"NOTE: {RANDOM_NOTE}")
+        task = EditorTask(config, pack, encoders, runtime)
+        run.log(f"  {task.loader_reason}")
+        with closing(task.loader):
+            result = train(task, run, config.images, config.output, stop)
+        if result == "done" and evaluated:
+            _finish(task.editor, pack, run, time.perf_counter() - started)
+    return result
+
+
+@contextmanager
+def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest]]:
+    """The run folder with its lock and the signal handlers; an error is recorded in run.json."""
+    run, stop = RunFolder(path, config, config.output.keep), StopRequest()
+    try:
+        yield run, stop
+    except Exception as error:
+        run.log(f"FAILED: {type(error).__name__}")        # the message itself is printed by the command
+        run.status("failed", reason=str(error))
+        raise
+    finally:
+        stop.restore()
+        run.close()
+
+
+def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,
+                  runtime: Runtime) -> bundle.Encoders | None:
+    """Small encoders, trained inside the run folder; None when stopped on the way."""
+    folder = run.path / "encoders"
+    given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed,
+                        encoder=config.encoder, text=config.text, loss=config.loss, pretrain=config.pretrain,
+                        output=config.output, runtime=config.runtime)
+    inner = RunFolder(folder, given, config.output.keep)
+    try:
+        if _train_encoders(given, pack, inner, stop, runtime) == "stopped":
+            return None
+    finally:
+        inner.close()
+    return bundle.load_encoders(folder)
+
+
+def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
+    run.log(f"Encoders ({config.encoder.kind}), {len(pack.train):,} photos.")
+    encoders = bundle.build_encoders(config.encoder, pack.image_size, pack.vocabulary, config.seed, config.weights,
+                                     config.weights_dir, config.pretrain.batch_statistics)
+    if encoders.weights == "random":
+        run.log(f"NOTE: {bundle.RANDOM_NOTE}")
+    task = EncoderTask(config, pack, encoders, runtime)
+    run.log(f"  {task.loader_reason}")
+    with closing(task.loader):
+        return train(task, run, config.pretrain.images, config.output, stop)
+
+
+def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
+    """Measure what can be measured, and say where everything is and what to do next."""
+    photo = "PHOTO.jpg"
+    models = {"trained": editor, **baselines(editor)}
+    found = {name: evaluate(model, pack, quick_protocol(pack, _EVALUATED)) for name, model in models.items()}
+    write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in found.items()})
+    run.log(f"{table(found)}\n{describe(found['trained'])}")
+    if pack.parts is not None:
+        drawn = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
+        if drawn.exists():
+            photo = str(drawn / f"{pack.names[int(pack.test[0])]}.jpg")
+    pictures = sorted(run.samples.glob("*.png"))
+    run.log(f"Done in {duration(seconds)}.\n"
+            f"  pictures    {pictures[-1] if pictures else run.samples}\n"
+            f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
+            f"  checkpoint  {run.checkpoints.paths()[0]}\n"
+            f"Try next:\n"
+            f"  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} --text \"a bird with a red head and white wings\" --out edited.png")
+
+
+def _command(name: str, **flags: str) -> str:
+    return f"tmgan {name} " + " ".join(f"--{key} {shlex.quote(value)}" for key, value in flags.items())

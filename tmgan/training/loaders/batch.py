@@ -1,0 +1,68 @@
+"""What a training step is given: images and texts of one plan, on the device; and what all loaders share."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tmgan.data.pack import Pack
+from tmgan.training.plan import CaptionTable, Plan
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows on the training device. Text comes twice: the photo's own, and the target the edit must obey."""
+
+    images: Tensor               # (B, 3, S, S) float32 in [-1, 1], channels_last
+    keep: Tensor | None          # (B, 1, S, S) float32, 1 = text-irrelevant (background); None without masks
+    class_ids: Tensor            # (B,) int64
+    captions: Tensor             # (B,) int64, row of the caption table: the photo's own text
+    tokens: Tensor               # (B, L) int64, zero padded
+    lengths: Tensor              # (B,) int64
+    target_class_ids: Tensor     # (B,) int64: class of the image the target text belongs to
+    target_captions: Tensor      # (B,) int64
+    target_tokens: Tensor        # (B, L) int64
+    target_lengths: Tensor       # (B,) int64
+    mismatched: Tensor           # (B,) bool: the target text is another image's
+    noise: Tensor                # (B, Z) float32
+    eps: Tensor                  # (B, C) float32
+    blur_sizes: Tensor           # (B,) int64, edge of the blur of each photo that the discriminator is shown
+    word_labels: Tensor | None = None    # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
+
+
+class Loader(Protocol):
+    """Gives the Batch of any step. It has no state that a checkpoint would need: the plan is a function of the step.
+
+    pixels: what the images equal to the bit: "tiles", those of the pack, or the loader's own.
+    """
+
+    pixels: str
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of `step`, on the device. Steps in order are the fast case."""
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+
+
+class Columns:
+    """All columns of a Batch but its pictures: they are the same, and made the same way, for every loader."""
+
+    def __init__(self, pack: Pack, table: CaptionTable, device: torch.device):
+        self.device = device
+        self.tokens, self.lengths = table.tokens.to(device), table.lengths.to(device)
+        self.labels = table.labels.to(device)
+        self.class_ids = pack.class_ids.to(device)
+
+    def batch(self, plan: Plan, images: Tensor, keep: Tensor | None) -> Batch:
+        """The Batch of `plan` with these pictures; see Batch for their shapes."""
+        index, target, caption, target_caption, noise, eps, blur_sizes = (
+            tensor.to(self.device, non_blocking=True)
+            for tensor in (plan.index, plan.target_index, plan.caption, plan.target_caption, plan.noise, plan.eps,
+                           plan.blur_sizes))
+        return Batch(images, keep, self.class_ids[index], caption, self.tokens[caption], self.lengths[caption],
+                     self.class_ids[target], target_caption, self.tokens[target_caption],
+                     self.lengths[target_caption], target != index, noise, eps, blur_sizes,
+                     self.labels[caption])

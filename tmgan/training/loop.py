@@ -1,0 +1,153 @@
+"""The training loop, and nothing but the loop. It trains any task: the encoders (damsm.py) or the editor (gan.py)."""
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from tmgan.config.settings import OutputConfig
+from tmgan.training.loaders.batch import Loader
+from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.config.runtime import Runtime
+from tmgan.training.stats import JsonLines, Speed, Stats, TensorBoard
+
+
+class Task(Protocol):
+    """What the loop trains. A step is a pure function of the state and the step's number."""
+
+    batch: int
+    runtime: Runtime
+    loader: Loader
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Train one step; return its losses: scalars, still on the device, the same names in every step."""
+
+    def state_dict(self) -> dict:
+        """Everything that training changes, as plain types."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what state_dict gave."""
+
+    def identity(self) -> dict[str, str]:
+        """What a resumed run must find unchanged: name of a thing -> its hash."""
+
+    def draw(self, path: Path) -> None:
+        """Write a picture of the progress."""
+
+    def measure(self) -> dict[str, float]:
+        """Cheap metrics for metrics.jsonl; a "score", higher is better, picks the best checkpoint. May be empty."""
+
+    def export(self, folder: Path, images: int) -> None:
+        """Write what users of the trained model need."""
+
+
+def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> str:
+    """Train `task` until `images` images have been seen. Returns "done", or "stopped" when a signal came."""
+    # Resume.
+    seen, step = _resume(task, run)
+    start = seen
+    if seen >= images:
+        task.export(run.path, seen)        # a crash may have come between the last checkpoint and its export
+        run.log(f"{run.path} is complete: {seen:,} images.")
+        run.status("done", seen)
+        return "done"
+    if seen:
+        run.log(f"Resuming {run.path} at {seen:,} of {images:,} images.")
+    stats, speed = Stats(), Speed(seen)
+    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", seen), JsonLines(run.path / "metrics.jsonl", seen)
+    board = TensorBoard(run.path / "tensorboard", seen)
+    run.status("running", seen)
+
+    while True:
+        done = seen >= images
+        # Looked at once: a signal that comes while this boundary is being saved or measured stops the next one, so that
+        # no run says that it stopped where it did not save.
+        stopped_by = stop.signal
+
+        def due(interval: int) -> bool:
+            """True at the first step boundary past a multiple of the interval, but not right after resuming."""
+            return seen > start and (done or seen % interval < task.batch)
+
+        save = due(output.checkpoint_images) or (stopped_by is not None and seen > start)
+
+        # Report. Reading the losses waits for the device, so the clock is read after it.
+        if due(output.tick_images):
+            losses = stats.read()
+            rate, left = speed.tick(seen, images)
+            run.log(_status_line(seen, images, rate, left, losses))
+            stats_file.write({"images": seen, **losses, "images_per_second": rate})
+            board.write({"images": seen, **losses, "images_per_second": rate})
+            _require_finite(all(math.isfinite(v) for v in losses.values()), run, seen)
+        elif save:
+            _require_finite(stats.finite(), run, seen)
+
+        # Draw, measure, save.
+        if due(output.sample_images):
+            task.draw(run.samples / f"images-{seen:012d}.png")
+            speed.resume(seen)
+        if save:
+            metrics = task.measure() if due(output.checkpoint_images) else {}
+            if metrics:
+                metrics_file.write({"images": seen, **metrics})
+                board.write({"images": seen, **metrics})
+                run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            state = {"step": step, "task": task.state_dict(), "identity": task.identity(),
+                     "numerics": _numerics(task)}
+            run.checkpoints.save(seen, state, metrics.get("score"))
+            task.export(run.path, seen)
+            run.status("running", seen)
+            speed.resume(seen)
+
+        if done:
+            run.status("done", seen)
+            return "done"
+        if stopped_by is not None:
+            run.log(f"Stopped by {stopped_by} at {seen:,} images; the same command resumes here.")
+            run.status("stopped", seen, reason=stopped_by)
+            return "stopped"
+
+        # Train.
+        stats.add(task.step(step))
+        step += 1
+        seen += task.batch
+
+
+def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
+    """Load the newest checkpoint, if there is one, into the task. Returns images seen and steps done.
+
+    ValueError when the data or the encoders are no longer those that the run began with.
+    """
+    state = run.checkpoints.load_latest()
+    if state is None:
+        return 0, 0
+    changed = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
+    if changed:
+        raise ValueError(f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
+                         "to resume, or choose another --run.")
+    now, before = _numerics(task), {"pixels": "tiles", **state["numerics"]}  # runs of earlier versions had no others
+    if now != before:
+        differs = ", ".join(f"{name} {before.get(name)} then, {now[name]} now" for name in now
+                            if now[name] != before.get(name))
+        run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
+    task.load_state_dict(state["task"])
+    return state["images"], state["step"]
+
+
+def _numerics(task: Task) -> dict[str, str | int]:
+    """What the last bits of a step depend on."""
+    return {**task.runtime.numerics(), "pixels": task.loader.pixels}
+
+
+def _require_finite(finite: bool, run: RunFolder, seen: int) -> None:
+    if not finite:
+        raise FloatingPointError(
+            f"Training diverged: a loss stopped being finite before image {seen:,}. The checkpoints in "
+            f"{run.checkpoints.folder} are from before. Try lower learning rates (they may be changed in a run) or "
+            "another run with --runtime.precision fp32.")
+
+
+def _status_line(seen: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:
+    parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    return f"{seen:>10,} images {100 * seen / images:5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"

@@ -1,0 +1,124 @@
+"""One training step of the editor: discriminator update, generator update, averaged generator.
+
+Every random number the step uses is in the batch, so the step itself is deterministic. Losses stay on the device.
+objective.py says what is computed, engine.py how; here the weights change.
+"""
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+import tmgan_kernels
+from tmgan.config.settings import LossConfig, MethodConfig, OptimConfig
+from tmgan.training.loaders.batch import Batch
+from tmgan.training.engine import Compiled, Eager, Graphed
+from tmgan.models.encoders import PhotoEncoder
+from tmgan.models.layers import fold_batch_norms
+from tmgan.training.objective import Captions, Losses, Objective
+from tmgan.config.runtime import Runtime
+
+
+def frozen_copy(photo: PhotoEncoder, runtime: Runtime) -> PhotoEncoder:
+    """The photo encoder as a step wants it: batch norms folded, channels_last, weights in the precision of the run.
+
+    In a bf16 run the weights are what autocast would make of them in each call.
+    """
+    copied = fold_batch_norms(copy.deepcopy(photo).eval().requires_grad_(False))
+    dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+    return copied.to(device=runtime.device, dtype=dtype, memory_format=torch.channels_last)
+
+
+class TrainStep:
+    """step(batch, images_seen) -> losses, scalars on the device by name. Owns the optimisers and the averaged
+    generator `ema`.
+
+    photo: as `frozen_copy` makes it. backend: of torch.compile, for the engines that use it.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, captions: Captions, photo: PhotoEncoder,
+                 method: MethodConfig, loss: LossConfig, optim: OptimConfig, runtime: Runtime,
+                 backend: str = "inductor"):
+        self.generator, self.discriminator, self.photo = generator, discriminator, photo
+        self.optim, self.runtime = optim, runtime
+        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
+        self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self._pairs = list(self.ema.parameters()), list(generator.parameters())
+        self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
+        # A graph needs Adam's arithmetic to read nothing from the host.
+        self._adam = {"betas": (optim.beta1, optim.beta2), "fused": True, "capturable": runtime.engine == "graphed"}
+        self.adam_g = torch.optim.Adam(generator.parameters(), lr=optim.lr_g, **self._adam)
+        self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=optim.lr_d, **self._adam)
+        self.functions = Eager(self.objective) if runtime.engine == "eager" else Compiled(self.objective, backend)
+        self._graphed = Graphed(self._step, self._state) if runtime.engine == "graphed" else None
+
+    def __call__(self, batch: Batch, images_seen: int) -> Losses:
+        self._weight.fill_(1.0 - self._decay(len(batch.images), images_seen))
+        if self._graphed is not None:
+            return self._graphed(batch)
+        with self.dispatch():
+            return self._step(batch)
+
+    def dispatch(self) -> AbstractContextManager:
+        """While active, the fused operations are what they are in this engine: the eager one takes their definitions."""
+        return tmgan_kernels.prefer("eager") if self.runtime.engine == "eager" else nullcontext()
+
+    def _step(self, batch: Batch) -> Losses:
+        edit = self.functions.generate(batch)
+        self.discriminator.requires_grad_(True)
+        total, d_losses = self.functions.d_loss(batch, edit)
+        self._update(self.adam_d, total)
+        self.discriminator.requires_grad_(False)  # it judges, and takes no gradient
+        total, g_losses = self.functions.g_loss(batch, edit)
+        self._update(self.adam_g, total)
+        self.average()
+        return d_losses | g_losses
+
+    @staticmethod
+    def _update(adam: torch.optim.Adam, total: Tensor) -> None:
+        adam.zero_grad(set_to_none=True)
+        total.backward()
+        adam.step()
+
+    def _decay(self, batch: int, images_seen: int) -> float:
+        half_life = self.optim.ema_half_life
+        if self.optim.ema_rampup > 0:
+            half_life = min(half_life, images_seen * self.optim.ema_rampup)
+        return 0.5 ** (batch / max(half_life, 1e-8))
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the averaged generator towards the live one; its batch norms' statistics become those of the live one."""
+        # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch a parameter.
+        average, parameters = self._pairs
+        change = torch._foreach_sub(parameters, average)
+        torch._foreach_mul_(change, self._weight)
+        torch._foreach_add_(average, change)
+        for mine, theirs in zip(self.ema.buffers(), self.generator.buffers()):
+            mine.copy_(theirs)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Every tensor that a step changes."""
+        state = {f"{name}.{key}": tensor for name in ("generator", "discriminator", "ema")
+                 for key, tensor in getattr(self, name).state_dict().items()}
+        for name in ("adam_g", "adam_d"):
+            for number, moments in enumerate(getattr(self, name).state.values()):
+                state |= {f"{name}.{number}.{key}": tensor for key, tensor in moments.items()}
+        return state
+
+    def state_dict(self) -> dict:
+        """Plain tensors and numbers."""
+        return {name: getattr(self, name).state_dict()
+                for name in ("generator", "discriminator", "ema", "adam_g", "adam_d")}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore state_dict(), also of a step with another engine or other learning rates."""
+        for name, part in state.items():
+            getattr(self, name).load_state_dict(part)
+        for adam, lr in ((self.adam_g, self.optim.lr_g), (self.adam_d, self.optim.lr_d)):
+            for group in adam.param_groups:       # lr may have been lowered after a run diverged
+                group.update(self._adam, lr=lr)
+        if self._graphed is not None:
+            self._graphed.reset()

@@ -29,7 +29,7 @@ $(OLDEST)/.installed: pyproject.toml tests/oldest.txt
 	touch $@
 
 test-oldest: $(OLDEST)/.installed  ## kernels, engines and published numbers with torch 2.11 and Triton 3.6
-	$(OLDEST)/bin/python -m pytest -n 2 tests/kernels tests/test_engines.py tests/test_goldens.py
+	$(OLDEST)/bin/python -m pytest -n 2 tests/tmgan_kernels tests/training/test_engines.py tests/test_goldens.py
 
 bench: $(INSTALLED)       ## speed of the kernels: minutes on a GPU, a check of the harness on a CPU
 	$(VENV)/bin/python -m pytest benchmarks

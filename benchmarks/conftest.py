@@ -4,9 +4,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tables
-from collector import Results
-from schema import SchemaError
+from benchmarks.kernels import tables
+from benchmarks.kernels.collector import Results
+from benchmarks.schema import SchemaError
 
 RESULTS = pytest.StashKey[Results]()
 

@@ -1,6 +1,6 @@
 """From a checkpoint to its FID: `tmgan evaluate` against saving pictures and running pytorch-fid's command line.
 
-    python benchmarks/fid.py RUN NAME [--data PACK] [--count N]      # writes results/fid-NAME.json
+    python -m benchmarks.fid RUN NAME [--data PACK] [--count N]      # writes results/fid-NAME.json
 
 Both load the run, edit the same held-out photos by the same texts and compare them with the same reals, whose
 statistics both have computed beforehand. Both use the same random weights of the FID network, so no file is needed.
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe
+from benchmarks.machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 AGREE = 1e-4                 # relative, of the two distances
@@ -39,7 +39,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         def stage(name: str) -> tuple[dict[str, float], dict]:
-            command = [sys.executable, __file__, *sys.argv[1:], "--stage", name, "--folder", folder]
+            command = [sys.executable, "-m", "benchmarks.fid", *sys.argv[1:], "--stage", name, "--folder", folder]
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
                                  env={**os.environ, "TMGAN_CACHE": folder}).stdout

@@ -1,7 +1,7 @@
 """Does the embedded default learn? Trains it from nothing and writes results/quickstart-<name>.json.
 
-    python benchmarks/quickstart.py default                  # what `tmgan train` does
-    python benchmarks/quickstart.py longer --images 40000    # anything else is passed on to `tmgan train`
+    python -m benchmarks.quickstart default                  # what `tmgan train` does
+    python -m benchmarks.quickstart longer --images 40000    # anything else is passed on to `tmgan train`
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe
+from benchmarks.machine import describe
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -2,8 +2,8 @@
 
 No number is typed by hand.
 
-    python benchmarks/report.py          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
-    python benchmarks/report.py --check  # exit 1 when a page does not match the results, or a plot is missing
+    python -m benchmarks.report          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
+    python -m benchmarks.report --check  # exit 1 when a page does not match the results, or a plot is missing
 """
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from PIL import Image
 
-import loader_tables
-import schema
-import tables
-import tables_offline
-import tables_step
+from benchmarks.loaders import tables as loader_tables
+from benchmarks import schema
+from benchmarks.kernels import tables
+from benchmarks.markdown import machine_line
+from benchmarks.offline import tables as tables_offline
+from benchmarks.step import tables as tables_step
 from tmgan.reports.document import Document, slug
 from tmgan.paper.pages import document
 
@@ -97,7 +98,7 @@ def kernel_section(results: Path = RESULTS) -> str:
     for file, document in latest(results):
         gpu = schema.on_gpu(document)
         parts.append(f"### {document['machine']['gpu'] if gpu else 'Without a GPU'}")
-        parts.append(tables.machine_line(document, file))
+        parts.append(machine_line(document, file))
         if gpu:
             parts.append(f"![share of the copy bandwidth, by operation and implementation]({plot_name(file)})")
         parts += (tables.gpu_sections if gpu else tables.cpu_sections)(document)
@@ -138,12 +139,12 @@ def main() -> None:
         wrong += [plot for file, _ in measured
                   if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
         names = ", ".join(map(str, wrong))
-        sys.exit(f"{names} and benchmarks/results differ: run benchmarks/report.py" if wrong else 0)
+        sys.exit(f"{names} and benchmarks/results differ: run `python -m benchmarks.report`" if wrong else 0)
     for path, text in pages().items():
         path.write_text(text)
     tables_page().write_markdown(TABLES.parent, TABLES.stem)
     if measured:
-        import plots
+        from benchmarks.kernels import plots
         for file, document in measured:
             plots.draw(document, PERFORMANCE.with_name(plot_name(file)))
 

@@ -61,58 +61,58 @@ def derived(microseconds: float, moved: int, copy: dict | None) -> dict[str, flo
 
 def check(document: dict) -> None:
     """Raise SchemaError at the first value that is missing, of the wrong kind, impossible, or at odds with another."""
-    _fields(document, {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list,
+    require_fields(document, {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list,
                        "seconds": float}, "document")
     _check_machine(document, MACHINE)
     gpu = on_gpu(document)
     copy = document.get("copy")
     if gpu:
-        _require(isinstance(copy, dict), "copy", "a GPU run must hold the bandwidth of a copy")
-        _fields(copy, COPY, "copy")
+        require(isinstance(copy, dict), "copy", "a GPU run must hold the bandwidth of a copy")
+        require_fields(copy, COPY, "copy")
     else:
-        _require(copy is None, "copy", "must be null in a run without a GPU")
-    _require(bool(document["rows"]), "rows", "nothing was measured")
+        require(copy is None, "copy", "must be null in a run without a GPU")
+    require(bool(document["rows"]), "rows", "nothing was measured")
     seen: set[tuple] = set()
     for i, row in enumerate(document["rows"]):
         where = f"rows[{i}]"
         _check_key(row, where)
-        _require(identity(row) not in seen, where, f"measured twice: {identity(row)}")
+        require(identity(row) not in seen, where, f"measured twice: {identity(row)}")
         seen.add(identity(row))
         if "error" in row:
-            _fields(row, {"error": str}, where)
-            _require(not row.keys() & MEASURED.keys(), where, "holds both an error and a measurement")
+            require_fields(row, {"error": str}, where)
+            require(not row.keys() & MEASURED.keys(), where, "holds both an error and a measurement")
         else:
             _check_measurement(row, copy, where)
     for i, row in enumerate(document["host"]):
-        _fields(row, HOST if "error" not in row else FAILED_HOST, f"host[{i}]")
+        require_fields(row, HOST if "error" not in row else FAILED_HOST, f"host[{i}]")
     for i, row in enumerate(document["not_measured"]):
         where = f"not_measured[{i}]"
         _check_key(row, where)
-        _fields(row, {"reason": str}, where)
-        _require(identity(row) not in seen, where, "stands among the measured rows too")
+        require_fields(row, {"reason": str}, where)
+        require(identity(row) not in seen, where, "stands among the measured rows too")
 
 
 def check_loaders(document: dict) -> None:
     """The same for a document of loaders."""
-    _fields(document, {"schema": int, "kind": str, "machine": dict, "data": dict, "rows": list, "seconds": float},
+    require_fields(document, {"schema": int, "kind": str, "machine": dict, "data": dict, "rows": list, "seconds": float},
             "document")
-    _require(document["kind"] == "loaders", "document.kind", f"{document['kind']!r} is not 'loaders'")
+    require(document["kind"] == "loaders", "document.kind", f"{document['kind']!r} is not 'loaders'")
     _check_machine(document, {**MACHINE, "pillow": str, "dali": str, "load": float})
-    _fields(document["data"], LOADER_DATA, "data")
-    _require(bool(document["rows"]), "rows", "nothing was measured")
+    require_fields(document["data"], LOADER_DATA, "data")
+    require(bool(document["rows"]), "rows", "nothing was measured")
     for i, row in enumerate(document["rows"]):
         where = f"rows[{i}]"
-        _fields(row, LOADER_ROW, where)
-        _require(row["loader"] in LOADERS, f"{where}.loader", f"{row['loader']!r} is not one of {', '.join(LOADERS)}")
+        require_fields(row, LOADER_ROW, where)
+        require(row["loader"] in LOADERS, f"{where}.loader", f"{row['loader']!r} is not one of {', '.join(LOADERS)}")
         for name in LOADER_ROW.keys() - {"loader", "iqr_images_per_second"}:
-            _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
+            require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
     names = [row["loader"] for row in document["rows"]]
-    _require(len(set(names)) == len(names), "rows", f"a loader stands there twice: {names}")
+    require(len(set(names)) == len(names), "rows", f"a loader stands there twice: {names}")
 
 
 def _check_machine(document: dict, fields: dict[str, type]) -> None:
-    _require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
-    _fields(document["machine"], fields, "machine")
+    require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
+    require_fields(document["machine"], fields, "machine")
     try:
         datetime.date.fromisoformat(document["machine"]["date"])
     except ValueError as error:
@@ -120,39 +120,41 @@ def _check_machine(document: dict, fields: dict[str, type]) -> None:
 
 
 def _check_key(row: dict, where: str) -> None:
-    _fields(row, KEY, where)
+    require_fields(row, KEY, where)
     for name, allowed in (("pass", PASSES), ("provider", PROVIDERS), ("dtype", DTYPES), ("layout", LAYOUTS)):
-        _require(row[name] in allowed, f"{where}.{name}", f"{row[name]!r} is not one of {', '.join(allowed)}")
+        require(row[name] in allowed, f"{where}.{name}", f"{row[name]!r} is not one of {', '.join(allowed)}")
     for name in ("batch", "channels", "height", "width"):
-        _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is no size")
+        require(row[name] > 0, f"{where}.{name}", f"{row[name]} is no size")
 
 
 def _check_measurement(row: dict, copy: dict | None, where: str) -> None:
-    _fields(row, MEASURED, where)
+    require_fields(row, MEASURED, where)
     for name in ("microseconds", "samples", "calls", "input_sets", "bytes"):
-        _require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
-    _require(row["iqr_microseconds"] >= 0, f"{where}.iqr_microseconds", "below 0")
+        require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
+    require(row["iqr_microseconds"] >= 0, f"{where}.iqr_microseconds", "below 0")
     if copy is None:
         for name in ON_GPU:
-            _require(row.get(name, 0) is None, f"{where}.{name}", "must be null in a run without a GPU")
+            require(row.get(name, 0) is None, f"{where}.{name}", "must be null in a run without a GPU")
         return
-    _fields(row, ON_GPU, where)
+    require_fields(row, ON_GPU, where)
     for name, value in derived(row["microseconds"], row["bytes"], copy).items():
-        _require(math.isclose(row[name], value, rel_tol=1e-3), f"{where}.{name}",
+        require(math.isclose(row[name], value, rel_tol=1e-3), f"{where}.{name}",
                  f"{row[name]} does not follow from time, bytes and copy bandwidth: {value:.6g}")
 
 
-def _fields(row: object, fields: dict[str, type], where: str) -> None:
-    _require(isinstance(row, dict), where, f"must be an object, is {type(row).__name__}")
+def require_fields(row: object, fields: dict[str, type], where: str) -> None:
+    """Raise SchemaError unless `row` has these fields, each of its type."""
+    require(isinstance(row, dict), where, f"must be an object, is {type(row).__name__}")
     for name, kind in fields.items():
-        _require(name in row, where, f"lacks {name!r}")
+        require(name in row, where, f"lacks {name!r}")
         value = row[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         right = number and math.isfinite(value) if kind is float else type(value) is kind
-        _require(right, f"{where}.{name}", f"must be a {'finite number' if kind is float else kind.__name__}, "
+        require(right, f"{where}.{name}", f"must be a {'finite number' if kind is float else kind.__name__}, "
                                            f"is {value!r}")
 
 
-def _require(condition: bool, where: str, what: str) -> None:
+def require(condition: bool, where: str, what: str) -> None:
+    """Raise SchemaError(where: what) unless the condition holds."""
     if not condition:
         raise SchemaError(f"{where}: {what}")

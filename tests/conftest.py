@@ -17,7 +17,10 @@ os.environ["TMGAN_CACHE"] = "/nonexistent"  # no verdict that lies on this machi
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tmgan.config import configfile
-from tmgan.models.bundle import Encoders, build_encoders
+from tmgan.config.runtime import decide
+from tmgan.editing.editor import Editor
+from tmgan.models.bundle import Encoders, build_encoders, build_generator
+from tmgan.models.layers import init_weights
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
@@ -80,3 +83,11 @@ def encoders(tiny: TrainConfig, pack: Pack) -> Encoders:
     for module in (made.text, made.photo):
         module.eval().requires_grad_(False)
     return made
+
+
+@pytest.fixture
+def editor(tiny: TrainConfig, encoders: Encoders) -> Editor:
+    """An untrained editor."""
+    generator = build_generator(tiny.model, encoders)
+    init_weights(generator, torch.Generator().manual_seed(0))
+    return Editor(generator, encoders, tiny, decide(tiny.runtime))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from published_names import published_key
+from tests.published_names import published_key
 from torch import Tensor, nn
 
 FOLDER = Path(__file__).parent / "goldens"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden import (
+from tests.golden import (
     CLASS_IDS,
     LENGTHS,
     WRONG_LENGTHS,
@@ -16,7 +16,7 @@ from golden import (
     tensor,
     words,
 )
-from published_names import (
+from tests.published_names import (
     CHANNEL_ATTENTION,
     DISCRIMINATOR,
     GENERATOR,

@@ -7,4 +7,4 @@
 # OUT/3-kernels.log. --dry: on a CPU, at toy sizes. TMGAN_COMMIT names the commit where the sources came alone.
 # Exit status 1 when something failed, 2 when it could not start.
 source "$(dirname "$0")/start.sh"
-exec "$python" -m gpu.kernels "$out" "$@"
+exec "$python" -m benchmarks.gpu.kernels "$out" "$@"

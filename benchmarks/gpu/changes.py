@@ -8,8 +8,8 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
-import frozen_relu
-import rewrites
+from benchmarks.step import frozen_relu
+from benchmarks.step import rewrites
 import torch
 
 import tmgan_kernels

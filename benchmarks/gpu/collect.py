@@ -1,6 +1,6 @@
 """Makes the documents of benchmarks/results of what the four scripts left behind.
 
-    cd benchmarks; python -m gpu.collect OUT... [--results DIR]
+    python -m benchmarks.gpu.collect OUT... [--results DIR]
 
 OUT: folders with .jsonl files; of a script that is in several, the last counts. A card has its own documents. Rows that
 failed or are missing stand in them too. A dry run is no measurement: it is refused, but for --dry.
@@ -12,15 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import collector
-import measure_steps
-import schema
-import schema_step
-import test_loaders
-from gpu import kernels, rest
-from gpu.journal import Journal, missing, rows
-from gpu.rewrites import BASE
-from gpu.supervisor import Options
+from benchmarks.kernels import collector
+from benchmarks.step import measure as measure_steps
+from benchmarks import schema
+from benchmarks.step import schema as schema_step
+from benchmarks.loaders import test_loaders
+from benchmarks.gpu import kernels, rest
+from benchmarks.gpu.journal import Journal, missing, rows
+from benchmarks.gpu.rewrites import BASE
+from benchmarks.gpu.supervisor import Options
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -1,6 +1,6 @@
 """A file of JSON lines that survives being killed: what was planned, then each row the moment it is known.
 
-    python -m gpu.journal OUT/1-step.jsonl ...       (in benchmarks/) what was measured, what is missing, and why
+    python -m benchmarks.gpu.journal OUT/1-step.jsonl ...      what was measured, what is missing, and why
 
 A line is an object with a "kind": begin, planned, machine, row, test, failed, missing or end. A row has either what was
 measured, or "error" with its "traceback", or the "reason" for which it cannot exist here. Imports no torch.

@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cases
-import machine
-from gpu import supervisor
-from gpu.journal import Journal, rows
-from gpu.step import building, leave_if_lost
-from gpu.supervisor import Options, Task, alone, seconds_left
+from benchmarks.kernels import cases
+from benchmarks import machine
+from benchmarks.gpu import supervisor
+from benchmarks.gpu.journal import Journal, rows
+from benchmarks.gpu.step import building, leave_if_lost
+from benchmarks.gpu.supervisor import Options, Task, alone, seconds_left
 
-TESTS = machine.ROOT / "tests" / "kernels"
+TESTS = machine.ROOT / "tests" / "tmgan_kernels"
 PARITY = 270        # seconds at most
 DALI = 75           # seconds kept for it: 60 of decoding, the rest for drawing the photos
 ROUNDS = 30
@@ -52,7 +52,7 @@ def run_pytest(journal: Journal, title: str, arguments: Sequence[str], parallel:
     if parallel and importlib.util.find_spec("xdist") is not None:
         arguments = [*arguments, "-n", str(max(2, len(os.sched_getaffinity(0)) * 2 // 3))]
     command = [*before, sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider",
-               "-p", "gpu.parity", *arguments]
+               "-p", "benchmarks.gpu.parity", *arguments]
     environment |= {"TMGAN_PARITY": title, "TMGAN_JOURNAL": str(journal.path)}
     return subprocess.run(command, cwd=machine.ROOT, env=os.environ | environment).returncode
 
@@ -82,11 +82,11 @@ def host_planned(options: Options) -> list[tuple[cases.Case, str, str]]:
 
 def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Sequence[tuple] = ()) -> None:
     """A row a call. One that fails leaves the others; where it takes the GPU along, a new process has the rest."""
-    import collector
-    import timer
+    from benchmarks.kernels import collector
+    from benchmarks.kernels import timer
     import torch
     import torch._functorch.config as functorch_config
-    from prepare import prepared
+    from benchmarks.kernels.prepare import prepared
     from tmgan_kernels import _native
     done = rows(journal.lines())
     journal.add("settings", machine=machine.describe("cuda" if options.gpu else "cpu"))
@@ -155,7 +155,7 @@ def without_dali(options: Options) -> str:
 
 def loader(journal: Journal, options: Options, kind: str, seconds: float) -> None:
     """The row of a loader, measured for at most `seconds`; with what a document says of its data."""
-    import test_loaders
+    from benchmarks.loaders import test_loaders
     with tempfile.TemporaryDirectory() as folder:
         photos = test_loaders.drawn_photos(Path(folder))
         found = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
@@ -166,4 +166,4 @@ def loader(journal: Journal, options: Options, kind: str, seconds: float) -> Non
 
 
 if __name__ == "__main__":
-    supervisor.main("3-kernels", "gpu.kernels", tasks)
+    supervisor.main("3-kernels", "benchmarks.gpu.kernels", tasks)

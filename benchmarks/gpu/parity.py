@@ -1,4 +1,4 @@
-"""A plugin of pytest (-p gpu.parity): each test's outcome goes into the journal at once, and a row a file at the end.
+"""A plugin of pytest (-p benchmarks.gpu.parity): each test's outcome goes into the journal at once, and a row a file at the end.
 
 TMGAN_JOURNAL: the file. TMGAN_PARITY: what the rows are called by, before the file's name.
 """
@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from gpu.journal import Journal
+from benchmarks.gpu.journal import Journal
 
 
 class _Outcomes:

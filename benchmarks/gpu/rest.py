@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cases
-import machine
-from gpu import supervisor
-from gpu.journal import Journal
-from gpu.kernels import TESTS, loader, name_of, run_pytest, speed, without_dali
-from gpu.step import ENGINES
-from gpu.supervisor import Options, Task, alone
+from benchmarks.kernels import cases
+from benchmarks import machine
+from benchmarks.gpu import supervisor
+from benchmarks.gpu.journal import Journal
+from benchmarks.gpu.kernels import TESTS, loader, name_of, run_pytest, speed, without_dali
+from benchmarks.gpu.step import ENGINES
+from benchmarks.gpu.supervisor import Options, Task, alone
 
 BATCH = 40
 CHECKS = ("memcheck", "racecheck")      # initcheck would report torch's own
@@ -60,7 +60,7 @@ def planned(options: Options, providers: tuple[str, ...]) -> list[tuple[cases.Ca
 
 def published(journal: Journal, options: Options) -> None:
     """The step as it was published, with the combined method's segmentation, at the batch of 1-step.sh."""
-    import measure_steps
+    from benchmarks.step import measure as measure_steps
 
     from tmgan.training import bench
     from tmgan.config.settings import RuntimeConfig
@@ -87,7 +87,7 @@ def large(journal: Journal, options: Options) -> None:
 def fill_caches(journal: Journal, options: Options) -> None:
     """Compile on all cores what is timed next; then forget what was tuned on a busy GPU, to tune it again alone."""
     many = str(max(2, len(os.sched_getaffinity(0)) // 2))
-    done = subprocess.run([sys.executable, "-m", "pytest", "benchmarks/test_kernels.py", "--compile-only", "-q",
+    done = subprocess.run([sys.executable, "-m", "pytest", "benchmarks/kernels/test_kernels.py", "--compile-only", "-q",
                            "-p", "no:cacheprovider", "-n", many], cwd=machine.ROOT,
                           env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"})
     for tuned in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
@@ -108,10 +108,10 @@ def sanitize(journal: Journal, options: Options, check: str) -> None:
 
 def start(journal: Journal, options: Options, engine: str) -> None:
     """Seconds from a new process to the end of its first step, with an empty and with a filled compiler cache."""
-    import measure_steps
+    from benchmarks.step import measure as measure_steps
     for found in measure_steps.measure_starts((engine,), "", options.gpu):
         journal.row(f"start {engine} {found['state']}", **found, shown=f"{found['seconds']:.0f} s")
 
 
 if __name__ == "__main__":
-    supervisor.main("4-rest", "gpu.rest", tasks)
+    supervisor.main("4-rest", "benchmarks.gpu.rest", tasks)

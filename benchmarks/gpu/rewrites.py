@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import os
 
-import machine
-from gpu import supervisor
-from gpu.journal import Journal
-from gpu.supervisor import Options, Task, alone, until_last
+from benchmarks import machine
+from benchmarks.gpu import supervisor
+from benchmarks.gpu.journal import Journal
+from benchmarks.gpu.supervisor import Options, Task, alone, until_last
 
 BATCHES = (40, 128)
 GIGABYTES = {40: 20, 128: 60}        # of GPU memory a process, about: how many run at once
@@ -60,9 +60,9 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
     row = row_of(change, batch)
     beside = min(WIDTH, int(machine.gpu_gigabytes() / GIGABYTES[batch])) if options.gpu else 1
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(len(os.sched_getaffinity(0)) // max(1, beside) or 1))
-    import measure_steps
+    from benchmarks.step import measure as measure_steps
     import torch
-    from gpu.changes import CHANGES
+    from benchmarks.gpu.changes import CHANGES
 
     from tmgan.training import bench
     from tmgan.config.settings import RuntimeConfig
@@ -109,4 +109,4 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
 
 
 if __name__ == "__main__":
-    supervisor.main("2-rewrites", "gpu.rewrites", tasks, width=WIDTH, needs_gpu=False)
+    supervisor.main("2-rewrites", "benchmarks.gpu.rewrites", tasks, width=WIDTH, needs_gpu=False)

@@ -5,10 +5,10 @@ import dataclasses
 import math
 import time
 
-import machine
-from gpu import supervisor
-from gpu.journal import Journal
-from gpu.supervisor import Options, Task, alone
+from benchmarks import machine
+from benchmarks.gpu import supervisor
+from benchmarks.gpu.journal import Journal
+from benchmarks.gpu.supervisor import Options, Task, alone
 
 SMOKED = ("instance_norm_glu", "masked_mae", "box_blur", "gather_crop", "laplace_sharpness", "sharpness_score",
           "sharp_regions", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "gaussian_blur", "mask_score",
@@ -60,7 +60,7 @@ def build(journal: Journal, options: Options) -> None:
 
 def smoke_all(journal: Journal, options: Options) -> None:
     """Each by itself; where the GPU is lost to this process, another one takes the rest."""
-    from gpu.journal import rows
+    from benchmarks.gpu.journal import rows
     done = rows(journal.lines())
     tests = {row: lambda key=key: smoke_operation(*key, options) for row, key in smoke_rows().items()}
     tests["smoke graph capture"] = lambda: smoke_capture(options)
@@ -93,8 +93,8 @@ def leave_if_lost(options: Options) -> None:
 
 def smoke_operation(name: str, dtype: str, options: Options) -> None:
     """Forward and backward by Triton, compared with the definition."""
-    import cases
-    from prepare import Prepared
+    from benchmarks.kernels import cases
+    from benchmarks.kernels.prepare import Prepared
     edge = 256 if options.gpu else 16
     channels = {"instance_norm_glu": 64 if options.gpu else 4, "sharp_regions": 1}.get(name, 3)
     layout = "nhwc" if name in ("instance_norm_glu", "gather_crop") else "nchw"
@@ -103,9 +103,9 @@ def smoke_operation(name: str, dtype: str, options: Options) -> None:
 
 
 def smoke_capture(options: Options) -> str | None:
-    import cases
-    import timer
-    from prepare import Prepared
+    from benchmarks.kernels import cases
+    from benchmarks.kernels import timer
+    from benchmarks.kernels.prepare import Prepared
     if not options.gpu:
         return "needs a GPU"
     case = cases.Case("instance_norm_glu", (4, 64, 64, 64), "bfloat16", "nhwc")
@@ -129,7 +129,7 @@ def smoke_engine(engine: str, options: Options) -> str | None:
 
 def synthetic_step(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
     """(step and batch, config, runtime); the paper's combined method unless a preset is named."""
-    from measure_steps import settings, threads
+    from benchmarks.step.measure import settings, threads
     from tmgan.training import bench
     from tmgan.config.settings import RuntimeConfig
     from tmgan.config.runtime import decide
@@ -149,7 +149,7 @@ def three_steps(made) -> None:
 
 def measure(journal: Journal, options: Options, engine: str, batch: int) -> None:
     """The rows of one engine, the most important first; a part that fails takes no other along."""
-    import measure_steps
+    from benchmarks.step import measure as measure_steps
     import torch
     from tmgan.training import bench
 
@@ -225,4 +225,4 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
 
 
 if __name__ == "__main__":
-    supervisor.main("1-step", "gpu.step", tasks)
+    supervisor.main("1-step", "benchmarks.gpu.step", tasks)

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import machine
-from gpu.journal import STOPPED, Journal, rows, table
+from benchmarks import machine
+from benchmarks.gpu.journal import STOPPED, Journal, rows, table
 
 AGAIN = 75          # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
 LAST_CALL = 40      # seconds before the end at which tasks that wait for the end are called

@@ -118,7 +118,7 @@ def resource_table(printed: str) -> str:
     rows = resources(printed)
     lines = ["# What the kernels take", "",
              "Written by `python -m tmgan_kernels.build --table` from what ptxas reports, and held against the library by",
-             "`tests/kernels/test_library.py`. Shared memory is asked for by each launch, see the sources. Kernels of",
+             "`tests/tmgan_kernels/test_library.py`. Shared memory is asked for by each launch, see the sources. Kernels of",
              "clusters do nothing on sm_80, and take next to nothing there.", "",
              "| kernel | GPU | registers | spilled bytes | stack bytes |", "|---|---|---|---|---|"]
     lines += [f"| `{row['kernel']}` | sm_{row['sm']} | {row['registers']} | {row['spilled']} | {row['stack']} |"

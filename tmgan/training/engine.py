@@ -1,6 +1,6 @@
 """How a step runs: operation by operation, as three compiled functions, or as one CUDA graph.
 
-All three compute the same (the rule of agreement is in DESIGN 5, its test in tests/test_engines.py).
+All three compute the same (the rule of agreement is in DESIGN 5, its test in tests/training/test_engines.py).
 """
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The speed of a training step, by engine and part, beside the step as it was published."""

@@ -1,0 +1,212 @@
+"""`evaluate`: pairing, per-image numbers against their definitions, intervals, paired comparison, JSON."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from tmgan.data.crops import centre_crops
+from tmgan.data.masks import mask_path
+from tmgan.data.pack import Pack
+from tmgan.editing.editor import Editor
+from tmgan.evaluation.evaluate import Evaluation, baselines, quick_protocol, describe, evaluate, table
+from tmgan.evaluation.protocol import Protocol
+from tmgan.evaluation.metrics.edits import eight_bit, make_edits, make_pairs
+from tmgan.evaluation.metrics.measure import Measure, compare
+from tmgan.models.lightweight import GeneratorOutput
+from tmgan_kernels import change_mask
+
+PER_IMAGE = ("mask_score", "sharpness", "preserved")
+
+
+class _Shift(torch.nn.Module):
+    """Brightens every photo by 10 levels."""
+
+    def forward(self, noise, sentence, words, padding, eps, features, image):
+        return GeneratorOutput(image + 10 / 127.5, torch.ones(1, words.shape[2], 16, 16), eps, eps, None)
+
+
+@pytest.fixture
+def shift(editor) -> Editor:
+    return Editor(_Shift(), editor.encoders, editor.config, editor.runtime)
+
+
+# --- photos and captions ---
+
+
+def test_pairs_follow_the_seed_and_small_sets_are_part_of_large_ones(pack):
+    few, many = make_pairs(pack, "train", 5, "other", 0), make_pairs(pack, "train", 20, "other", 0)
+    for name in ("image", "own", "target"):
+        assert torch.equal(getattr(few, name), getattr(many, name)[:5])
+    assert not torch.equal(many.image, make_pairs(pack, "train", 20, "other", 1).image)
+    assert len(make_pairs(pack, "test", 10**6, "own", 0)) == len(pack.test)
+    assert set(make_pairs(pack, "test", 10**6, "own", 0).image.tolist()) == set(pack.test.tolist())
+
+
+def test_own_caption_or_one_of_another_class(pack):
+    pairs = make_pairs(pack, "train", 30, "other", 3)
+    of = torch.bucketize(pairs.target, pack.first[1:], right=True)
+    assert (pack.class_ids[of] != pack.class_ids[pairs.image]).all()
+    assert set(of.tolist()) <= set(pack.train.tolist())
+    own = make_pairs(pack, "train", 30, "own", 3)
+    assert torch.equal(torch.bucketize(own.target, pack.first[1:], right=True), own.image)
+    assert torch.equal(own.image, pairs.image) and torch.equal(own.own, pairs.own)
+    one_class = dataclasses.replace(pack, class_ids=torch.zeros_like(pack.class_ids))
+    pairs = make_pairs(one_class, "train", 30, "other", 3)
+    assert (torch.bucketize(pairs.target, pack.first[1:], right=True) != pairs.image).all()
+    with pytest.raises(ValueError, match="--split train"):
+        make_pairs(dataclasses.replace(pack, test=pack.test[:1]), "test", 5, "other", 0)
+
+
+# --- numbers against their definitions ---
+
+
+def test_every_image_has_the_numbers_of_the_definitions(editor, pack):
+    protocol = Protocol(metrics=PER_IMAGE, count=5, batch=2, split="train")
+    found = evaluate(editor, pack, protocol)
+    pairs = make_pairs(pack, "train", 5, "other", 0)
+    photos = centre_crops(pack.tiles, pairs.image, 64)
+    texts = [pack.caption(int(c)) for c in pairs.target]
+    edits = torch.cat([editor.edit_tensors(photos[i:i + 2], texts[i:i + 2]).image for i in (0, 2, 4)])
+    edits = ((edits + 1) * 127.5).round().clamp(0, 255)
+    levels = ((photos + 1) * 127.5).round()
+    keep = {"dataset": 1 - centre_crops(pack.masks, pairs.image, 64, (0.0, 1.0)),
+            "histogram": change_mask(levels, edits, (0, 255), eight_bit=True).float()}
+    assert found.images == tuple(pack.names[int(i)] for i in pairs.image)
+    for name, mask in keep.items():
+        squared = ((levels - edits) * mask).square().mean((1, 2, 3))
+        assert found[f"mask_score/{name}"].values == pytest.approx(squared.tolist(), rel=1e-5)
+        assert found[f"mask_score/{name}"].value == pytest.approx(squared.mean().item(), rel=1e-5)
+        inside = ((levels - edits) / 255).square().mul(mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+        inside[mask.mean((1, 2, 3)) < 0.01] = math.nan
+        assert found[f"preserved_mse/{name}"].values == pytest.approx(inside.tolist(), rel=1e-4, nan_ok=True)
+    grey = torch.nn.functional.pad(edits.mean(1), (1, 1, 1, 1))
+    laplacian = (grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+                 - 4 * grey[:, 1:-1, 1:-1])
+    assert found["sharpness"].values == pytest.approx(laplacian.abs().mean((1, 2)).tolist(), rel=1e-5)
+
+
+def test_copies_and_shifts_score_what_they_must(editor, shift, pack):
+    protocol = Protocol(metrics=PER_IMAGE, count=4)
+    copied = evaluate(baselines(editor)["input copied"], pack, protocol)
+    assert copied["mask_score/dataset"].value == 0 and copied["preserved_psnr/dataset"].value == math.inf
+    assert copied["sharpness"].values == copied["sharpness_photo"].values
+    moved = evaluate(shift, pack, dataclasses.replace(protocol, masks=("dataset",)))
+    # Photos clipped at white move by less, none by more.
+    assert 0.9 * 100 < moved["mask_score/dataset"].value / moved["kept/dataset"].value <= 100.01
+    assert moved["preserved_psnr/dataset"].value == pytest.approx(20 * math.log10(255 / 10), abs=0.3)
+    assert not any("histogram" in name for name in moved)
+
+
+def test_stored_masks_score_too(editor, packed, tmp_path):
+    """What `tmgan data masks` has put into the pack; here masks equal to the true ones, so scores must be equal too."""
+    shutil.copytree(packed, tmp_path / "pack")
+    pack = Pack.open(tmp_path / "pack")
+    mask_path(pack.path, "fcn").write_bytes(pack.masks.numpy().tobytes())
+    record = {"pack": pack.hash, "about": {"weights": "random"}}
+    mask_path(pack.path, "fcn").with_suffix(".json").write_text(json.dumps(record))
+    found = evaluate(editor, pack, Protocol(metrics=("mask_score",), count=3))
+    assert found["mask_score/fcn"] == found["mask_score/dataset"] != found["mask_score/histogram"]
+    assert "fcn: the stored masks were found with random weights" in describe(found)
+
+
+def test_edits_are_measured_as_their_files_would_be(editor, pack):
+    batch = next(make_edits(editor, pack, make_pairs(pack, "train", 3, "own", 0), (), 0, 8))
+    levels = (batch.edits + 1) * 127.5
+    assert (levels - levels.round()).abs().max() < 1e-4 and len(levels.round().unique()) > 20
+    rounded = eight_bit(torch.tensor([-1.2, -1.0, 0.0, 1.0, 1.7]))
+    assert rounded.tolist() == pytest.approx([-1, -1, 1 / 255, 1, 1], abs=1e-6)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        eight_bit(torch.tensor([math.nan]))
+
+
+def test_an_empty_region_has_no_number(editor, pack):
+    nothing = dataclasses.replace(pack, masks=torch.full_like(pack.masks, 255))
+    found = evaluate(editor, nothing, Protocol(metrics=("preserved",), masks=("dataset",), count=3))
+    measure = found["preserved_mse/dataset"]
+    assert math.isnan(measure.value) and measure.n == 0 and "no image" in describe(found)
+    assert math.isnan(Measure.from_json(json.loads(json.dumps(measure.to_json()))).value)
+
+
+# --- intervals and comparison ---
+
+
+def test_interval_is_that_of_the_bootstrap():
+    values = np.random.default_rng(0).gamma(2.0, size=300)
+    measure = Measure.of(values.tolist())
+    wanted = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=9999,
+                                   random_state=1).confidence_interval
+    assert (measure.low, measure.high) == pytest.approx((wanted.low, wanted.high), rel=0.01)
+    assert measure == Measure.of(values.tolist())
+    weighted = Measure.of([1.0, math.nan, 3.0], weights=[3, 5, 1])
+    assert weighted.value == 1.5 and weighted.n == 2
+    psnr = Measure.of([0.01, 0.03], statistic="psnr")
+    assert psnr.value == pytest.approx(-10 * math.log10(0.02)) and psnr.low == pytest.approx(-10 * math.log10(0.03))
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(5)
+    hits = [m.low <= 0 <= m.high for m in (Measure.of(random.normal(size=60).tolist()) for _ in range(100))]
+    assert 87 <= sum(hits) <= 100
+
+
+def test_paired_comparison_sees_what_intervals_of_each_do_not():
+    random = np.random.default_rng(2)
+    hard = random.gamma(1.0, 100.0, size=80)
+    one, other = Measure.of(hard.tolist()), Measure.of((hard * 0.9 + random.normal(size=80)).tolist())
+    assert other.high > one.low                          # the intervals overlap widely
+    difference, share = compare(one, other), compare(one, other, relative=True)
+    assert difference.distinct and difference.high < 0 and difference.n == 80
+    assert difference.value == pytest.approx(other.value - one.value)
+    assert share.value == pytest.approx(other.value / one.value - 1) and -0.12 < share.low < share.high < -0.08
+    assert not compare(one, one).distinct
+    partly = Measure.of([math.nan, *hard[1:]])
+    assert compare(partly, other).n == 79
+    for wrong in (Measure.of(hard[:5].tolist()), Measure(1.0, 80)):
+        with pytest.raises(ValueError, match="on the same images"):
+            compare(wrong, other)
+
+
+# --- the whole ---
+
+
+def test_round_trip_through_json(editor, pack, tmp_path):
+    for name, model in {"trained": editor, **baselines(editor)}.items():
+        found = evaluate(model, pack, Protocol(metrics=(*PER_IMAGE, "colour_accuracy"), count=3))
+        found.save(tmp_path / name)
+        back = Evaluation.load(tmp_path / name)
+        assert repr(back) == repr(found)                 # by repr: NaN equals itself
+    (tmp_path / "other.json").write_text("{}")
+    for path in (tmp_path / "other.json", tmp_path / "none.json"):
+        with pytest.raises(ValueError, match="holds no evaluation"):
+            Evaluation.load(path)
+
+
+def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
+    plain = dataclasses.replace(pack, parts=None, masks=None)
+    found = evaluate(editor, plain, Protocol(count=3))
+    assert "colour_accuracy" in found.skipped and "mask_score/histogram" in found
+    assert "mask_score/dataset" not in found and "Not measured: colour_accuracy" in describe(found)
+    with pytest.raises(ValueError, match="drawn birds"):
+        evaluate(editor, plain, Protocol(metrics=("colour_accuracy",), count=3))
+    with pytest.raises(ValueError, match="it has histogram"):
+        evaluate(editor, plain, Protocol(masks=("dataset",), count=3))
+    for wrong, message in (({"metrics": ("fud",)}, "no metric 'fud'"),
+                           ({"count": 0}, "use 1 or more"), ({"seed": -1}, "seed is -1")):
+        with pytest.raises(ValueError, match=message):
+            Protocol(**wrong)
+
+
+def test_the_cheap_metrics_need_nothing_but_the_run(editor, pack):
+    found = evaluate(editor, pack, quick_protocol(pack, 3))
+    assert "colour_accuracy" in found and not found.skipped
+    plain = dataclasses.replace(pack, parts=None, test=pack.test[:0])
+    assert quick_protocol(plain, 3).split == "train" and "colour_accuracy" not in quick_protocol(plain, 3).metrics
+    text = table({"a": found, "b": found})
+    assert "mask_score/dataset" in text and "higher is better" in text and " to " in text

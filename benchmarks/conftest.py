@@ -1,9 +1,11 @@
 """Options and output of `pytest benchmarks/`; the measurements are in test_kernels.py, timer.py and cases.py."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from benchmarks.kernels import tables
 from benchmarks.kernels.collector import Results
 from benchmarks.schema import SchemaError
@@ -13,12 +15,24 @@ RESULTS = pytest.StashKey[Results]()
 
 def pytest_addoption(parser):
     group = parser.getgroup("tmgan")
-    group.addoption("--results", type=Path, metavar="PATH",
-                    help="write what was measured to this .json file, or into this folder under a name of its own")
-    group.addoption("--budget", type=float, default=0, metavar="SECONDS",
-                    help="start no measurement later than this; the least important ones come last")
-    group.addoption("--compile-only", action="store_true",
-                    help="measure nothing, fill the compilers' caches: with pytest-xdist on many cores, before a run")
+    group.addoption(
+        "--results",
+        type=Path,
+        metavar="PATH",
+        help="write what was measured to this .json file, or into this folder under a name of its own",
+    )
+    group.addoption(
+        "--budget",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="start no measurement later than this; the least important ones come last",
+    )
+    group.addoption(
+        "--compile-only",
+        action="store_true",
+        help="measure nothing, fill the compilers' caches: with pytest-xdist on many cores, before a run",
+    )
 
 
 def pytest_configure(config):
@@ -58,8 +72,10 @@ def pytest_collection_finish(session):
             case, provider, which = item.callspec.params["row"]
             collected.planned.append({**case.key(), "pass": which, "provider": provider})
     config.stash[RESULTS] = collected
-    say(f"{len(collected.planned)} rows to measure" + (f" in at most {collected.budget:.0f} s" if collected.budget
-                                                       else ""))
+    say(
+        f"{len(collected.planned)} rows to measure"
+        + (f" in at most {collected.budget:.0f} s" if collected.budget else "")
+    )
 
 
 @pytest.fixture

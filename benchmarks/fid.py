@@ -7,6 +7,7 @@ statistics both have computed beforehand. Both use the same random weights of th
 Each timing is of a process of its own, from start to printed number: seconds, and processor seconds, which on a CPU
 with busy neighbours are the ones to compare.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 
 RESULTS = Path(__file__).parent / "results"
-AGREE = 1e-4                 # relative, of the two distances
+AGREE = 1e-4  # relative, of the two distances
 
 
 def main() -> None:
@@ -38,17 +39,24 @@ def main() -> None:
         {"ours": ours, "save": save, "theirs": theirs}[given.stage](given)
         return
     with tempfile.TemporaryDirectory() as folder:
+
         def stage(name: str) -> tuple[dict[str, float], dict]:
             command = [sys.executable, "-m", "benchmarks.fid", *sys.argv[1:], "--stage", name, "--folder", folder]
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
-                                 env={**os.environ, "TMGAN_CACHE": folder}).stdout
+            out = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMGAN_CACHE": folder}
+            ).stdout
             seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-            return ({"seconds": seconds, "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime
-                     - before.ru_stime}, json.loads(out.splitlines()[-1]))
+            return (
+                {
+                    "seconds": seconds,
+                    "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+                },
+                json.loads(out.splitlines()[-1]),
+            )
 
-        first, _ = stage("ours")             # fills the cache of reals
-        stage("save")                        # and saves the reals, of which pytorch-fid keeps its statistics
+        first, _ = stage("ours")  # fills the cache of reals
+        stage("save")  # and saves the reals, of which pytorch-fid keeps its statistics
         stage("theirs")
         warm, mine = stage("ours")
         saving, _ = stage("save")
@@ -56,11 +64,15 @@ def main() -> None:
     error = abs(mine["fid"] / other["fid"] - 1)
     if error > AGREE:
         sys.exit(f"The two distances differ by {error:.1e}: {mine['fid']} and {other['fid']}.")
-    result = {"photos": mine["photos"], "reals": mine["reals"], "image_size": mine["image_size"],
-              "timings": {"tmgan": warm, "tmgan, reals not cached": first, "save pictures": saving,
-                          "pytorch-fid": running},
-              "ratio": {unit: (saving[unit] + running[unit]) / warm[unit] for unit in warm},
-              "relative_difference": error, "machine": describe(mine["device"])}
+    result = {
+        "photos": mine["photos"],
+        "reals": mine["reals"],
+        "image_size": mine["image_size"],
+        "timings": {"tmgan": warm, "tmgan, reals not cached": first, "save pictures": saving, "pytorch-fid": running},
+        "ratio": {unit: (saving[unit] + running[unit]) / warm[unit] for unit in warm},
+        "relative_difference": error,
+        "machine": describe(mine["device"]),
+    }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"fid-{given.name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -84,14 +96,24 @@ def ours(given: argparse.Namespace) -> None:
 
     editor, pack, protocol = opened(given)
     found = evaluate(editor, pack, protocol)
-    print(json.dumps({"fid": found["fid/test"].value, "photos": found["fid/test"].n, "reals": len(pack.test),
-                      "image_size": editor.image_size, "device": editor.runtime.device.type}))
+    print(
+        json.dumps(
+            {
+                "fid": found["fid/test"].value,
+                "photos": found["fid/test"].n,
+                "reals": len(pack.test),
+                "image_size": editor.image_size,
+                "device": editor.runtime.device.type,
+            }
+        )
+    )
 
 
 def save(given: argparse.Namespace) -> None:
     """Write the edits as PNG files, and the reals too unless they are there."""
     import torch
     from PIL import Image
+
     from tmgan.data.crops import centre_crops
     from tmgan.evaluation.metrics.edits import make_edits, make_pairs
 
@@ -115,9 +137,11 @@ def theirs(given: argparse.Namespace) -> None:
     import pytorch_fid.inception
     import scipy.linalg
     import torch
+
     from tmgan.evaluation.metrics.features import random_fid_state
 
     pytorch_fid.inception.load_state_dict_from_url = lambda url, progress: random_fid_state()
+
     # scipy 1.18 has dropped an argument that pytorch-fid gives.
     class Linalg:
         @staticmethod

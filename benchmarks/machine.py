@@ -1,4 +1,5 @@
 """Where a number was measured: goes into every file of benchmarks/results/."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,8 +18,13 @@ def describe(device: str) -> dict[str, str | int]:
     import torch
 
     gpu = device == "cuda"
-    return {**machine.describe(device), "driver": _nvidia_smi("driver_version") if gpu else "not used",
-            "cuda": torch.version.cuda or "none", "commit": commit(), "sources": sources()}
+    return {
+        **machine.describe(device),
+        "driver": _nvidia_smi("driver_version") if gpu else "not used",
+        "cuda": torch.version.cuda or "none",
+        "commit": commit(),
+        "sources": sources(),
+    }
 
 
 def gpu_state() -> str:

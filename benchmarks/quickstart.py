@@ -1,8 +1,9 @@
 """Does the embedded default learn? Trains it from nothing and writes results/quickstart-<name>.json.
 
-    python -m benchmarks.quickstart default                  # what `tmgan train` does
-    python -m benchmarks.quickstart longer --images 40000    # anything else is passed on to `tmgan train`
+python -m benchmarks.quickstart default                  # what `tmgan train` does
+python -m benchmarks.quickstart longer --images 40000    # anything else is passed on to `tmgan train`
 """
+
 from __future__ import annotations
 
 import json
@@ -25,8 +26,12 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "tmgan", "train", *options, "--run", str(run)], check=True)
         seconds = time.perf_counter() - start
         log = (run / "log.txt").read_text().splitlines()[0]
-        result = {"command": " ".join(["tmgan train", *options]), "seconds": round(seconds, 1),
-                  "machine": describe("cuda" if " on cuda " in log else "cpu"), "rows": _rows(json.loads((run / "evaluation.json").read_text()))}
+        result = {
+            "command": " ".join(["tmgan train", *options]),
+            "seconds": round(seconds, 1),
+            "machine": describe("cuda" if " on cuda " in log else "cpu"),
+            "rows": _rows(json.loads((run / "evaluation.json").read_text())),
+        }
         pictures = sorted((run / "samples").glob("*.png"))
         picture = pictures[-1].read_bytes()
     RESULTS.mkdir(exist_ok=True)
@@ -38,8 +43,13 @@ def main() -> None:
 def _rows(evaluations: dict) -> dict[str, dict]:
     """Colour accuracy of each model, {model: {measure: value}}; null for the PSNR of an exact copy."""
     names = ("colour_accuracy", "others_kept", "background_psnr")
-    return {model: {**{name: about["measures"][name]["value"] for name in names},
-                    "n": about["measures"]["colour_accuracy"]["n"]} for model, about in evaluations.items()}
+    return {
+        model: {
+            **{name: about["measures"][name]["value"] for name in names},
+            "n": about["measures"]["colour_accuracy"]["n"],
+        }
+        for model, about in evaluations.items()
+    }
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ No number is typed by hand.
     python -m benchmarks.report          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
     python -m benchmarks.report --check  # exit 1 when a page does not match the results, or a plot is missing
 """
+
 from __future__ import annotations
 
 import json
@@ -15,14 +16,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.loaders import tables as loader_tables
 from benchmarks import schema
 from benchmarks.kernels import tables
+from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
 from benchmarks.offline import tables as tables_offline
 from benchmarks.step import tables as tables_step
-from tmgan.reports.document import Document, slug
 from tmgan.paper.pages import document
+from tmgan.reports.document import Document, slug
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -42,8 +43,10 @@ def quickstart_table() -> str:
     for path in sorted(RESULTS.glob("quickstart-*.json")):
         result = json.loads(path.read_text())
         machine = result["machine"]
-        where = (f"{_minutes(result['seconds'])}, {machine['cores']} cores of {machine['processor']}, "
-                 f"GPU {machine['gpu']}, torch {machine['torch']}, {machine['date']}")
+        where = (
+            f"{_minutes(result['seconds'])}, {machine['cores']} cores of {machine['processor']}, "
+            f"GPU {machine['gpu']}, torch {machine['torch']}, {machine['date']}"
+        )
         lines.append(_row(f"`{result['command']}`", result["rows"]["trained"], where))
         baselines = {name: row for name, row in result["rows"].items() if name != "trained"}
     lines += [_row(name, row, "") for name, row in baselines.items()]
@@ -62,16 +65,20 @@ def _minutes(seconds: float) -> str:
 # ----------------------------------------------------------- docs/metrics.md
 def fid_table() -> str:
     """One row a measured machine."""
-    lines = ["| photos, reals | `tmgan evaluate` | save pictures + pytorch-fid | times as fast | measured |",
-             "|---|---|---|---|---|"]
+    lines = [
+        "| photos, reals | `tmgan evaluate` | save pictures + pytorch-fid | times as fast | measured |",
+        "|---|---|---|---|---|",
+    ]
     for path in sorted(RESULTS.glob("fid-*.json")):
         result = json.loads(path.read_text())
         machine, timings = result["machine"], result["timings"]
         unit, name = ("processor_seconds", "s of processor time") if machine["gpu"] == "not used" else ("seconds", "s")
         ours, save, theirs = (timings[key][unit] for key in ("tmgan", "save pictures", "pytorch-fid"))
         where = f"{machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}, torch {machine['torch']}, "
-        lines.append(f"| {result['photos']} of {result['image_size']} pixels, {result['reals']} | {ours:.0f} {name} | "
-                     f"{save:.0f} + {theirs:.0f} {name} | {result['ratio'][unit]:.1f} | {where}{machine['date']} |")
+        lines.append(
+            f"| {result['photos']} of {result['image_size']} pixels, {result['reals']} | {ours:.0f} {name} | "
+            f"{save:.0f} + {theirs:.0f} {name} | {result['ratio'][unit]:.1f} | {where}{machine['date']} |"
+        )
     return "\n".join(lines)
 
 
@@ -117,27 +124,33 @@ def tables_page() -> Document:
 def filled(text: str, marker: str, content: Callable[[], str]) -> str:
     """A page with the part between <!-- marker --> and <!-- end --> replaced."""
     assert f"<!-- {marker} -->\n" in text and "<!-- end -->" in text, marker
-    return re.sub(rf"(<!-- {marker} -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{content()}\n{match[2]}", text,
-                  flags=re.S)
+    return re.sub(
+        rf"(<!-- {marker} -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{content()}\n{match[2]}", text, flags=re.S
+    )
 
 
 def pages() -> dict[Path, str]:
     """What the pages should say."""
-    return {README: filled(README.read_text(), "quickstart", quickstart_table),
-            PERFORMANCE: filled(filled(filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step",
-                                       lambda: tables_step.section(RESULTS)), "offline",
-                                lambda: tables_offline.section(RESULTS)),
-            DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
-            METRICS: filled(METRICS.read_text(), "fid", fid_table),
-            TABLES: tables_page().markdown(TABLES.stem)}
+    return {
+        README: filled(README.read_text(), "quickstart", quickstart_table),
+        PERFORMANCE: filled(
+            filled(
+                filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)
+            ),
+            "offline",
+            lambda: tables_offline.section(RESULTS),
+        ),
+        DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
+        METRICS: filled(METRICS.read_text(), "fid", fid_table),
+        TABLES: tables_page().markdown(TABLES.stem),
+    }
 
 
 def main() -> None:
     measured = [(file, document) for file, document in latest(RESULTS) if schema.on_gpu(document)]
     if "--check" in sys.argv:
         wrong = [path.relative_to(ROOT) for path, text in pages().items() if path.read_text() != text]
-        wrong += [plot for file, _ in measured
-                  if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
+        wrong += [plot for file, _ in measured if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
         names = ", ".join(map(str, wrong))
         sys.exit(f"{names} and benchmarks/results differ: run `python -m benchmarks.report`" if wrong else 0)
     for path, text in pages().items():
@@ -145,6 +158,7 @@ def main() -> None:
     tables_page().write_markdown(TABLES.parent, TABLES.stem)
     if measured:
         from benchmarks.kernels import plots
+
         for file, document in measured:
             plots.draw(document, PERFORMANCE.with_name(plot_name(file)))
 

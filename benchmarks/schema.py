@@ -7,6 +7,7 @@ from others (floor, bandwidth, fraction) are checked against them. All times are
 A document of loaders is {"schema", "kind", "machine", "data", "rows", "seconds"}, with a row a loader; machine.load is
 how many processes were computing when it began.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -14,26 +15,77 @@ import math
 
 SCHEMA = 1
 PASSES = ("forward", "backward", "both")
-PROVIDERS = ("eager", "best-eager", "compile", "compile-max", "kornia", "triton", "cuda", "groups-l2", "groups-half",
-             "groups-quarter")      # the last three: Triton, one group of images after the other
+PROVIDERS = (
+    "eager",
+    "best-eager",
+    "compile",
+    "compile-max",
+    "kornia",
+    "triton",
+    "cuda",
+    "groups-l2",
+    "groups-half",
+    "groups-quarter",
+)  # the last three: Triton, one group of images after the other
 DTYPES = ("float32", "bfloat16", "uint8")
 LAYOUTS = ("nchw", "nhwc")
 
-KEY = {"operation": str, "pass": str, "provider": str, "batch": int, "channels": int, "height": int, "width": int,
-       "dtype": str, "layout": str, "options": dict}
-MEASURED = {"microseconds": float, "iqr_microseconds": float, "samples": int, "calls": int, "input_sets": int,
-            "bytes": int}
+KEY = {
+    "operation": str,
+    "pass": str,
+    "provider": str,
+    "batch": int,
+    "channels": int,
+    "height": int,
+    "width": int,
+    "dtype": str,
+    "layout": str,
+    "options": dict,
+}
+MEASURED = {
+    "microseconds": float,
+    "iqr_microseconds": float,
+    "samples": int,
+    "calls": int,
+    "input_sets": int,
+    "bytes": int,
+}
 # null for a run without a GPU: what fits in a processor's caches says nothing about memory
 ON_GPU = {"floor_microseconds": float, "gigabytes_per_second": float, "copy_fraction": float, "peak_bytes": int}
-HOST = {"operation": str, "pass": str, "provider": str, "microseconds": float, "iqr_microseconds": float,
-        "samples": int}
+HOST = {
+    "operation": str,
+    "pass": str,
+    "provider": str,
+    "microseconds": float,
+    "iqr_microseconds": float,
+    "samples": int,
+}
 FAILED_HOST = {"operation": str, "pass": str, "provider": str, "error": str}
-MACHINE = {"processor": str, "cores": int, "gpu": str, "driver": str, "cuda": str, "python": str, "torch": str,
-           "triton": str, "date": str, "commit": str, "sources": str}
+MACHINE = {
+    "processor": str,
+    "cores": int,
+    "gpu": str,
+    "driver": str,
+    "cuda": str,
+    "python": str,
+    "torch": str,
+    "triton": str,
+    "date": str,
+    "commit": str,
+    "sources": str,
+}
 COPY = {"gigabytes_per_second": float, "bytes": int, "microseconds": float, "iqr_microseconds": float}
 LOADERS = ("resident", "dali", "pillow")
-LOADER_ROW = {"loader": str, "batch": int, "threads": int, "images_per_second": float, "iqr_images_per_second": float,
-              "images_per_core_second": float, "samples": int, "images": int}
+LOADER_ROW = {
+    "loader": str,
+    "batch": int,
+    "threads": int,
+    "images_per_second": float,
+    "iqr_images_per_second": float,
+    "images_per_core_second": float,
+    "samples": int,
+    "images": int,
+}
 LOADER_DATA = {"images": int, "width": int, "height": int, "size": int, "bytes_per_file": float}
 
 
@@ -55,14 +107,20 @@ def derived(microseconds: float, moved: int, copy: dict | None) -> dict[str, flo
     if copy is None:
         return {"floor_microseconds": None, "gigabytes_per_second": None, "copy_fraction": None}
     floor = moved / copy["gigabytes_per_second"] / 1e3
-    return {"floor_microseconds": floor, "gigabytes_per_second": moved / microseconds / 1e3,
-            "copy_fraction": floor / microseconds}
+    return {
+        "floor_microseconds": floor,
+        "gigabytes_per_second": moved / microseconds / 1e3,
+        "copy_fraction": floor / microseconds,
+    }
 
 
 def check(document: dict) -> None:
     """Raise SchemaError at the first value that is missing, of the wrong kind, impossible, or at odds with another."""
-    require_fields(document, {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list,
-                       "seconds": float}, "document")
+    require_fields(
+        document,
+        {"schema": int, "machine": dict, "rows": list, "host": list, "not_measured": list, "seconds": float},
+        "document",
+    )
     _check_machine(document, MACHINE)
     gpu = on_gpu(document)
     copy = document.get("copy")
@@ -94,8 +152,11 @@ def check(document: dict) -> None:
 
 def check_loaders(document: dict) -> None:
     """The same for a document of loaders."""
-    require_fields(document, {"schema": int, "kind": str, "machine": dict, "data": dict, "rows": list, "seconds": float},
-            "document")
+    require_fields(
+        document,
+        {"schema": int, "kind": str, "machine": dict, "data": dict, "rows": list, "seconds": float},
+        "document",
+    )
     require(document["kind"] == "loaders", "document.kind", f"{document['kind']!r} is not 'loaders'")
     _check_machine(document, {**MACHINE, "pillow": str, "dali": str, "load": float})
     require_fields(document["data"], LOADER_DATA, "data")
@@ -138,8 +199,11 @@ def _check_measurement(row: dict, copy: dict | None, where: str) -> None:
         return
     require_fields(row, ON_GPU, where)
     for name, value in derived(row["microseconds"], row["bytes"], copy).items():
-        require(math.isclose(row[name], value, rel_tol=1e-3), f"{where}.{name}",
-                 f"{row[name]} does not follow from time, bytes and copy bandwidth: {value:.6g}")
+        require(
+            math.isclose(row[name], value, rel_tol=1e-3),
+            f"{where}.{name}",
+            f"{row[name]} does not follow from time, bytes and copy bandwidth: {value:.6g}",
+        )
 
 
 def require_fields(row: object, fields: dict[str, type], where: str) -> None:
@@ -150,8 +214,9 @@ def require_fields(row: object, fields: dict[str, type], where: str) -> None:
         value = row[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         right = number and math.isfinite(value) if kind is float else type(value) is kind
-        require(right, f"{where}.{name}", f"must be a {'finite number' if kind is float else kind.__name__}, "
-                                           f"is {value!r}")
+        require(
+            right, f"{where}.{name}", f"must be a {'finite number' if kind is float else kind.__name__}, is {value!r}"
+        )
 
 
 def require(condition: bool, where: str, what: str) -> None:

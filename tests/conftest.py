@@ -1,4 +1,5 @@
 """Shared fixtures: a few drawn birds, packed once, and tiny configurations that train in seconds."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,13 +19,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
+from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.data.drawn.dataset import write_birds
+from tmgan.data.pack import Pack
+from tmgan.data.prepare import prepare
 from tmgan.editing.editor import Editor
 from tmgan.models.bundle import Encoders, build_encoders, build_generator
 from tmgan.models.layers import init_weights
-from tmgan.config.settings import DamsmConfig, TrainConfig
-from tmgan.data.pack import Pack
-from tmgan.data.prepare import prepare
-from tmgan.data.drawn.dataset import write_birds
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
@@ -56,11 +57,14 @@ def own(packed: Path, tmp_path: Path) -> Pack:
     return Pack.open(shutil.copytree(packed, tmp_path / "pack"))
 
 
-TINY = {"images": 24, "batch": 4,
-        "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
-        "encoder": {"dim": 16, "word_dim": 12, "width": 4},
-        "pretrain": {"images": 16, "batch": 4},
-        "output": {"tick_images": 8, "sample_images": 16, "checkpoint_images": 8}}
+TINY = {
+    "images": 24,
+    "batch": 4,
+    "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
+    "encoder": {"dim": 16, "word_dim": 12, "width": 4},
+    "pretrain": {"images": 16, "batch": 4},
+    "output": {"tick_images": 8, "sample_images": 16, "checkpoint_images": 8},
+}
 
 
 @pytest.fixture
@@ -72,8 +76,13 @@ def tiny(packed: Path, tmp_path: Path) -> TrainConfig:
 
 @pytest.fixture
 def tiny_damsm(packed: Path, tmp_path: Path, tiny: TrainConfig) -> DamsmConfig:
-    return DamsmConfig(data=str(packed), run=str(tmp_path / "encoders"), encoder=tiny.encoder,
-                       pretrain=tiny.pretrain, output=tiny.output)
+    return DamsmConfig(
+        data=str(packed),
+        run=str(tmp_path / "encoders"),
+        encoder=tiny.encoder,
+        pretrain=tiny.pretrain,
+        output=tiny.output,
+    )
 
 
 @pytest.fixture

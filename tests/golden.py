@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.published_names import published_key
 from torch import Tensor, nn
+
+from tests.published_names import published_key
 
 FOLDER = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-9  # relative, in l2

@@ -1,10 +1,11 @@
 """Waiting for processes without a clock."""
+
 from __future__ import annotations
 
 import os
 import select
 
-MOST_SECONDS = 300     # after which a process is taken to be running for good; an idle machine needs none of them
+MOST_SECONDS = 300  # after which a process is taken to be running for good; an idle machine needs none of them
 
 
 def ended(pid: int) -> bool:

@@ -1,4 +1,5 @@
 """docs/fidelity.md: the tests it names are there, and the settings it names are settings."""
+
 from __future__ import annotations
 
 import re

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tests.golden import (
     CLASS_IDS,
     LENGTHS,
@@ -218,8 +219,12 @@ def test_discriminator_loss():
 
 def test_word_level_correlation():
     labels = tensor("word_labels", (4, 18)) > 0.2
-    value = word_level_correlation(tensor("loss/region_features", (4, 256, 17, 17)), words("loss/words_embs", LENGTHS),
-                                   padding(LENGTHS), labels[:, :max(LENGTHS)])
+    value = word_level_correlation(
+        tensor("loss/region_features", (4, 256, 17, 17)),
+        words("loss/words_embs", LENGTHS),
+        padding(LENGTHS),
+        labels[:, : max(LENGTHS)],
+    )
     assert_golden(value, "lw_gan_losses", "word_level_correlation")
 
 

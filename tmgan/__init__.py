@@ -1,4 +1,5 @@
 """tmgan: train GANs that edit a photo from a sentence."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,6 @@ if TYPE_CHECKING:
 
 def load(run: str, runtime: Any = None) -> Editor:
     """The editor that `tmgan train` left in the folder `run`: `tmgan.load(run).edit(photo, "a bird with ...")`."""
-    from tmgan.editing.editor import load as load_editor     # imports torch, which the command line's help can do without
+    from tmgan.editing.editor import load as load_editor  # imports torch, which the command line's help can do without
 
     return load_editor(run, runtime)

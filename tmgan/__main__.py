@@ -1,4 +1,5 @@
 """`python -m tmgan` is `tmgan`."""
+
 from tmgan.cli import main
 
 if __name__ == "__main__":

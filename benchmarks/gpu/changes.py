@@ -2,22 +2,22 @@
 
 The base is the step as training runs it: compiled on a GPU, eager on a CPU.
 """
+
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Callable
 
-from benchmarks.step import frozen_relu
-from benchmarks.step import rewrites
 import torch
 
 import tmgan_kernels
-from tmgan.training import bench
-from tmgan.training.bench import SyntheticStep
+from benchmarks.step import frozen_relu, rewrites
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
 from tmgan.models.encoders import PhotoEncoder
-from tmgan.config.runtime import Runtime
+from tmgan.training import bench
+from tmgan.training.bench import SyntheticStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,7 @@ def planar(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
 
 def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainConfig, Runtime], SyntheticStep]:
     """The step with another form of the frozen networks."""
+
     def synthetic_step(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
         made = bench.synthetic_step(config, runtime)
         made.step.objective.photo = make(made.photo).to(memory_format=torch.channels_last)

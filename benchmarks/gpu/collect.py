@@ -5,6 +5,7 @@
 OUT: folders with .jsonl files; of a script that is in several, the last counts. A card has its own documents. Rows that
 failed or are missing stand in them too. A dry run is no measurement: it is refused, but for --dry.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -12,15 +13,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.kernels import collector
-from benchmarks.step import measure as measure_steps
 from benchmarks import schema
-from benchmarks.step import schema as schema_step
-from benchmarks.loaders import test_loaders
 from benchmarks.gpu import kernels, rest
 from benchmarks.gpu.journal import Journal, missing, rows
 from benchmarks.gpu.rewrites import BASE
 from benchmarks.gpu.supervisor import Options
+from benchmarks.kernels import collector
+from benchmarks.loaders import test_loaders
+from benchmarks.step import measure as measure_steps
+from benchmarks.step import schema as schema_step
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -56,7 +57,7 @@ def steps(scripts: dict[str, list[dict]]) -> dict | None:
     batch, peak = about["settings"]["batch"], about["peak_gflops"]
     made = [picked(row, schema_step.ROW, {"peak_bytes": int}) for row in found]
     for row in made:
-        row["share_of_peak"] = schema_step.share(row, batch, peak)      # each process had measured a peak of its own
+        row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process had measured a peak of its own
     starts = [picked(row, schema_step.START) for row in rows(lines).values() if "state" in row]
     return _step_document(about, lines, rows=made, starts=starts)
 
@@ -74,8 +75,13 @@ def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
             if size.split()[0] != str(batch):
                 continue
             row = done.get(name, {"reason": absent.get(name)})
-            kept = {"error": row["error"]} if "error" in row else {"reason": row["reason"]} if "reason" in row else \
-                picked(row, schema_step.TIMES, {"images_per_second": float})
+            kept = (
+                {"error": row["error"]}
+                if "error" in row
+                else {"reason": row["reason"]}
+                if "reason" in row
+                else picked(row, schema_step.TIMES, {"images_per_second": float})
+            )
             changes.append({"change": f"{change}, again at the end" if size.endswith("again") else change, **kept})
         base = picked(done[f"{BASE} batch {batch}"], schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
         base |= about["base"] | {"part": "step"}
@@ -84,9 +90,14 @@ def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
 
 
 def _step_document(about: dict, lines: list[dict], **parts: list) -> dict:
-    return {"schema": schema_step.SCHEMA, "machine": about["machine"], "settings": about["settings"],
-            "peak_gflops": about["peak_gflops"], "seconds": _seconds(lines),
-            **{"rows": [], "starts": [], "ablation": [], **parts}}
+    return {
+        "schema": schema_step.SCHEMA,
+        "machine": about["machine"],
+        "settings": about["settings"],
+        "peak_gflops": about["peak_gflops"],
+        "seconds": _seconds(lines),
+        **{"rows": [], "starts": [], "ablation": [], **parts},
+    }
 
 
 def _seconds(lines: list[dict]) -> float:
@@ -99,16 +110,20 @@ def _seconds(lines: list[dict]) -> float:
 def keys(options: Options) -> dict[str, dict]:
     """What a row of a name is about."""
     plan = kernels.planned(options) + rest.planned(options, ("best-eager", "kornia", "compile", "compile-max"))
-    found = {kernels.name_of(case, provider, which): {**case.key(), "pass": which, "provider": provider}
-             for case, provider, which in plan}
+    found = {
+        kernels.name_of(case, provider, which): {**case.key(), "pass": which, "provider": provider}
+        for case, provider, which in plan
+    }
     host = kernels.host_planned(options)
-    return found | {kernels.host_name(case, provider, which): {"operation": case.operation, "pass": which,
-                                                               "provider": provider} for case, provider, which in host}
+    return found | {
+        kernels.host_name(case, provider, which): {"operation": case.operation, "pass": which, "provider": provider}
+        for case, provider, which in host
+    }
 
 
 def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
     """Ours of 3-kernels.sh, and the others of 4-rest.sh."""
-    lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])      # of two copies measured, the latter's counts
+    lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])  # of two copies measured, the latter's counts
     about, done = settings_of(lines, "machine"), rows(lines)
     known = keys(Options(Path(), 0, lines[0]["dry"], not lines[0]["dry"])) if lines else {}
     copy = picked(done.get("copy", {}), schema.COPY) or None
@@ -122,15 +137,30 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
         elif place is host:
             host.append({**known[name], **picked(row, schema.HOST)})
         else:
-            place.append({**known[name], **picked(row, schema.MEASURED, {"peak_bytes": int}),
-                          **schema.derived(row["microseconds"], row["bytes"], copy)})
+            place.append(
+                {
+                    **known[name],
+                    **picked(row, schema.MEASURED, {"peak_bytes": int}),
+                    **schema.derived(row["microseconds"], row["bytes"], copy),
+                }
+            )
     if about is None or not made or (copy is None and about["machine"]["gpu"] != "not used"):
         return None
     reasons = missing(lines) | {name: row["reason"] for name, row in done.items() if "reason" in row}
-    absent = [{**known[name], "reason": reason} for name, reason in reasons.items()
-              if name in known and not name.startswith("host ")]
-    return {"schema": schema.SCHEMA, "machine": about["machine"], "copy": copy, "seconds": _seconds(lines),
-            "rows": made, "host": host, "not_measured": absent}
+    absent = [
+        {**known[name], "reason": reason}
+        for name, reason in reasons.items()
+        if name in known and not name.startswith("host ")
+    ]
+    return {
+        "schema": schema.SCHEMA,
+        "machine": about["machine"],
+        "copy": copy,
+        "seconds": _seconds(lines),
+        "rows": made,
+        "host": host,
+        "not_measured": absent,
+    }
 
 
 def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
@@ -139,8 +169,14 @@ def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
     found = {row["loader"]: picked(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
     if about is None or not found:
         return None
-    return {"schema": schema.SCHEMA, "kind": "loaders", "machine": about["machine"], "data": about["data"],
-            "rows": list(found.values()), "seconds": _seconds(lines)}
+    return {
+        "schema": schema.SCHEMA,
+        "kind": "loaders",
+        "machine": about["machine"],
+        "data": about["data"],
+        "rows": list(found.values()),
+        "seconds": _seconds(lines),
+    }
 
 
 def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:

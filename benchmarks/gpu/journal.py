@@ -5,6 +5,7 @@
 A line is an object with a "kind": begin, planned, machine, row, test, failed, missing or end. A row has either what was
 measured, or "error" with its "traceback", or the "reason" for which it cannot exist here. Imports no torch.
 """
+
 from __future__ import annotations
 
 import json
@@ -31,7 +32,7 @@ class Journal:
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(file).st_size
-            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"      # a writer was killed within its line
+            torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"  # a writer was killed within its line
             os.write(file, b"\n" + line if torn else line)
             os.fsync(file)
         finally:
@@ -101,8 +102,10 @@ def table(lines: list[dict]) -> list[str]:
         text += [f"    {name}" for name in names[:40]] + ([f"    and {len(names) - 40} more"] if names[40:] else [])
     failed = sum("error" in row for row in done.values())
     impossible = sum("reason" in row for row in done.values())
-    text.append(f"{len(done) - failed - impossible} rows measured, {failed} failed, {impossible} not possible here, "
-                f"{len(absent)} missing")
+    text.append(
+        f"{len(done) - failed - impossible} rows measured, {failed} failed, {impossible} not possible here, "
+        f"{len(absent)} missing"
+    )
     return text
 
 

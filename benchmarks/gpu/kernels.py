@@ -1,4 +1,5 @@
 """3-kernels.sh: parity of the kernels on this GPU, then their speed, then how fast DALI decodes there."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -9,35 +10,45 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.kernels import cases
 from benchmarks import machine
 from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal, rows
 from benchmarks.gpu.step import building, leave_if_lost
 from benchmarks.gpu.supervisor import Options, Task, alone, seconds_left
+from benchmarks.kernels import cases
 
 TESTS = machine.ROOT / "tests" / "tmgan_kernels"
-PARITY = 270        # seconds at most
-DALI = 75           # seconds kept for it: 60 of decoding, the rest for drawing the photos
+PARITY = 270  # seconds at most
+DALI = 75  # seconds kept for it: 60 of decoding, the rest for drawing the photos
 ROUNDS = 30
 
 
 def tasks(options: Options) -> list[Task]:
     plan = planned(options)
     measuring = [name_of(*entry) for entry in plan] + [host_name(*entry) for entry in host_planned(options)]
-    return [building(options),
-            Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
-            Task("speed", lambda journal, options: speed(journal, options, plan, host_planned(options)),
-                 ("copy", *measuring), leave=0 if without_dali(options) else DALI),
-            Task("dali", lambda journal, options: loader(journal, options, "dali", 60), ("dali",),
-                 impossible=without_dali(options))]
+    return [
+        building(options),
+        Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
+        Task(
+            "speed",
+            lambda journal, options: speed(journal, options, plan, host_planned(options)),
+            ("copy", *measuring),
+            leave=0 if without_dali(options) else DALI,
+        ),
+        Task(
+            "dali",
+            lambda journal, options: loader(journal, options, "dali", 60),
+            ("dali",),
+            impossible=without_dali(options),
+        ),
+    ]
 
 
 # ------------------------------------------------------------------------ parity
 def parity_files(options: Options) -> list[Path]:
     if options.dry:
         return [TESTS / "test_mask_score.py"]
-    left_out = ("test_aot.py", "test_import.py")      # they need no GPU
+    left_out = ("test_aot.py", "test_import.py")  # they need no GPU
     return [file for file in sorted(TESTS.glob("test_*.py")) if file.name not in left_out]
 
 
@@ -46,13 +57,30 @@ def parity(journal: Journal, options: Options) -> None:
     run_pytest(journal, "parity", [*map(str, parity_files(options)), "-m", "not slow", *some], parallel=not options.dry)
 
 
-def run_pytest(journal: Journal, title: str, arguments: Sequence[str], parallel: bool = False,
-               before: Sequence[str] = (), **environment: str) -> int:
+def run_pytest(
+    journal: Journal,
+    title: str,
+    arguments: Sequence[str],
+    parallel: bool = False,
+    before: Sequence[str] = (),
+    **environment: str,
+) -> int:
     """pytest in a process of its own, with gpu/parity.py. Without tests/conftest.py, which needs all of tmgan."""
     if parallel and importlib.util.find_spec("xdist") is not None:
         arguments = [*arguments, "-n", str(max(2, len(os.sched_getaffinity(0)) * 2 // 3))]
-    command = [*before, sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider",
-               "-p", "benchmarks.gpu.parity", *arguments]
+    command = [
+        *before,
+        sys.executable,
+        "-m",
+        "pytest",
+        "--noconftest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "benchmarks.gpu.parity",
+        *arguments,
+    ]
     environment |= {"TMGAN_PARITY": title, "TMGAN_JOURNAL": str(journal.path)}
     return subprocess.run(command, cwd=machine.ROOT, env=os.environ | environment).returncode
 
@@ -82,12 +110,13 @@ def host_planned(options: Options) -> list[tuple[cases.Case, str, str]]:
 
 def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Sequence[tuple] = ()) -> None:
     """A row a call. One that fails leaves the others; where it takes the GPU along, a new process has the rest."""
-    from benchmarks.kernels import collector
-    from benchmarks.kernels import timer
     import torch
     import torch._functorch.config as functorch_config
+
+    from benchmarks.kernels import collector, timer
     from benchmarks.kernels.prepare import prepared
     from tmgan_kernels import _native
+
     done = rows(journal.lines())
     journal.add("settings", machine=machine.describe("cuda" if options.gpu else "cpu"))
     if options.gpu and "copy" not in done:
@@ -95,8 +124,11 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
         done = rows(journal.lines())
     elif "copy" not in done:
         journal.row("copy", reason="needs a GPU")
-    copy = {key: done["copy"][key] for key in ("gigabytes_per_second", "bytes", "microseconds", "iqr_microseconds")} \
-        if options.gpu else None
+    copy = (
+        {key: done["copy"][key] for key in ("gigabytes_per_second", "bytes", "microseconds", "iqr_microseconds")}
+        if options.gpu
+        else None
+    )
     clocked = timer.GraphTimer if options.gpu else timer.ProcessorTimer
 
     def row(name: str, case: cases.Case, provider: str, measure: Callable[[], dict]) -> None:
@@ -120,8 +152,10 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
         clock = clocked(lambda: work.call(which), len(work.sets))
         for _ in range(3 if options.dry else ROUNDS):
             clock.round()
-        return {"key": {**case.key(), "pass": which, "provider": provider},
-                **collector.measurement(clock.timing(), cases.bytes_moved(case, which), copy)}
+        return {
+            "key": {**case.key(), "pass": which, "provider": provider},
+            **collector.measurement(clock.timing(), cases.bytes_moved(case, which), copy),
+        }
 
     def called(case: cases.Case, provider: str, which: str) -> dict:
         with timer.on_stream():
@@ -130,10 +164,12 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
             clock = timer.HostTimer(lambda: call(0))
             for _ in range(ROUNDS):
                 clock.round()
-        return {"key": {"operation": case.operation, "pass": which, "provider": provider},
-                **collector.times(clock.timing())}
+        return {
+            "key": {"operation": case.operation, "pass": which, "provider": provider},
+            **collector.times(clock.timing()),
+        }
 
-    with functorch_config.patch(donated_buffer=False):      # backward passes alone are timed: keep what is saved
+    with functorch_config.patch(donated_buffer=False):  # backward passes alone are timed: keep what is saved
         for case, provider, which in plan:
             row(name_of(case, provider, which), case, provider, lambda: timed(case, provider, which))
         for case, provider, which in host:
@@ -156,13 +192,17 @@ def without_dali(options: Options) -> str:
 def loader(journal: Journal, options: Options, kind: str, seconds: float) -> None:
     """The row of a loader, measured for at most `seconds`; with what a document says of its data."""
     from benchmarks.loaders import test_loaders
+
     with tempfile.TemporaryDirectory() as folder:
         photos = test_loaders.drawn_photos(Path(folder))
         found = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
         more, data = test_loaders.about(photos)
         journal.add("settings", data=data, machine=machine.describe("cuda" if options.gpu else "cpu") | more)
-    journal.row(kind, **found, shown=f"{found['images_per_second']:,.0f} images/s, "
-                f"{found['images_per_core_second']:,.0f} a second of a core")
+    journal.row(
+        kind,
+        **found,
+        shown=f"{found['images_per_second']:,.0f} images/s, {found['images_per_core_second']:,.0f} a second of a core",
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 TMGAN_JOURNAL: the file. TMGAN_PARITY: what the rows are called by, before the file's name.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,12 +20,13 @@ class _Outcomes:
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.when != "call" and report.outcome == "passed":
-            return      # setting up and tearing down
+            return  # setting up and tearing down
         counts = self.counts.setdefault(Path(report.nodeid.partition("::")[0]).name, Counter())
         counts[report.outcome] += 1
         if report.failed:
-            self.journal.row(f"{self.title} {report.nodeid}", error=f"failed in {report.when}",
-                             traceback=report.longreprtext)
+            self.journal.row(
+                f"{self.title} {report.nodeid}", error=f"failed in {report.when}", traceback=report.longreprtext
+            )
         else:
             self.journal.add("test", test=report.nodeid, outcome=report.outcome, seconds=report.duration)
 
@@ -34,7 +36,7 @@ class _Outcomes:
 
     def pytest_sessionfinish(self, exitstatus) -> None:
         if exitstatus not in (0, 1):
-            return      # interrupted: a file's counts would look whole
+            return  # interrupted: a file's counts would look whole
         for file, counts in self.counts.items():
             shown = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
             failed = {"error": f"{counts['failed']} tests failed"} if counts["failed"] else {}
@@ -42,6 +44,6 @@ class _Outcomes:
 
 
 def pytest_configure(config) -> None:
-    if not hasattr(config, "workerinput"):      # of xdist: their reports come to the main process
+    if not hasattr(config, "workerinput"):  # of xdist: their reports come to the main process
         journal = Journal(Path(os.environ["TMGAN_JOURNAL"]), json.loads(os.environ["TMGAN_STAMP"]))
         config.pluginmanager.register(_Outcomes(journal, os.environ["TMGAN_PARITY"]))

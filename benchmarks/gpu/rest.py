@@ -2,6 +2,7 @@
 
 Rivals, torch.compile, the sanitizer, 2^31 values, the published step, loaders, time to the first step.
 """
+
 from __future__ import annotations
 
 import importlib.util
@@ -11,18 +12,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.kernels import cases
 from benchmarks import machine
 from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal
 from benchmarks.gpu.kernels import TESTS, loader, name_of, run_pytest, speed, without_dali
 from benchmarks.gpu.step import ENGINES
 from benchmarks.gpu.supervisor import Options, Task, alone
+from benchmarks.kernels import cases
 
 BATCH = 40
-CHECKS = ("memcheck", "racecheck")      # initcheck would report torch's own
-LARGE = tuple(f"2^31 {path.name}" for path in sorted(TESTS.glob("test_*.py"))
-              if path.stem not in ("test_aot", "test_import", "test_library", "test_gather_crop"))  # have no such test
+CHECKS = ("memcheck", "racecheck")  # initcheck would report torch's own
+LARGE = tuple(
+    f"2^31 {path.name}"
+    for path in sorted(TESTS.glob("test_*.py"))
+    if path.stem not in ("test_aot", "test_import", "test_library", "test_gather_crop")
+)  # have no such test
 
 
 def tasks(options: Options) -> list[Task]:
@@ -33,19 +37,49 @@ def tasks(options: Options) -> list[Task]:
     no_tool = no_gpu or ("" if shutil.which("compute-sanitizer") else "no compute-sanitizer on the PATH")
     return [
         Task("published", published, ("published step",), 120, impossible=dry),
-        Task("rivals", lambda journal, options: speed(journal, options, rivals),
-             ("copy", *(name_of(*entry) for entry in rivals)), 90),
+        Task(
+            "rivals",
+            lambda journal, options: speed(journal, options, rivals),
+            ("copy", *(name_of(*entry) for entry in rivals)),
+            90,
+        ),
         Task("large", large, LARGE, 60, impossible=no_gpu),
-        *(Task(kind, lambda journal, options, kind=kind: loader(journal, options, kind, 30), (kind,), 60,
-               impossible=dry or (without_dali(options) if kind == "dali" else ""))
-          for kind in ("resident", "dali", "pillow")),
+        *(
+            Task(
+                kind,
+                lambda journal, options, kind=kind: loader(journal, options, kind, 30),
+                (kind,),
+                60,
+                impossible=dry or (without_dali(options) if kind == "dali" else ""),
+            )
+            for kind in ("resident", "dali", "pillow")
+        ),
         Task("compile caches", fill_caches, ("compile caches",), 120, impossible=no_caches),
-        Task("compile", lambda journal, options: speed(journal, options, compiled),
-             tuple(name_of(*entry) for entry in compiled), 180),
-        *(Task(f"sanitizer {check}", lambda journal, options, check=check: sanitize(journal, options, check),
-               (f"sanitizer {check}",), 120, impossible=no_tool) for check in CHECKS),
-        *(Task(f"start {engine}", lambda journal, options, engine=engine: start(journal, options, engine),
-               (f"start {engine} cold", f"start {engine} warm"), impossible=dry or no_gpu) for engine in ENGINES),
+        Task(
+            "compile",
+            lambda journal, options: speed(journal, options, compiled),
+            tuple(name_of(*entry) for entry in compiled),
+            180,
+        ),
+        *(
+            Task(
+                f"sanitizer {check}",
+                lambda journal, options, check=check: sanitize(journal, options, check),
+                (f"sanitizer {check}",),
+                120,
+                impossible=no_tool,
+            )
+            for check in CHECKS
+        ),
+        *(
+            Task(
+                f"start {engine}",
+                lambda journal, options, engine=engine: start(journal, options, engine),
+                (f"start {engine} cold", f"start {engine} warm"),
+                impossible=dry or no_gpu,
+            )
+            for engine in ENGINES
+        ),
     ]
 
 
@@ -61,10 +95,10 @@ def planned(options: Options, providers: tuple[str, ...]) -> list[tuple[cases.Ca
 def published(journal: Journal, options: Options) -> None:
     """The step as it was published, with the combined method's segmentation, at the batch of 1-step.sh."""
     from benchmarks.step import measure as measure_steps
-
-    from tmgan.training import bench
-    from tmgan.config.settings import RuntimeConfig
     from tmgan.config.runtime import decide
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.training import bench
+
     runtime = decide(RuntimeConfig(threads=measure_steps.threads()))
     config = measure_steps.settings(True, BATCH)
     try:
@@ -73,8 +107,12 @@ def published(journal: Journal, options: Options) -> None:
             found = measure_steps.measure_published(config, runtime, peak, 8.0)
     except Exception as error:
         return journal.error("published step", error)
-    journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
-                machine=machine.describe("cuda"))
+    journal.add(
+        "settings",
+        peak_gflops=peak,
+        settings=measure_steps.settings_of(config, runtime),
+        machine=machine.describe("cuda"),
+    )
     memory = found["peak_bytes"] / 2**30
     journal.row("published step", **found, shown=f"{found['images_per_second']:.1f} images/s, {memory:.1f} GiB")
 
@@ -87,9 +125,22 @@ def large(journal: Journal, options: Options) -> None:
 def fill_caches(journal: Journal, options: Options) -> None:
     """Compile on all cores what is timed next; then forget what was tuned on a busy GPU, to tune it again alone."""
     many = str(max(2, len(os.sched_getaffinity(0)) // 2))
-    done = subprocess.run([sys.executable, "-m", "pytest", "benchmarks/kernels/test_kernels.py", "--compile-only", "-q",
-                           "-p", "no:cacheprovider", "-n", many], cwd=machine.ROOT,
-                          env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "benchmarks/kernels/test_kernels.py",
+            "--compile-only",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            many,
+        ],
+        cwd=machine.ROOT,
+        env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+    )
     for tuned in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
         tuned.unlink()
     journal.row("compile caches", status=done.returncode)
@@ -98,17 +149,40 @@ def fill_caches(journal: Journal, options: Options) -> None:
 def sanitize(journal: Journal, options: Options, check: str) -> None:
     row = f"sanitizer {check}"
     # Without torch's allocator, whose blocks hide what lies beyond a tensor.
-    sanitizer = ["compute-sanitizer", "--tool", check, "--error-exitcode", "9", "--target-processes", "application-only"]
+    sanitizer = [
+        "compute-sanitizer",
+        "--tool",
+        check,
+        "--error-exitcode",
+        "9",
+        "--target-processes",
+        "application-only",
+    ]
     chosen = "parity and float32 or every_route or every_team or tiles or every_size"
-    status = run_pytest(journal, row, [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k", chosen], before=sanitizer,
-                        PYTORCH_NO_CUDA_MEMORY_CACHING="1")
-    journal.row(row, status=status, **({"error": f"{check} found something: see the log"} if status == 9 else
-                                       {"error": f"pytest ended with {status}"} if status else {}))
+    status = run_pytest(
+        journal,
+        row,
+        [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k", chosen],
+        before=sanitizer,
+        PYTORCH_NO_CUDA_MEMORY_CACHING="1",
+    )
+    journal.row(
+        row,
+        status=status,
+        **(
+            {"error": f"{check} found something: see the log"}
+            if status == 9
+            else {"error": f"pytest ended with {status}"}
+            if status
+            else {}
+        ),
+    )
 
 
 def start(journal: Journal, options: Options, engine: str) -> None:
     """Seconds from a new process to the end of its first step, with an empty and with a filled compiler cache."""
     from benchmarks.step import measure as measure_steps
+
     for found in measure_steps.measure_starts((engine,), "", options.gpu):
         journal.row(f"start {engine} {found['state']}", **found, shown=f"{found['seconds']:.0f} s")
 

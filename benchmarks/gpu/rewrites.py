@@ -4,6 +4,7 @@ On a GPU they compile side by side, as many as its memory holds, and are timed o
 still. What Inductor tunes while it compiles is tuned beside others' work; the base, which is timed first and once more
 at the end, says how much the card drifted. Without a GPU: thin networks, one process after the other.
 """
+
 from __future__ import annotations
 
 import functools
@@ -15,19 +16,44 @@ from benchmarks.gpu.journal import Journal
 from benchmarks.gpu.supervisor import Options, Task, alone, until_last
 
 BATCHES = (40, 128)
-GIGABYTES = {40: 20, 128: 60}        # of GPU memory a process, about: how many run at once
-WIDTH = 6                            # at most, so that each has cores to compile with
-SECONDS = 6.0                        # of timing a change
+GIGABYTES = {40: 20, 128: 60}  # of GPU memory a process, about: how many run at once
+WIDTH = 6  # at most, so that each has cores to compile with
+SECONDS = 6.0  # of timing a change
 BASE = "nothing"
 # By importance. The first five come before the base and these five at the larger batch, the others after.
-FIRST = ("composed affine", "discriminator in one pass", "instance_norm_glu by Inductor", "fourfold convolutions",
-         "frozen bias and ReLU by cuDNN")
-OTHERS = ("3 channels padded to 8", "nearest doubling by F.interpolate", "pooling and resizing by torch",
-          "fp32 products without TF32", "phase convolutions", "3 channels padded to 4", "graphed",
-          "all fused operations by Inductor", "NCHW", "fp32", "two affine convolutions", "batch norms not folded",
-          "discriminator not frozen while it judges", "flat gradient buffers", "eager")
-ON_GPU = {"graphed", "eager", "instance_norm_glu by Inductor", "all fused operations by Inductor", "fp32",
-          "frozen bias and ReLU by cuDNN", "fp32 products without TF32"}
+FIRST = (
+    "composed affine",
+    "discriminator in one pass",
+    "instance_norm_glu by Inductor",
+    "fourfold convolutions",
+    "frozen bias and ReLU by cuDNN",
+)
+OTHERS = (
+    "3 channels padded to 8",
+    "nearest doubling by F.interpolate",
+    "pooling and resizing by torch",
+    "fp32 products without TF32",
+    "phase convolutions",
+    "3 channels padded to 4",
+    "graphed",
+    "all fused operations by Inductor",
+    "NCHW",
+    "fp32",
+    "two affine convolutions",
+    "batch norms not folded",
+    "discriminator not frozen while it judges",
+    "flat gradient buffers",
+    "eager",
+)
+ON_GPU = {
+    "graphed",
+    "eager",
+    "instance_norm_glu by Inductor",
+    "all fused operations by Inductor",
+    "fp32",
+    "frozen bias and ReLU by cuDNN",
+    "fp32 products without TF32",
+}
 
 
 def plan(options: Options) -> list[tuple[str, int]]:
@@ -38,7 +64,8 @@ def plan(options: Options) -> list[tuple[str, int]]:
         return [(change, 2) for change in (BASE, *FIRST, *OTHERS, "compiled") if change not in ON_GPU]
     small, large = BATCHES
     return [(change, batch) for batch in (small, large) for change in (BASE, *FIRST)] + [
-        (change, batch) for batch in (small, large) for change in OTHERS]
+        (change, batch) for batch in (small, large) for change in OTHERS
+    ]
 
 
 def row_of(change: str, batch: int) -> str:
@@ -51,8 +78,16 @@ def tasks(options: Options) -> list[Task]:
         row = row_of(change, batch)
         again = (f"{row} again",) if change == BASE else ()
         work = functools.partial(measure, change=change, batch=batch)
-        found.append(Task(row, work, (row, *again), gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0,
-                          waits=bool(again), impossible="needs a GPU" if change in ON_GPU and not options.gpu else ""))
+        found.append(
+            Task(
+                row,
+                work,
+                (row, *again),
+                gigabytes=GIGABYTES.get(batch, 0) if options.gpu else 0,
+                waits=bool(again),
+                impossible="needs a GPU" if change in ON_GPU and not options.gpu else "",
+            )
+        )
     return found
 
 
@@ -60,13 +95,14 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
     row = row_of(change, batch)
     beside = min(WIDTH, int(machine.gpu_gigabytes() / GIGABYTES[batch])) if options.gpu else 1
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(len(os.sched_getaffinity(0)) // max(1, beside) or 1))
-    from benchmarks.step import measure as measure_steps
     import torch
-    from benchmarks.gpu.changes import CHANGES
 
-    from tmgan.training import bench
-    from tmgan.config.settings import RuntimeConfig
+    from benchmarks.gpu.changes import CHANGES
+    from benchmarks.step import measure as measure_steps
     from tmgan.config.runtime import decide
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.training import bench
+
     runtime = decide(RuntimeConfig(threads=measure_steps.threads(), device="auto" if options.gpu else "cpu"))
     config = measure_steps.settings(options.gpu, batch, "quickstart" if options.dry else "")
     seconds = 0.5 if options.dry else SECONDS
@@ -78,8 +114,15 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
             measure_steps.forget_peak(runtime)
             took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST, measure_steps.clock(runtime))
         speed = batch / took.median
-        journal.row(name, change=change, batch=batch, **measure_steps.times(took), images_per_second=speed,
-                    **measure_steps.peak_bytes(runtime), shown=f"{speed:.1f} images/s, iqr {1e3 * took.iqr:.1f} ms")
+        journal.row(
+            name,
+            change=change,
+            batch=batch,
+            **measure_steps.times(took),
+            images_per_second=speed,
+            **measure_steps.peak_bytes(runtime),
+            shown=f"{speed:.1f} images/s, iqr {1e3 * took.iqr:.1f} ms",
+        )
 
     try:
         with CHANGES[change].synthetic_step(config, runtime) as made:
@@ -92,14 +135,19 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
                 return
             # For the document: the same once more as a row of an engine, with the work that it does.
             with alone():
-                peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0,
-                                  measure_steps.clock(runtime))
+                peak = bench.peak(
+                    runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime)
+                )
             work = measure_steps.step_gflop(config, runtime)
-            journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
-                        machine=machine.describe(runtime.device.type),
-                        base={"engine": runtime.engine, "gflop_per_image": sum(work.values())})
+            journal.add(
+                "settings",
+                peak_gflops=peak,
+                settings=measure_steps.settings_of(config, runtime),
+                machine=machine.describe(runtime.device.type),
+                base={"engine": runtime.engine, "gflop_per_image": sum(work.values())},
+            )
             if options.gpu:
-                torch.cuda.empty_cache()      # the others need it more while this one waits
+                torch.cuda.empty_cache()  # the others need it more while this one waits
             until_last()
             timed(made, f"{row} again")
     except Exception as error:

@@ -1,4 +1,5 @@
 """1-step.sh: every operation and engine once, then the step by engine, its parts, memory and largest kernels."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,21 +11,44 @@ from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal
 from benchmarks.gpu.supervisor import Options, Task, alone
 
-SMOKED = ("instance_norm_glu", "masked_mae", "box_blur", "gather_crop", "laplace_sharpness", "sharpness_score",
-          "sharp_regions", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "gaussian_blur", "mask_score",
-          "match_histogram", "change_mask")
+SMOKED = (
+    "instance_norm_glu",
+    "masked_mae",
+    "box_blur",
+    "gather_crop",
+    "laplace_sharpness",
+    "sharpness_score",
+    "sharp_regions",
+    "naive_sharpness_loss",
+    "scale_gradient",
+    "sharp_gradient",
+    "gaussian_blur",
+    "mask_score",
+    "match_histogram",
+    "change_mask",
+)
 ENGINES = ("eager", "compiled", "graphed")
-PARTS = ("generate", "discriminator loss", "discriminator backward", "discriminator update", "generator loss",
-         "generator backward", "generator update")
+PARTS = (
+    "generate",
+    "discriminator loss",
+    "discriminator backward",
+    "discriminator update",
+    "generator loss",
+    "generator backward",
+    "generator update",
+)
 BATCH = 40
-LARGEST = 40        # kernels of a profile
-SECONDS = 8.0       # of timing an engine, and as long its parts
+LARGEST = 40  # kernels of a profile
+SECONDS = 8.0  # of timing an engine, and as long its parts
 
 
 def smoke_rows() -> dict[str, tuple[str, str]]:
     """Row: (operation, dtype). gather_crop reads bytes."""
-    return {f"smoke {name} {dtype}": (name, dtype) for name in SMOKED
-            for dtype in (("uint8",) if name == "gather_crop" else ("float32", "bfloat16"))}
+    return {
+        f"smoke {name} {dtype}": (name, dtype)
+        for name in SMOKED
+        for dtype in (("uint8",) if name == "gather_crop" else ("float32", "bfloat16"))
+    }
 
 
 def engine_rows(engine: str, batch: int) -> tuple[str, ...]:
@@ -37,21 +61,28 @@ def tasks(options: Options) -> list[Task]:
     smoke = (*smoke_rows(), "smoke graph capture", *(f"smoke {engine} engine" for engine in ENGINES))
     found = [building(options), Task("smoke", smoke_all, smoke)]
     for engine in ENGINES:
-        found.append(Task(engine, lambda journal, options, engine=engine: measure(journal, options, engine, batch),
-                          engine_rows(engine, batch),
-                          impossible="needs a GPU" if engine == "graphed" and not options.gpu else ""))
+        found.append(
+            Task(
+                engine,
+                lambda journal, options, engine=engine: measure(journal, options, engine, batch),
+                engine_rows(engine, batch),
+                impossible="needs a GPU" if engine == "graphed" and not options.gpu else "",
+            )
+        )
     return found
 
 
 def building(options: Options) -> Task:
-    return Task("nvcc", build, ("nvcc build",), background=True,
-                impossible="left out of a dry run" if options.dry else "")
+    return Task(
+        "nvcc", build, ("nvcc build",), background=True, impossible="left out of a dry run" if options.dry else ""
+    )
 
 
 # --------------------------------------------------------------------- the tasks
 def build(journal: Journal, options: Options) -> None:
     """The CUDA C++ kernels, for 3-kernels.sh."""
     from tmgan_kernels import build as csrc
+
     try:
         journal.row("nvcc build", shown=str(csrc.build().name))
     except Exception as error:
@@ -61,6 +92,7 @@ def build(journal: Journal, options: Options) -> None:
 def smoke_all(journal: Journal, options: Options) -> None:
     """Each by itself; where the GPU is lost to this process, another one takes the rest."""
     from benchmarks.gpu.journal import rows
+
     done = rows(journal.lines())
     tests = {row: lambda key=key: smoke_operation(*key, options) for row, key in smoke_rows().items()}
     tests["smoke graph capture"] = lambda: smoke_capture(options)
@@ -82,6 +114,7 @@ def smoke_all(journal: Journal, options: Options) -> None:
 def leave_if_lost(options: Options) -> None:
     """An illegal access ends the CUDA context: every later row would fail for it."""
     import torch
+
     if not options.gpu:
         return
     try:
@@ -95,6 +128,7 @@ def smoke_operation(name: str, dtype: str, options: Options) -> None:
     """Forward and backward by Triton, compared with the definition."""
     from benchmarks.kernels import cases
     from benchmarks.kernels.prepare import Prepared
+
     edge = 256 if options.gpu else 16
     channels = {"instance_norm_glu": 64 if options.gpu else 4, "sharp_regions": 1}.get(name, 3)
     layout = "nhwc" if name in ("instance_norm_glu", "gather_crop") else "nchw"
@@ -103,9 +137,9 @@ def smoke_operation(name: str, dtype: str, options: Options) -> None:
 
 
 def smoke_capture(options: Options) -> str | None:
-    from benchmarks.kernels import cases
-    from benchmarks.kernels import timer
+    from benchmarks.kernels import cases, timer
     from benchmarks.kernels.prepare import Prepared
+
     if not options.gpu:
         return "needs a GPU"
     case = cases.Case("instance_norm_glu", (4, 64, 64, 64), "bfloat16", "nhwc")
@@ -119,6 +153,7 @@ def smoke_capture(options: Options) -> str | None:
 def smoke_engine(engine: str, options: Options) -> str | None:
     """Three steps of small networks; compiled and graphed by Dynamo alone, whose code needs no compiler."""
     import torch
+
     if engine == "graphed" and not options.gpu:
         return "needs a GPU"
     made, _, _ = synthetic_step(engine, 2, options, "quickstart", "eager")
@@ -130,9 +165,10 @@ def smoke_engine(engine: str, options: Options) -> str | None:
 def synthetic_step(engine: str, batch: int, options: Options, preset: str = "", backend: str = "inductor"):
     """(step and batch, config, runtime); the paper's combined method unless a preset is named."""
     from benchmarks.step.measure import settings, threads
-    from tmgan.training import bench
-    from tmgan.config.settings import RuntimeConfig
     from tmgan.config.runtime import decide
+    from tmgan.config.settings import RuntimeConfig
+    from tmgan.training import bench
+
     runtime = decide(RuntimeConfig(threads=threads(), device="auto" if options.gpu else "cpu"))
     config = settings(options.gpu, batch, preset or ("quickstart" if options.dry else ""))
     made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine), backend=backend)
@@ -149,8 +185,9 @@ def three_steps(made) -> None:
 
 def measure(journal: Journal, options: Options, engine: str, batch: int) -> None:
     """The rows of one engine, the most important first; a part that fails takes no other along."""
-    from benchmarks.step import measure as measure_steps
     import torch
+
+    from benchmarks.step import measure as measure_steps
     from tmgan.training import bench
 
     def row(what: str) -> str:
@@ -170,8 +207,12 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     with alone():
         peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
     work = measure_steps.step_gflop(config, runtime)
-    journal.add("settings", peak_gflops=peak, settings=measure_steps.settings_of(config, runtime),
-                machine=machine.describe(runtime.device.type))
+    journal.add(
+        "settings",
+        peak_gflops=peak,
+        settings=measure_steps.settings_of(config, runtime),
+        machine=machine.describe(runtime.device.type),
+    )
     if options.gpu:
         torch.cuda.empty_cache()
     timing = 0.5 if options.dry else SECONDS
@@ -201,6 +242,7 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
     """The kernels that take the most time of a step, largest first; on a CPU, torch's operations."""
     import torch
     from torch.profiler import ProfilerActivity
+
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.gpu else [])]
     with torch.profiler.profile(activities=activities) as profiler:
         for i in range(steps):
@@ -212,15 +254,29 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
         return event.self_device_time_total if options.gpu else event.self_cpu_time_total
 
     device = torch.autograd.DeviceType.CUDA if options.gpu else torch.autograd.DeviceType.CPU
-    events = [event for event in profiler.key_averages()
-              if event.device_type == device and not getattr(event, "is_user_annotation", False)]
+    events = [
+        event
+        for event in profiler.key_averages()
+        if event.device_type == device and not getattr(event, "is_user_annotation", False)
+    ]
     total = sum(map(microseconds, events))
     largest = sorted(events, key=microseconds, reverse=True)[:LARGEST]
-    found = [{"name": event.key, "calls": event.count / steps, "microseconds": microseconds(event) / steps,
-              "share": microseconds(event) / total} for event in largest]
-    print(f"{'us a step':>12}{'calls':>8}{'share':>8}  kernel", *(
-        f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in found),
-        f"{total / steps:12.1f} us a step in all", sep="\n", flush=True)
+    found = [
+        {
+            "name": event.key,
+            "calls": event.count / steps,
+            "microseconds": microseconds(event) / steps,
+            "share": microseconds(event) / total,
+        }
+        for event in largest
+    ]
+    print(
+        f"{'us a step':>12}{'calls':>8}{'share':>8}  kernel",
+        *(f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in found),
+        f"{total / steps:12.1f} us a step in all",
+        sep="\n",
+        flush=True,
+    )
     return found
 
 

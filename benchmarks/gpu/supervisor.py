@@ -4,6 +4,7 @@ A module of a script says `tasks(options) -> list[Task]` and has a function for 
 `supervisor.main(__name__, __file__, tasks)`. Started by a script it supervises; started with --task it is one worker.
 Imports no torch.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,9 +28,9 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.gpu.journal import STOPPED, Journal, rows, table
 
-AGAIN = 75          # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
-LAST_CALL = 40      # seconds before the end at which tasks that wait for the end are called
-CLOSING = 6         # seconds for the last lines and the table
+AGAIN = 75  # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
+LAST_CALL = 40  # seconds before the end at which tasks that wait for the end are called
+CLOSING = 6  # seconds for the last lines and the table
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,16 @@ def _tell(groups: list[int], what: signal.Signals) -> None:
 
 def _work(task: Task, journal: Journal, options: Options) -> int:
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # Linux: to end with the supervisor, however that ends
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # Linux: to end with the supervisor, however that ends
     try:
         task.work(journal, options)
     except Exception as error:
         import traceback
+
         traceback.print_exc()
-        journal.add("failed", task=task.name, error=f"{type(error).__name__}: {error}"[:500],
-                    traceback=traceback.format_exc())
+        journal.add(
+            "failed", task=task.name, error=f"{type(error).__name__}: {error}"[:500], traceback=traceback.format_exc()
+        )
         return 1
     return 0
 
@@ -116,14 +119,20 @@ def _work(task: Task, journal: Journal, options: Options) -> int:
 # ------------------------------------------------------------- in the supervisor
 def stamp(options: Options) -> dict:
     """What every row carries."""
+
     def version(name: str) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
         return "not installed"
 
-    return {"run": datetime.datetime.now().isoformat(timespec="milliseconds"), "dry": options.dry,
-            "gpu": machine.gpu_name() if options.gpu else "not used", "torch": version("torch"),
-            "triton": version("triton"), "commit": machine.commit()}
+    return {
+        "run": datetime.datetime.now().isoformat(timespec="milliseconds"),
+        "dry": options.dry,
+        "gpu": machine.gpu_name() if options.gpu else "not used",
+        "torch": version("torch"),
+        "triton": version("triton"),
+        "commit": machine.commit(),
+    }
 
 
 class Supervisor:
@@ -167,8 +176,11 @@ class Supervisor:
     def _start(self) -> None:
         while self.pending:
             task = self.pending[0]
-            taken = [other for other, process, _ in self.running.values()
-                     if not other.background and not (self.run / f"waiting-{process.pid}").exists()]
+            taken = [
+                other
+                for other, process, _ in self.running.values()
+                if not other.background and not (self.run / f"waiting-{process.pid}").exists()
+            ]
             full = len(taken) >= self.width or (taken and sum(t.gigabytes for t in (*taken, task)) > self.memory)
             if full and not task.background:
                 return
@@ -177,13 +189,26 @@ class Supervisor:
                 for row in task.rows:
                     self.journal.row(row, reason=task.impossible)
                 continue
-            environment = {**os.environ, "TMGAN_RUN": str(self.run), "TMGAN_END": str(self.end),
-                           "TMGAN_STAMP": json.dumps(self.stamp)}
-            command = [sys.executable, "-m", self.module, str(self.options.out), str(self.options.seconds),
-                       "--task", task.name, *(["--dry"] if self.options.dry else [])]
+            environment = {
+                **os.environ,
+                "TMGAN_RUN": str(self.run),
+                "TMGAN_END": str(self.end),
+                "TMGAN_STAMP": json.dumps(self.stamp),
+            }
+            command = [
+                sys.executable,
+                "-m",
+                self.module,
+                str(self.options.out),
+                str(self.options.seconds),
+                "--task",
+                task.name,
+                *(["--dry"] if self.options.dry else []),
+            ]
             with open(self.log, "ab") as log:
-                process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                           env=environment, process_group=0)
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, process_group=0
+                )
             (self.run / "workers" / str(process.pid)).touch()
             limit = min(task.seconds, self.end - task.leave - time.time())
             self.running[process.pid] = task, process, time.time() + limit
@@ -199,8 +224,8 @@ class Supervisor:
                 continue
             del self.running[pid]
             (self.run / "workers" / str(pid)).unlink()
-            self._kill(process)      # what it started and left
-            _tell([other.pid for _, other, _ in self.running.values()], signal.SIGCONT)     # if it died in alone()
+            self._kill(process)  # what it started and left
+            _tell([other.pid for _, other, _ in self.running.values()], signal.SIGCONT)  # if it died in alone()
             if status == AGAIN:
                 self.pending.insert(0, task)
             elif status is None:
@@ -209,16 +234,22 @@ class Supervisor:
                 self._absent(task, self._ended(task, status))
 
     def _ended(self, task: Task, status: int) -> str:
-        failed = [line["error"] for line in self.journal.lines()
-                  if line["kind"] == "failed" and line["task"] == task.name]
+        failed = [
+            line["error"] for line in self.journal.lines() if line["kind"] == "failed" and line["task"] == task.name
+        ]
         how = failed[-1] if failed else f"signal {-status}" if status < 0 else f"status {status}"
-        return f"the process of {task.name} ended early ({how}); see {self.log.name}" if status else \
-            f"{task.name} ended without it; see {self.log.name}"
+        return (
+            f"the process of {task.name} ended early ({how}); see {self.log.name}"
+            if status
+            else f"{task.name} ended without it; see {self.log.name}"
+        )
 
     def _call(self) -> None:
         """Tasks that wait for the end: now, when nothing else runs or little time is left."""
-        busy = self.pending or any(not task.background and not (self.run / f"waiting-{pid}").exists()
-                                   for pid, (task, _, _) in self.running.items())
+        busy = self.pending or any(
+            not task.background and not (self.run / f"waiting-{pid}").exists()
+            for pid, (task, _, _) in self.running.items()
+        )
         if not busy or time.time() > self.end - min(LAST_CALL, self.options.seconds / 4):
             (self.run / "last").touch()
 
@@ -232,11 +263,12 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(3)      # giving much memory of a GPU back takes a while
+            process.wait(3)  # giving much memory of a GPU back takes a while
 
 
-def main(name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1,
-         needs_gpu: bool = True) -> None:
+def main(
+    name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1, needs_gpu: bool = True
+) -> None:
     """What a module of a script ends with. tasks: all there are. width: how many at a time."""
     parser = argparse.ArgumentParser(prog=f"{name}.sh")
     parser.add_argument("out", type=Path, help="folder for the rows and the log")

@@ -1,16 +1,18 @@
 """What is measured: operations, their inputs, the bytes that they must move, and the sizes, in order of importance."""
+
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.kernels import rivals
-import tmgan_kernels as kernels
 import torch
 import torch.nn.functional as F
-from tmgan_kernels import _native
 from torch import Tensor
+
+import tmgan_kernels as kernels
+from benchmarks.kernels import rivals
+from tmgan_kernels import _native
 
 TILE = 304  # edge of the resident tiles that gather_crop cuts from
 BLURS = {5: 1.0, 7: 1.5, 9: 2.0}  # kernel size: sigma
@@ -29,8 +31,16 @@ class Case:
 
     def key(self) -> dict:
         batch, channels, height, width = self.shape
-        return {"operation": self.operation, "batch": batch, "channels": channels, "height": height, "width": width,
-                "dtype": self.dtype, "layout": self.layout, "options": dict(self.options)}
+        return {
+            "operation": self.operation,
+            "batch": batch,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "options": dict(self.options),
+        }
 
     def __str__(self) -> str:
         options = "".join(f"-{name}={value}" for name, value in self.options)
@@ -132,30 +142,42 @@ def tiles_and_crops(case, device, random):
 # c channels of e bytes a pixel; masks and signs are one byte. Sums and thresholds of an image are not counted.
 OPERATIONS: dict[str, Operation] = {
     "laplace_sharpness": Operation(
-        one_photo, lambda c, e: Traffic(c * e, e, kept=1, cotangents=e, gradients=c * e), (0,), TRAINED,
-        rivals.LAPLACE),
+        one_photo, lambda c, e: Traffic(c * e, e, kept=1, cotangents=e, gradients=c * e), (0,), TRAINED, rivals.LAPLACE
+    ),
     "sharpness_score": Operation(one_photo, lambda c, e: Traffic(c * e, 0)),
     "sharp_regions": Operation(plane, lambda c, e: Traffic(e, 1)),
     "naive_sharpness_loss": Operation(
-        one_photo, lambda c, e: Traffic(c * e, 0, kept=e, gradients=c * e), (0,), TRAINED),
+        one_photo, lambda c, e: Traffic(c * e, 0, kept=e, gradients=c * e), (0,), TRAINED
+    ),
     "scale_gradient": Operation(
-        photo_and_gain, lambda c, e: Traffic(0, 0, again=e, cotangents=c * e, gradients=c * e), (0,), ("backward",)),
+        photo_and_gain, lambda c, e: Traffic(0, 0, again=e, cotangents=c * e, gradients=c * e), (0,), ("backward",)
+    ),
     "sharp_gradient": Operation(
-        one_photo, lambda c, e: Traffic(0, 0, again=c * e, cotangents=c * e, gradients=c * e), (0,), ("backward",)),
+        one_photo, lambda c, e: Traffic(0, 0, again=c * e, cotangents=c * e, gradients=c * e), (0,), ("backward",)
+    ),
     "box_blur": Operation(
-        photo_and_sizes, lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e), (0,), TRAINED,
-        rivals.BOX),
+        photo_and_sizes,
+        lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e),
+        (0,),
+        TRAINED,
+        rivals.BOX,
+    ),
     "gaussian_blur": Operation(
-        one_photo, lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e), (0,), TRAINED,
-        rivals.GAUSSIAN),
+        one_photo, lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e), (0,), TRAINED, rivals.GAUSSIAN
+    ),
     "masked_mae": Operation(
-        two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0, kept=c, again=1, gradients=c * e), (1,), TRAINED),
+        two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0, kept=c, again=1, gradients=c * e), (1,), TRAINED
+    ),
     "mask_score": Operation(two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0)),
     "match_histogram": Operation(two_photos, lambda c, e: Traffic(2 * c * e, c * e)),
     "change_mask": Operation(two_photos, lambda c, e: Traffic(2 * c * e, 1)),
     "instance_norm_glu": Operation(
-        one_photo, lambda c, e: Traffic(c * e, c * e / 2, again=c * e, cotangents=c * e / 2, gradients=c * e), (0,),
-        TRAINED, rivals.NORM),
+        one_photo,
+        lambda c, e: Traffic(c * e, c * e / 2, again=c * e, cotangents=c * e / 2, gradients=c * e),
+        (0,),
+        TRAINED,
+        rivals.NORM,
+    ),
     "gather_crop": Operation(tiles_and_crops, lambda c, e: Traffic(c, 4 * c)),
 }
 
@@ -204,16 +226,21 @@ def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
     built = _native.missing() is None if built is None else built
     plan: list[tuple[Case, str]] = []
 
-    def add(operations: Sequence[str], batch: int, dtypes: Sequence[str], layout: str, every_option: bool,
-            providers: Sequence[str]) -> None:
+    def add(
+        operations: Sequence[str],
+        batch: int,
+        dtypes: Sequence[str],
+        layout: str,
+        every_option: bool,
+        providers: Sequence[str],
+    ) -> None:
         for operation in operations:
             options = options_of(operation)
             for chosen in options[1:] if every_option else options[:1]:
                 for dtype in dtypes:
                     channels = 1 if operation == "sharp_regions" else 3
                     case = Case(operation, (batch, channels, 256, 256), dtype, layout, chosen)
-                    plan.extend((case, provider) for provider in providers
-                                if available(case, provider, built))
+                    plan.extend((case, provider) for provider in providers if available(case, provider, built))
 
     def add_stages(batch: int, dtypes: Sequence[str], layout: str, providers: Sequence[str]) -> None:
         for channels, edge in STAGES:
@@ -243,12 +270,19 @@ def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
 
 def cpu_plan() -> list[tuple[Case, str]]:
     """One small case an operation: enough to see that the harness works, and what torch.compile does on a CPU."""
-    cases = [Case(name, (2, 1 if name == "sharp_regions" else 3, 64, 64), options=options_of(name)[0])
-             for name in OPERATIONS if name not in ("instance_norm_glu", "gather_crop")]
+    cases = [
+        Case(name, (2, 1 if name == "sharp_regions" else 3, 64, 64), options=options_of(name)[0])
+        for name in OPERATIONS
+        if name not in ("instance_norm_glu", "gather_crop")
+    ]
     cases.append(Case("instance_norm_glu", (2, 32, 32, 32), layout="nhwc"))
     cases.append(Case("gather_crop", (2, 3, 64, 64), "uint8", "nhwc"))
-    return [(case, provider) for case in cases for provider in ("eager", "best-eager", "kornia", "compile")
-            if available(case, provider)]
+    return [
+        (case, provider)
+        for case in cases
+        for provider in ("eager", "best-eager", "kornia", "compile")
+        if available(case, provider)
+    ]
 
 
 def available(case: Case, provider: str, built: bool = False) -> bool:
@@ -256,7 +290,8 @@ def available(case: Case, provider: str, built: bool = False) -> bool:
     some CUDA C++, where it is built."""
     if provider == "cuda":
         by_sorting = case.operation in ("match_histogram", "change_mask") and not (
-            dict(case.options).get("eight_bit") or ("ties", "level") in case.options)
+            dict(case.options).get("eight_bit") or ("ties", "level") in case.options
+        )
         return case.operation in _native.OPERATIONS and built and not by_sorting
     if provider in ("eager", "compile", "compile-max", "triton"):
         return True
@@ -286,8 +321,12 @@ def ours_first() -> list[tuple[Case, str]]:
 def host_plan(plan: Sequence[tuple[Case, str]], gpu: bool) -> list[tuple[Case, str, str]]:
     """(case, provider, pass) of what a call costs the host; size and type do not matter: one case an operation."""
     first = {case.operation: case for case, _ in reversed(plan)}.values()
-    return [(tiny(case), provider, which) for case in first for provider in (("eager", "triton") if gpu else ("eager",))
-            for which in (("forward", "both") if OPERATIONS[case.operation].differentiable else ("forward",))]
+    return [
+        (tiny(case), provider, which)
+        for case in first
+        for provider in (("eager", "triton") if gpu else ("eager",))
+        for which in (("forward", "both") if OPERATIONS[case.operation].differentiable else ("forward",))
+    ]
 
 
 def tiny(case: Case) -> Case:

@@ -1,4 +1,5 @@
 """Collects the rows of one session, failures and what was not reached too: nothing is silently absent."""
+
 from __future__ import annotations
 
 import contextlib
@@ -8,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import machine
 import pytest
-from benchmarks import schema
-from benchmarks.kernels import timer
 import torch
+
+from benchmarks import machine, schema
 from benchmarks.gpu.journal import describe_error
+from benchmarks.kernels import timer
 from benchmarks.kernels.timer import Timing
 
 MUST_RUN = ("eager", "triton", "cuda")  # a failure of another provider is a row, and no failure of the run
@@ -75,23 +76,35 @@ class Results:
         if not self.gpu or self.only_compile:
             return
         done, spent = len(self.rows) / max(len(self.planned), 1), time.monotonic() - self.start
-        size = f"{key['batch']}x{key['channels']}x{key['height']}x{key['width']} {key['dtype']} {key['layout']}" \
-            if "batch" in key else "host"
+        size = (
+            f"{key['batch']}x{key['channels']}x{key['height']}x{key['width']} {key['dtype']} {key['layout']}"
+            if "batch" in key
+            else "host"
+        )
         left = spent * (1 - done) / max(done, 1e-6)
-        self.say(f"[{done:4.0%}, {spent:3.0f} s, {left:3.0f} s left] {key['operation']} {key['pass']} "
-                 f"{key['provider']} {size}{_options(key)}: {what}")
+        self.say(
+            f"[{done:4.0%}, {spent:3.0f} s, {left:3.0f} s left] {key['operation']} {key['pass']} "
+            f"{key['provider']} {size}{_options(key)}: {what}"
+        )
 
     # -------------------------------------------------------------- document
     def document(self) -> dict:
         """What `schema.check` accepts; rows that were planned and are not there are named."""
         done = {schema.identity(row) for row in self.rows}
-        missing = [{**key, "reason": "the run stopped before it"} for key in self.planned
-                   if schema.identity(key) not in done]
+        missing = [
+            {**key, "reason": "the run stopped before it"} for key in self.planned if schema.identity(key) not in done
+        ]
         if self.gpu:
             self.machine["gpu_state_after"] = machine.gpu_state()
-        return {"schema": schema.SCHEMA, "machine": self.machine, "copy": self.copy,
-                "seconds": round(time.monotonic() - self.start, 1), "rows": self.rows, "host": self.host,
-                "not_measured": missing}
+        return {
+            "schema": schema.SCHEMA,
+            "machine": self.machine,
+            "copy": self.copy,
+            "seconds": round(time.monotonic() - self.start, 1),
+            "rows": self.rows,
+            "host": self.host,
+            "not_measured": missing,
+        }
 
     def write(self, path: Path) -> Path:
         """Write to `path`, or into it under a name of its own if it is a folder."""
@@ -105,14 +118,24 @@ def measure_copy(say: Callable[[str], None]) -> dict:
         clock.round()
     timing = clock.timing()
     say(f"copy: {moved / timing.median / 1e3:.0f} GB/s, read and written")
-    return {"gigabytes_per_second": moved / timing.median / 1e3, "bytes": moved, "microseconds": timing.median,
-            "iqr_microseconds": timing.iqr}
+    return {
+        "gigabytes_per_second": moved / timing.median / 1e3,
+        "bytes": moved,
+        "microseconds": timing.median,
+        "iqr_microseconds": timing.iqr,
+    }
 
 
 def measurement(timing: Timing, moved: int, copy: dict | None) -> dict:
     """What a row says that was measured; moved: the bytes that the call could not avoid."""
-    return {**times(timing), "calls": timing.calls, "input_sets": timing.sets, "bytes": moved,
-            **schema.derived(timing.median, moved, copy), "peak_bytes": timing.peak_bytes}
+    return {
+        **times(timing),
+        "calls": timing.calls,
+        "input_sets": timing.sets,
+        "bytes": moved,
+        **schema.derived(timing.median, moved, copy),
+        "peak_bytes": timing.peak_bytes,
+    }
 
 
 def write(document: dict, path: Path) -> Path:
@@ -124,8 +147,12 @@ def write(document: dict, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     # One row a line, so that a diff of two runs can be read.
     head = {name: value for name, value in document.items() if not isinstance(value, list)}
-    lists = [f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]" if document[name]
-             else f' "{name}": []' for name in ("rows", "host", "not_measured")]
+    lists = [
+        f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]"
+        if document[name]
+        else f' "{name}": []'
+        for name in ("rows", "host", "not_measured")
+    ]
     path.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + ",\n".join(lists) + "\n}\n")
     schema.check(document)  # last: a measurement that cannot be repeated is not thrown away
     return path

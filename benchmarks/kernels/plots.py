@@ -1,10 +1,12 @@
 """Pictures of a GPU run for docs/performance.md, drawn by report.py from its JSON. Needs matplotlib."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+
 from benchmarks.kernels.tables import HEADLINE_BATCH, OURS, SHORT, Rows, of
 
 matplotlib.use("Agg")
@@ -14,11 +16,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 # Ours stands out; the others are told apart by lightness as well as by hue, for those who do not see colours.
-COLOURS = {"eager": "#c9ccd1", "best-eager": "#8f959e", "kornia": "#e3b778", "compile": "#86b3d9",
-           "compile-max": "#4a7fb0", "triton": "#c8443a", "cuda": "#7a3fa0"}
-NAMES = {"eager": "eager (the definition)", "best-eager": "best eager", "kornia": "kornia", "compile": "torch.compile",
-         "compile-max": "torch.compile, max-autotune", "triton": "tmgan_kernels, Triton",
-         "cuda": "tmgan_kernels, CUDA C++"}
+COLOURS = {
+    "eager": "#c9ccd1",
+    "best-eager": "#8f959e",
+    "kornia": "#e3b778",
+    "compile": "#86b3d9",
+    "compile-max": "#4a7fb0",
+    "triton": "#c8443a",
+    "cuda": "#7a3fa0",
+}
+NAMES = {
+    "eager": "eager (the definition)",
+    "best-eager": "best eager",
+    "kornia": "kornia",
+    "compile": "torch.compile",
+    "compile-max": "torch.compile, max-autotune",
+    "triton": "tmgan_kernels, Triton",
+    "cuda": "tmgan_kernels, CUDA C++",
+}
 INK, FAINT = "#2b2f36", "#d9dce1"
 Lines = Sequence[tuple[str, dict[str, dict]]]
 
@@ -26,25 +41,48 @@ Lines = Sequence[tuple[str, dict[str, dict]]]
 def draw(document: dict, path: Path) -> None:
     """One PNG: a row of bars for each type and pass, then batch sizes, then the stages of the generator."""
     rows = Rows(document)
-    panels = [(f"{title}, {SHORT[dtype]}", _headline(rows, dtype, which)) for dtype in ("float32", "bfloat16")
-              for title, which in (("Forward", "forward"), ("Backward", "backward"))]
+    panels = [
+        (f"{title}, {SHORT[dtype]}", _headline(rows, dtype, which))
+        for dtype in ("float32", "bfloat16")
+        for title, which in (("Forward", "forward"), ("Backward", "backward"))
+    ]
     providers = [name for name in COLOURS if any(name in line for line in rows.lines.values())]
-    with plt.rc_context({"font.size": 9, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK,
-                         "ytick.color": INK, "axes.edgecolor": FAINT, "font.family": "DejaVu Sans"}):
+    with plt.rc_context(
+        {
+            "font.size": 9,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.edgecolor": FAINT,
+            "font.family": "DejaVu Sans",
+        }
+    ):
         figure = plt.figure(figsize=(13, 15.5), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.12, w_pad=0.15)
         grid = figure.add_gridspec(5, 2, height_ratios=[1, 1, 1, 1, 1.35])
         for i, (title, lines) in enumerate(panels):
             _bars(figure.add_subplot(grid[i, :]), f"{title}: batch {HEADLINE_BATCH}, 256x256", lines, providers)
         _batches(figure.add_subplot(grid[4, 0]), rows)
-        _bars(figure.add_subplot(grid[4, 1]), f"instance_norm_glu by stage, bf16, forward, batch {HEADLINE_BATCH}",
-              _stages(rows), providers)
+        _bars(
+            figure.add_subplot(grid[4, 1]),
+            f"instance_norm_glu by stage, bf16, forward, batch {HEADLINE_BATCH}",
+            _stages(rows),
+            providers,
+        )
         machine = document["machine"]
-        figure.suptitle(f"Time that the bytes alone need, over time taken   |   {machine['gpu']}, copy "
-                        f"{document['copy']['gigabytes_per_second']:,.0f} GB/s, torch {machine['torch']}, "
-                        f"{machine['date']}", fontsize=11)
-        figure.legend(handles=[Patch(color=COLOURS[name], label=NAMES[name]) for name in providers],
-                      loc="outside lower center", ncols=len(providers), frameon=False)
+        figure.suptitle(
+            f"Time that the bytes alone need, over time taken   |   {machine['gpu']}, copy "
+            f"{document['copy']['gigabytes_per_second']:,.0f} GB/s, torch {machine['torch']}, "
+            f"{machine['date']}",
+            fontsize=11,
+        )
+        figure.legend(
+            handles=[Patch(color=COLOURS[name], label=NAMES[name]) for name in providers],
+            loc="outside lower center",
+            ncols=len(providers),
+            frameon=False,
+        )
         figure.savefig(path, dpi=110, metadata={"Software": None})
         plt.close(figure)
 
@@ -66,8 +104,9 @@ def _main_layout(row: dict) -> bool:
 
 
 def _stages(rows: Rows) -> Lines:
-    lines = rows.select(operation="instance_norm_glu", batch=HEADLINE_BATCH, dtype="bfloat16", layout="nhwc",
-                        **{"pass": "forward"})
+    lines = rows.select(
+        operation="instance_norm_glu", batch=HEADLINE_BATCH, dtype="bfloat16", layout="nhwc", **{"pass": "forward"}
+    )
     return [(f"{row['channels']}x{row['height']}²", line) for line in lines for row in [next(iter(line.values()))]]
 
 
@@ -92,13 +131,25 @@ def _bars(axes: Axes, title: str, lines: Lines, providers: Sequence[str]) -> Non
                 continue
             axes.bar(x, fraction, width * 0.92, color=COLOURS[name])
             if name == OURS:
-                axes.text(x, fraction + 0.02, f"{fraction:.0%}", ha="center", va="bottom", fontsize=8,
-                          fontweight="bold", color=COLOURS[OURS])
+                axes.text(
+                    x,
+                    fraction + 0.02,
+                    f"{fraction:.0%}",
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                    fontweight="bold",
+                    color=COLOURS[OURS],
+                )
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(range(len(lines)), [name.replace("_", "\n", 1) for name, _ in lines], fontsize=8)
     axes.set_xlim(-0.6, max(len(lines), 1) - 0.4)
-    axes.set_ylim(0, max(1.12, *(1.1 * row.get("copy_fraction", 0) for _, line in lines for row in line.values()))
-                  if lines else 1.12)
+    axes.set_ylim(
+        0,
+        max(1.12, *(1.1 * row.get("copy_fraction", 0) for _, line in lines for row in line.values()))
+        if lines
+        else 1.12,
+    )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
 
@@ -123,6 +174,14 @@ def _batches(axes: Axes, rows: Rows) -> None:
     axes.set_xlim(0, max([1.05] + [f for each in operations.values() for f in each.values()]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
-    axes.legend(handles=[Line2D([], [], marker="o", linestyle="", color=colour, label=f"{batch} images")
-                         for batch, colour in shades.items()], frameon=False, ncols=3, fontsize=8, loc="upper center",
-                bbox_to_anchor=(0.4, -0.06))
+    axes.legend(
+        handles=[
+            Line2D([], [], marker="o", linestyle="", color=colour, label=f"{batch} images")
+            for batch, colour in shades.items()
+        ],
+        frameon=False,
+        ncols=3,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.4, -0.06),
+    )

@@ -1,14 +1,15 @@
 """What one row calls: a provider's function, checked against the definition, and its inputs."""
+
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 
-from benchmarks.kernels import cases
-from benchmarks.kernels import timer
 import torch
-from benchmarks.kernels.cases import OPERATIONS, Case
 from torch import Tensor
+
+from benchmarks.kernels import cases, timer
+from benchmarks.kernels.cases import OPERATIONS, Case
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # A provider is refused where more than TIES of its values are off by more than this, relative to their root mean

@@ -3,6 +3,7 @@
 Each is a function of the tensors and options of the operation, and is compared with the definition before it is timed.
 Weights are made once, as a module would keep them: making them on the host would end the capture of a CUDA graph.
 """
+
 from __future__ import annotations
 
 import functools
@@ -10,16 +11,17 @@ import importlib
 
 import torch
 import torch.nn.functional as F
-from tmgan_kernels import _op
 from torch import Tensor
+
+from tmgan_kernels import _op
 
 try:
     import kornia
 except ImportError:
     kornia = None
 
-norm = importlib.import_module("tmgan_kernels.instance_norm_glu")      # the attribute of that name is the function
-GROUPS = {"l2": 1.0, "half": 0.5, "quarter": 0.25}      # groups of images that fill such a share of the L2 cache
+norm = importlib.import_module("tmgan_kernels.instance_norm_glu")  # the attribute of that name is the function
+GROUPS = {"l2": 1.0, "half": 0.5, "quarter": 0.25}  # groups of images that fill such a share of the L2 cache
 
 
 @functools.cache
@@ -115,5 +117,7 @@ def norm_by_groups(x: Tensor, share: float) -> Tensor:
 LAPLACE = {"best-eager": laplace_by_convolution, "kornia": laplace_by_kornia}
 BOX = {"best-eager": box_by_pooling, "kornia": box_by_kornia}
 GAUSSIAN = {"best-eager": gaussian_by_convolution, "kornia": gaussian_by_kornia}
-NORM = {"best-eager": norm_in_own_type,
-        **{f"groups-{name}": functools.partial(norm_by_groups, share=share) for name, share in GROUPS.items()}}
+NORM = {
+    "best-eager": norm_in_own_type,
+    **{f"groups-{name}": functools.partial(norm_by_groups, share=share) for name, share in GROUPS.items()},
+}

@@ -1,4 +1,5 @@
 """Tables of kernel results: what `pytest benchmarks/` prints, and what report.py writes into docs/performance.md."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +23,11 @@ class Rows:
 
     def select(self, **wanted: object) -> list[dict[str, dict]]:
         """The lines whose rows have these values, in the order of measurement."""
-        return [line for line in self.lines.values()
-                if all(next(iter(line.values()))[name] == value for name, value in wanted.items())]
+        return [
+            line
+            for line in self.lines.values()
+            if all(next(iter(line.values()))[name] == value for name, value in wanted.items())
+        ]
 
     def failures(self) -> list[dict]:
         return [row for row in (*self.document["rows"], *self.document["host"]) if "error" in row]
@@ -36,8 +40,11 @@ def of(line: dict[str, dict], provider: str, what: str = "microseconds") -> floa
 
 def rival(line: dict[str, dict]) -> tuple[str, float] | None:
     """The fastest provider that is neither ours nor the definition, and its time."""
-    times = [(row["microseconds"], name) for name, row in line.items()
-             if name not in (OURS, "eager") and "microseconds" in row]
+    times = [
+        (row["microseconds"], name)
+        for name, row in line.items()
+        if name not in (OURS, "eager") and "microseconds" in row
+    ]
     return (min(times)[1], min(times)[0]) if times else None
 
 
@@ -55,8 +62,11 @@ def size_of(row: dict) -> str:
 def plain(document: dict) -> Iterator[str]:
     """Lines of text. Of a GPU run only the headline batch: the whole of it is hundreds of lines."""
     rows = Rows(document)
-    lines = [line for line in rows.lines.values()
-             if not schema.on_gpu(document) or next(iter(line.values()))["batch"] == HEADLINE_BATCH]
+    lines = [
+        line
+        for line in rows.lines.values()
+        if not schema.on_gpu(document) or next(iter(line.values()))["batch"] == HEADLINE_BATCH
+    ]
     providers = [name for name in schema.PROVIDERS if any(name in line for line in lines)]
     yield f"{'':66}" + "".join(f"{name:>16}" for name in providers)
     for line in lines:
@@ -82,15 +92,21 @@ def _cell(row: dict | None) -> str:
 def gpu_sections(document: dict) -> Iterator[str]:
     """Markdown paragraphs for one GPU: the headline batch, the rest folded, then what is slow, failed or missing."""
     rows = Rows(document)
-    yield (f"A plain copy moves {document['copy']['gigabytes_per_second']:,.0f} GB/s there, counting bytes read and "
-           "written. *Of copy* is the time that the bytes an operation cannot avoid would take at that speed, over the "
-           "time it took; the last columns are what the eager definition, and the fastest of all others, take in "
-           "multiples of ours. Times are medians of CUDA graph replays over inputs that are not in the cache. `both` "
-           "is forward and backward; `drawn` is a kernel size for each image, 5, 7 or 9.")
+    yield (
+        f"A plain copy moves {document['copy']['gigabytes_per_second']:,.0f} GB/s there, counting bytes read and "
+        "written. *Of copy* is the time that the bytes an operation cannot avoid would take at that speed, over the "
+        "time it took; the last columns are what the eager definition, and the fastest of all others, take in "
+        "multiples of ours. Times are medians of CUDA graph replays over inputs that are not in the cache. `both` "
+        "is forward and backward; `drawn` is a kernel size for each image, 5, 7 or 9."
+    )
     batches = sorted({row["batch"] for row in document["rows"]}, key=lambda batch: (batch != HEADLINE_BATCH, batch))
     for batch in batches:
-        lines = [line for line in rows.select(batch=batch, height=256) for row in [next(iter(line.values()))]
-                 if row["operation"] == "gather_crop" or (row["channels"] <= 3 and row["layout"] == "nchw")]
+        lines = [
+            line
+            for line in rows.select(batch=batch, height=256)
+            for row in [next(iter(line.values()))]
+            if row["operation"] == "gather_crop" or (row["channels"] <= 3 and row["layout"] == "nchw")
+        ]
         if lines:
             title = f"{batch} images of 256x256, NCHW (`gather_crop`: 8-bit tiles in, fp32 NHWC out)"
             yield from _folded(title, _comparison(lines), batch != HEADLINE_BATCH)
@@ -101,8 +117,13 @@ def gpu_sections(document: dict) -> Iterator[str]:
             yield from _folded(title, _comparison(stages, sizes=True), layout == "nchw")
     yield from _layouts(rows)
     yield from _host(document)
-    slower = sorted({f"`{name_of(line[OURS])}` {line[OURS]['pass']}" for line in rows.lines.values()
-                     if (ours := of(line, OURS)) and any((of(line, name) or ours) < ours for name in line)})
+    slower = sorted(
+        {
+            f"`{name_of(line[OURS])}` {line[OURS]['pass']}"
+            for line in rows.lines.values()
+            if (ours := of(line, OURS)) and any((of(line, name) or ours) < ours for name in line)
+        }
+    )
     if slower:
         yield f"Somewhere slower than another implementation: {', '.join(slower)}."
     yield from _absent(document, rows)
@@ -125,21 +146,26 @@ def _comparison(lines: Sequence[dict[str, dict]], sizes: bool = False) -> str:
         row = next(iter(line.values()))
         what = f"`{name_of(row)}` {row['pass']}" + (f" {size_of(row)}" if sizes else "")
         column = 4 if row["dtype"] == "bfloat16" else 0
-        body.setdefault(what, [""] * 8)[column:column + 4] = _against(line)
+        body.setdefault(what, [""] * 8)[column : column + 4] = _against(line)
     if not any(cells[4] for cells in body.values()):
         body = {what: cells[:4] for what, cells in body.items()}
-    head = ["", *(f"{dtype}{name}" for dtype in ("fp32 ", "bf16 ")
-                  for name in ("µs", "of copy", "eager", "fastest other"))]
-    return table(head[:1 + max(map(len, body.values()))], [(what, *cells) for what, cells in body.items()])
+    head = [
+        "",
+        *(f"{dtype}{name}" for dtype in ("fp32 ", "bf16 ") for name in ("µs", "of copy", "eager", "fastest other")),
+    ]
+    return table(head[: 1 + max(map(len, body.values()))], [(what, *cells) for what, cells in body.items()])
 
 
 def _against(line: dict[str, dict]) -> list[str]:
     ours, eager, best = of(line, OURS), of(line, "eager"), rival(line)
     if ours is None:
         return ["failed" if OURS in line else "", "", "", ""]
-    return [f"{ours:.1f}", f"{line[OURS]['copy_fraction']:.0%}",
-            f"{eager / ours:.1f}x" if eager else "failed" if "eager" in line else "",
-            f"{best[1] / ours:.2f}x {best[0]}" if best else ""]
+    return [
+        f"{ours:.1f}",
+        f"{line[OURS]['copy_fraction']:.0%}",
+        f"{eager / ours:.1f}x" if eager else "failed" if "eager" in line else "",
+        f"{best[1] / ours:.2f}x {best[0]}" if best else "",
+    ]
 
 
 def _layouts(rows: Rows) -> Iterator[str]:
@@ -150,11 +176,13 @@ def _layouts(rows: Rows) -> Iterator[str]:
             continue
         other = rows.lines.get(schema.identity({**row, "layout": "nchw", "provider": ""}), {})
         if (planar := of(other, OURS)) is not None:
-            body.append((f"`{name_of(row)}` {row['pass']}", SHORT[row["dtype"]], f"{planar:.1f}",
-                         f"{row['microseconds']:.1f}"))
+            body.append(
+                (f"`{name_of(row)}` {row['pass']}", SHORT[row["dtype"]], f"{planar:.1f}", f"{row['microseconds']:.1f}")
+            )
     if body:
-        yield from _folded(f"NCHW and NHWC, {HEADLINE_BATCH} images, microseconds",
-                           table(("", "type", "NCHW", "NHWC"), body), True)
+        yield from _folded(
+            f"NCHW and NHWC, {HEADLINE_BATCH} images, microseconds", table(("", "type", "NCHW", "NHWC"), body), True
+        )
 
 
 def _host(document: dict) -> Iterator[str]:
@@ -164,10 +192,13 @@ def _host(document: dict) -> Iterator[str]:
             calls.setdefault((row["operation"], row["pass"]), {})[row["provider"]] = row["microseconds"]
     if calls:
         providers = [name for name in schema.PROVIDERS if any(name in times for times in calls.values())]
-        body = [(f"`{operation}` {which}", *(f"{times[name]:.1f}" if name in times else "" for name in providers))
-                for (operation, which), times in calls.items()]
-        yield from _folded("What a call costs the host, microseconds, on inputs of 8x8 pixels",
-                           table(("", *providers), body), True)
+        body = [
+            (f"`{operation}` {which}", *(f"{times[name]:.1f}" if name in times else "" for name in providers))
+            for (operation, which), times in calls.items()
+        ]
+        yield from _folded(
+            "What a call costs the host, microseconds, on inputs of 8x8 pixels", table(("", *providers), body), True
+        )
 
 
 def _absent(document: dict, rows: Rows) -> Iterator[str]:
@@ -178,8 +209,10 @@ def _absent(document: dict, rows: Rows) -> Iterator[str]:
         for row in failures:
             reason = row["operation"], row["provider"], row["error"]
             reasons[reason] = reasons.get(reason, 0) + 1
-        yield "\n".join(f"- `{operation}` by {provider}, {count} {'rows' if count > 1 else 'row'}: {error}"
-                        for (operation, provider, error), count in reasons.items())
+        yield "\n".join(
+            f"- `{operation}` by {provider}, {count} {'rows' if count > 1 else 'row'}: {error}"
+            for (operation, provider, error), count in reasons.items()
+        )
     if document["not_measured"]:
         names = sorted({f"{row['operation']} by {row['provider']}" for row in document["not_measured"]})
         yield f"Not measured, {document['not_measured'][0]['reason']}: {', '.join(names)}."
@@ -190,16 +223,20 @@ def cpu_sections(document: dict) -> Iterator[str]:
     rows = Rows(document)
     providers = [name for name in schema.PROVIDERS if any(name in line for line in rows.lines.values())]
     spread = sorted(row["iqr_microseconds"] / row["microseconds"] for row in document["rows"] if "error" not in row)
-    yield ("Microseconds of processor time a call, in one thread, on inputs of a few thousand pixels, the eager "
-           "definitions against `torch.compile` and what else there is. This shows that the harness runs and what "
-           "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only. How far to "
-           f"trust a number: half of the interquartile ranges are below {spread[len(spread) // 2]:.2f} of the median, "
-           f"the widest is {spread[-1]:.2f}.")
+    yield (
+        "Microseconds of processor time a call, in one thread, on inputs of a few thousand pixels, the eager "
+        "definitions against `torch.compile` and what else there is. This shows that the harness runs and what "
+        "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only. How far to "
+        f"trust a number: half of the interquartile ranges are below {spread[len(spread) // 2]:.2f} of the median, "
+        f"the widest is {spread[-1]:.2f}."
+    )
     body = []
     for line in rows.lines.values():
         row = next(iter(line.values()))
-        times = [f"{time:.0f}" if (time := of(line, name)) is not None else "failed" if name in line else ""
-                 for name in providers]
+        times = [
+            f"{time:.0f}" if (time := of(line, name)) is not None else "failed" if name in line else ""
+            for name in providers
+        ]
         body.append((f"`{name_of(row)}` {row['pass']}", size_of(row), *times))
     yield table(("", "size", *providers), body)
     yield from _absent(document, rows)

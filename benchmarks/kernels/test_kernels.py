@@ -2,15 +2,16 @@
 
 On a GPU the matrix of `cases.gpu_plan` (minutes), without one the few small cases of `cases.cpu_plan`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.kernels import cases
 import pytest
-from benchmarks.kernels import timer
 import torch
 import torch._functorch.config as functorch_config
+
+from benchmarks.kernels import cases, timer
 from benchmarks.kernels.cases import OPERATIONS
 from benchmarks.kernels.prepare import prepared
 

@@ -6,6 +6,7 @@ are at least four times the size of the L2 cache; outputs stay alive for as long
 that are still cached either. A round replays the graph twice and times the second replay: the first leaves the cache as
 any replay leaves it, and keeps the device busy while the host queues the second.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -163,15 +164,17 @@ def forward_call(function: Callable, sets: Sequence[Sequence[Tensor]]) -> Callab
     return lambda i: function(*sets[i])
 
 
-def backward_call(function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int],
-                  cotangents: Sequence[Tensor]) -> Callable[[int], object]:
+def backward_call(
+    function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int], cotangents: Sequence[Tensor]
+) -> Callable[[int], object]:
     """The backward pass alone. The forward passes are done here, once for each set, and their graphs are kept."""
     outputs = [function(*tensors) for tensors in sets]
     return lambda i: torch.autograd.grad(outputs[i], [sets[i][j] for j in wanted], cotangents[i], retain_graph=True)
 
 
-def both_call(function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int],
-              cotangents: Sequence[Tensor]) -> Callable[[int], object]:
+def both_call(
+    function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int], cotangents: Sequence[Tensor]
+) -> Callable[[int], object]:
     def call(i: int) -> object:
         output = function(*sets[i])
         return output, torch.autograd.grad(output, [sets[i][j] for j in wanted], cotangents[i])

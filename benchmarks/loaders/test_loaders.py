@@ -4,6 +4,7 @@ Photo-like JPEGs of CUB's size (drawn birds with grain, 500x375, 4:2:0), cut to 
 batches of 128 and all cores; without one batches of 16, a reduced size. The clock stops when the last batch of a round
 is on the device. Files come from the page cache: this measures decoding, not the disk.
 """
+
 from __future__ import annotations
 
 import json
@@ -14,28 +15,27 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks import machine
 import numpy as np
 import PIL
 import pytest
-from benchmarks import schema
 import torch
 from PIL import Image
 
+from benchmarks import machine, schema
+from tmgan.config.runtime import decide
 from tmgan.config.settings import RuntimeConfig
-from tmgan.training.loaders import make_loader
-from tmgan.training.loaders.batch import Columns, Loader
+from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.originals import Originals
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.drawn.dataset import write_birds
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Columns, Loader
 from tmgan.training.plan import CaptionTable, Planner
-from tmgan.config.runtime import decide
 
 GPU = torch.cuda.is_available()
 BATCH, STEPS, ROUNDS = (128, 20, 7) if GPU else (16, 6, 7)
 IMAGES, WIDTH, HEIGHT, SIZE = 64, 500, 375, 256
-GRAIN, QUALITY = 5.0, 92      # so that a file has about the bytes of a photo of CUB
+GRAIN, QUALITY = 5.0, 92  # so that a file has about the bytes of a photo of CUB
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +56,11 @@ def drawn_photos(folder: Path) -> Pack:
                 grainy = np.asarray(image) + random.normal(0, GRAIN, (HEIGHT, WIDTH, 3))
                 image = Image.fromarray(grainy.clip(0, 255).astype(np.uint8))
             image.save(path, **options)
-    boxes = source / "CUB_200_2011" / "bounding_boxes.txt"      # they move with the crop
+    boxes = source / "CUB_200_2011" / "bounding_boxes.txt"  # they move with the crop
     rows = [line.split() for line in boxes.read_text().splitlines()]
-    boxes.write_text("".join(f"{row[0]} {row[1]} {float(row[2]) - (WIDTH - HEIGHT) // 2} {row[3]} {row[4]}\n"
-                             for row in rows))
+    boxes.write_text(
+        "".join(f"{row[0]} {row[1]} {float(row[2]) - (WIDTH - HEIGHT) // 2} {row[3]} {row[4]}\n" for row in rows)
+    )
     prepare(source, pack, SIZE, workers=1, progress=False)
     return Pack.open(pack)
 
@@ -81,9 +82,16 @@ def measured(request, photos):
 def about(photos: Pack) -> tuple[dict, dict]:
     """What a document says of the machine beside machine.describe, and of the data."""
     files = Originals.open(photos).paths
-    return ({"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]},
-            {"images": len(photos), "width": WIDTH, "height": HEIGHT, "size": SIZE,
-             "bytes_per_file": statistics.fmean(file.stat().st_size for file in files)})
+    return (
+        {"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]},
+        {
+            "images": len(photos),
+            "width": WIDTH,
+            "height": HEIGHT,
+            "size": SIZE,
+            "bytes_per_file": statistics.fmean(file.stat().st_size for file in files),
+        },
+    )
 
 
 def write(document: dict, path: Path) -> Path:
@@ -106,8 +114,10 @@ def test_loader(kind, photos, measured, benchmark):
     row = benchmark.pedantic(measure, (kind, photos), rounds=1, warmup_rounds=0)
     measured["rows"].append(row)
     benchmark.extra_info.update(row)
-    print(f"\n{kind}: {row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of "
-          "a core")
+    print(
+        f"\n{kind}: {row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of "
+        "a core"
+    )
 
 
 def measure(kind: str, photos: Pack, seconds: float = 1e9) -> dict:
@@ -117,15 +127,22 @@ def measure(kind: str, photos: Pack, seconds: float = 1e9) -> dict:
     planner = Planner(0, table, torch.arange(len(photos)), photos.tiles.shape[1], SIZE, BATCH, 100, 100)
     loader, _ = make_loader(runtime, photos, planner, Columns(photos, table, runtime.device), None)
     clock, end = Clock(loader), time.monotonic() + seconds
-    clock.round()      # processes start, queues fill
+    clock.round()  # processes start, queues fill
     del clock.rates[:], clock.cores[:]
     while len(clock.rates) < ROUNDS and (time.monotonic() < end or len(clock.rates) < 2):
         clock.round()
     loader.close()
     low, middle, high = statistics.quantiles(clock.rates, n=4)
-    return {"loader": kind, "batch": BATCH, "threads": runtime.threads, "images_per_second": middle,
-            "iqr_images_per_second": high - low, "images_per_core_second": statistics.median(clock.cores),
-            "samples": len(clock.rates), "images": STEPS * BATCH}
+    return {
+        "loader": kind,
+        "batch": BATCH,
+        "threads": runtime.threads,
+        "images_per_second": middle,
+        "iqr_images_per_second": high - low,
+        "images_per_core_second": statistics.median(clock.cores),
+        "samples": len(clock.rates),
+        "images": STEPS * BATCH,
+    }
 
 
 class Clock:
@@ -155,5 +172,5 @@ def _busy() -> float:
     total = time.process_time()
     for worker in multiprocessing.active_children():
         fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / tick      # user and system time
+        total += (int(fields[11]) + int(fields[12])) / tick  # user and system time
     return total

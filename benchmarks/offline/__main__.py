@@ -7,6 +7,7 @@ Nothing runs. Dynamo, AOTAutograd and Inductor compile the step's three function
 its bytes and FLOPs (counting.py); rates.py and predict.py turn these into a predicted time on three cards. No number
 here was seen on a GPU. One to five minutes for the whole step.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,10 +33,12 @@ def main() -> int:
     if stand_ins.INSIDE not in os.environ:
         return stand_ins.run_under("benchmarks.offline", sys.argv[1:])
     from . import count  # torch must be imported under the stand-ins
+
     report = count.report(arguments.preset, arguments.batch, arguments.only is not None, arguments.thin)
     if arguments.json is not None:
         arguments.json.write_text(count.dumps(report))
     from . import text
+
     print(text.plain(report))
     return 0
 

@@ -1,4 +1,5 @@
 """The report of a preset and a batch: trace the step, count each graph, add what lies outside the graphs."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,7 +8,6 @@ import json
 from . import counting, described
 
 SCHEMA = 1
-
 
 
 def dumps(report: dict) -> str:
@@ -26,6 +26,7 @@ def report(preset: str, batch: int, only_generate: bool, thin: int | None) -> di
     import triton
 
     from benchmarks import machine
+
     graphs, names = [], []
 
     def take(lowered, code: str) -> None:
@@ -41,9 +42,21 @@ def report(preset: str, batch: int, only_generate: bool, thin: int | None) -> di
 
     mode = described.install(take)
     from .trace import trace  # after the card is described: the project's imports keep functions of torch.cuda by name
+
     around = trace(preset, batch, only_generate, mode, names.append, change)
     about = machine.describe("cpu")
-    return {"schema": SCHEMA, "kind": "offline", "preset": preset, "batch": batch, "thin": thin,
-            "only": "generate" if only_generate else None, "compiled_for": described.NAME,
-            "torch": str(torch.__version__), "triton": triton.__version__, "commit": about["commit"],
-            "date": about["date"], "graphs": graphs, "outside": around}
+    return {
+        "schema": SCHEMA,
+        "kind": "offline",
+        "preset": preset,
+        "batch": batch,
+        "thin": thin,
+        "only": "generate" if only_generate else None,
+        "compiled_for": described.NAME,
+        "torch": str(torch.__version__),
+        "triton": triton.__version__,
+        "commit": about["commit"],
+        "date": about["date"],
+        "graphs": graphs,
+        "outside": around,
+    }

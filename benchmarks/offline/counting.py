@@ -4,6 +4,7 @@ Bytes are what a kernel reads and writes if nothing stays in the L2 cache betwee
 once: a floor, not what it moves. FLOPs are those of convolutions and matrix products, 2 a multiply-add, by the formulas
 of torch.utils.flop_counter; elementwise arithmetic is none, as there.
 """
+
 from __future__ import annotations
 
 import math
@@ -24,6 +25,7 @@ _SWEEPS = {"instance_norm_glu": 2, "instance_norm_glu_backward": 2}
 def flops(node: torch.fx.Node) -> int:
     """Of one node of an FX graph, 0 for all but convolutions and products. Needs shapes in meta["val"] only."""
     from torch.utils.flop_counter import flop_registry
+
     packet = getattr(node.target, "_overloadpacket", None)
     if packet not in flop_registry:
         return 0
@@ -39,12 +41,13 @@ def flops(node: torch.fx.Node) -> int:
 # --------------------------------------------------------------------- bytes
 def touched(size: list[int], stride: list[int], itemsize: int) -> int:
     """Bytes of a tensor in memory: a dimension of stride 0 is read once. 0 for an empty tensor."""
-    return itemsize * math.prod(1 if step == 0 and extent > 0 else extent
-                                for extent, step in zip(size, stride, strict=True))
+    return itemsize * math.prod(
+        1 if step == 0 and extent > 0 else extent for extent, step in zip(size, stride, strict=True)
+    )
 
 
 def memory_format(size: list[int], stride: list[int]) -> str:
-    """"nhwc", "nchw", "either" (not 4-D, one channel or one pixel) or "neither"."""
+    """ "nhwc", "nchw", "either" (not 4-D, one channel or one pixel) or "neither"."""
     if len(size) != 4 or size[1] == 1 or size[2] * size[3] == 1:
         return "either"
     if stride[1] == 1 and stride[3] >= size[1]:
@@ -55,8 +58,12 @@ def memory_format(size: list[int], stride: list[int]) -> str:
 def _described(node) -> dict:
     """Size, stride and dtype of a node of Inductor's IR that is a tensor."""
     size, stride = [int(n) for n in node.get_size()], [int(n) for n in node.get_stride()]
-    return {"size": size, "stride": stride, "dtype": str(node.get_dtype()).removeprefix("torch."),
-            "bytes": touched(size, stride, node.get_dtype().itemsize)}
+    return {
+        "size": size,
+        "stride": stride,
+        "dtype": str(node.get_dtype()).removeprefix("torch."),
+        "bytes": touched(size, stride, node.get_dtype().itemsize),
+    }
 
 
 def _tensors(nodes) -> Iterator[dict]:
@@ -92,16 +99,30 @@ def _fused(node, graph) -> dict:
     snodes = node.get_nodes()
     inside = {name for each in snodes for name in each.get_buffer_names()}
     # Every turn of the loops is one; the dependency does not name the loops whose place is looked up in memory.
-    atomics = sum(math.prod(int(n) for sizes in each.get_ranges() for n in sizes)
-                  for each in snodes for dep in each.read_writes.writes
-                  if getattr(dep, "mode", None) == "atomic_add" and _is_float(graph, dep.name))
-    origins = {str(origin.target).removesuffix(".default") for each in snodes if each.node is not None
-               for origin in getattr(each.node, "origins", ()) if origin.op == "call_function"}
+    atomics = sum(
+        math.prod(int(n) for sizes in each.get_ranges() for n in sizes)
+        for each in snodes
+        for dep in each.read_writes.writes
+        if getattr(dep, "mode", None) == "atomic_add" and _is_float(graph, dep.name)
+    )
+    origins = {
+        str(origin.target).removesuffix(".default")
+        for each in snodes
+        if each.node is not None
+        for origin in getattr(each.node, "origins", ())
+        if origin.op == "call_function"
+    }
     reductions = any(each.is_reduction() for each in snodes)
-    return {"kind": FUSED, "what": ("reduction" if reductions else "pointwise") + f" {len(snodes)}",
-            "of": sorted(name.rpartition("::")[2].removeprefix("aten.") for name in origins)[:6],
-            "bytes": int(node.get_read_write_buffers_sizes()), "flop": 0, "launches": 1, "atomics": atomics,
-            "layout": [change for each in snodes for change in _transposed(each, inside, graph)]}
+    return {
+        "kind": FUSED,
+        "what": ("reduction" if reductions else "pointwise") + f" {len(snodes)}",
+        "of": sorted(name.rpartition("::")[2].removeprefix("aten.") for name in origins)[:6],
+        "bytes": int(node.get_read_write_buffers_sizes()),
+        "flop": 0,
+        "launches": 1,
+        "atomics": atomics,
+        "layout": [change for each in snodes for change in _transposed(each, inside, graph)],
+    }
 
 
 def _is_float(graph, name: str) -> bool:
@@ -147,7 +168,8 @@ def _against(read, write) -> bool:
     if list(mine) != list(other) or [*map(int, read.size)] != [*map(int, write.size)]:
         return False
     return any(step == 1 and other[loop] > 1 for loop, step in mine.items()) and any(
-        step == 1 and mine[loop] > 1 for loop, step in other.items())
+        step == 1 and mine[loop] > 1 for loop, step in other.items()
+    )
 
 
 def _large(dep) -> bool:
@@ -166,8 +188,11 @@ def _strides(dep) -> dict:
     """Distance in memory of one step of each loop, by loop, where the index is that simple."""
     zero = {variable: 0 for variable in dep.var_names}
     base = dep.index.subs(zero)
-    return {variable: int(dep.index.subs({**zero, variable: 1}) - base)
-            for variable, size in zip(dep.var_names, dep.size, strict=True) if int(size) > 1}
+    return {
+        variable: int(dep.index.subs({**zero, variable: 1}) - base)
+        for variable, size in zip(dep.var_names, dep.size, strict=True)
+        if int(size) > 1
+    }
 
 
 def _extern(node, claimed: set) -> dict | None:
@@ -176,14 +201,29 @@ def _extern(node, claimed: set) -> dict | None:
         return None
     inputs = list(_tensors(getattr(node, "inputs", ())))
     outputs = list(_tensors(getattr(node, "outputs", None) or [node]))
-    origin = next((each for each in sorted(getattr(node, "origins", ()), key=str)
-                   if each not in claimed and flops(each) and _packet(each) in name), None)
+    origin = next(
+        (
+            each
+            for each in sorted(getattr(node, "origins", ()), key=str)
+            if each not in claimed and flops(each) and _packet(each) in name
+        ),
+        None,
+    )
     if origin is not None:
         claimed.add(origin)
-    row = {"kind": _kind(space, name), "what": name, "of": [], "inputs": [_short(each) for each in inputs],
-           "outputs": [_short(each) for each in outputs], "dtype": inputs[0]["dtype"] if inputs else "",
-           "bytes": sum(each["bytes"] for each in inputs + outputs), "flop": 0 if origin is None else flops(origin),
-           "launches": 1, "atomics": 0, "layout": []}
+    row = {
+        "kind": _kind(space, name),
+        "what": name,
+        "of": [],
+        "inputs": [_short(each) for each in inputs],
+        "outputs": [_short(each) for each in outputs],
+        "dtype": inputs[0]["dtype"] if inputs else "",
+        "bytes": sum(each["bytes"] for each in inputs + outputs),
+        "flop": 0 if origin is None else flops(origin),
+        "launches": 1,
+        "atomics": 0,
+        "layout": [],
+    }
     if row["kind"] == CONVOLUTION:
         weight = inputs[2 if name.startswith("convolution_backward") else 1]
         row["width"] = min(weight["size"][:2])
@@ -224,6 +264,7 @@ def _kind(space: str, name: str) -> str:
 
 def _launches(name: str, inputs: list[dict]) -> int:
     from tmgan_kernels.instance_norm_glu import WHOLE_NCHW, WHOLE_NHWC
+
     if name not in _SWEEPS:
         return 1
     x = max((each for each in inputs if len(each["size"]) == 4), key=lambda each: math.prod(each["size"]))
@@ -241,5 +282,9 @@ def summary(name: str, lowered, code: str) -> dict:
     """A graph's entry of the report: its rows, and what must agree with them."""
     found = rows(lowered)
     nodes = [node for node in lowered.graph.nodes if node.op == "call_function"]
-    return {"graph": name, "rows": found, "atomics_in_code": code.count("tl.atomic_add"),
-            "flop_of_graph": sum(flops(node) for node in nodes)}
+    return {
+        "graph": name,
+        "rows": found,
+        "atomics_in_code": code.count("tl.atomic_add"),
+        "flop_of_graph": sum(flops(node) for node in nodes),
+    }

@@ -4,6 +4,7 @@ All private parts of torch are here, but for the nodes of a lowered graph, which
 
 Seen working with torch 2.11 (Triton 3.6) and 2.14 (Triton 3.8). To be used under the C stand-ins only (stand_ins.py).
 """
+
 from __future__ import annotations
 
 import types
@@ -15,10 +16,22 @@ from torch import Tensor, nn
 DEVICE = "cuda:0"
 NAME = "NVIDIA H200"
 _CARD = types.SimpleNamespace(
-    name=NAME, major=9, minor=0, total_memory=141 << 30, multi_processor_count=132, regs_per_multiprocessor=65536,
-    max_threads_per_multi_processor=2048, warp_size=32, shared_memory_per_block=49152,
-    shared_memory_per_block_optin=232448, shared_memory_per_multiprocessor=233472, L2_cache_size=60 << 20,
-    gcnArchName="", is_integrated=0, is_multi_gpu_board=0)
+    name=NAME,
+    major=9,
+    minor=0,
+    total_memory=141 << 30,
+    multi_processor_count=132,
+    regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048,
+    warp_size=32,
+    shared_memory_per_block=49152,
+    shared_memory_per_block_optin=232448,
+    shared_memory_per_multiprocessor=233472,
+    L2_cache_size=60 << 20,
+    gcnArchName="",
+    is_integrated=0,
+    is_multi_gpu_board=0,
+)
 
 
 def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
@@ -31,6 +44,7 @@ def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
     _quiet()
     _triton()
     from torch._subclasses.fake_tensor import FakeTensorMode
+
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     _capture(take, mode)
     return mode
@@ -38,17 +52,30 @@ def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
 
 def _describe() -> None:
     torch.set_num_threads(1)
-    answers = {"is_available": True, "device_count": 1, "current_device": 0, "get_device_properties": _CARD,
-               "get_device_capability": (9, 0), "is_bf16_supported": True, "synchronize": None, "_lazy_init": None,
-               "is_initialized": False, "get_device_name": NAME, "mem_get_info": (140 << 30, 141 << 30),
-               "get_rng_state": torch.zeros(16, dtype=torch.uint8), "set_rng_state": None}
+    answers = {
+        "is_available": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_properties": _CARD,
+        "get_device_capability": (9, 0),
+        "is_bf16_supported": True,
+        "synchronize": None,
+        "_lazy_init": None,
+        "is_initialized": False,
+        "get_device_name": NAME,
+        "mem_get_info": (140 << 30, 141 << 30),
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": None,
+    }
     for name, value in answers.items():
         setattr(torch.cuda, name, lambda *_, value=value, **__: value)
     import torch.cuda.random as generators  # the compiler saves and restores the state around tracing
+
     generators.get_rng_state, generators.set_rng_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state
     torch.backends.cudnn.is_available = lambda: True
     torch.accelerator.is_available = lambda: False
     import torch._subclasses.fake_tensor as fake_tensor
+
     fake_tensor.init_gpu_context = lambda *_: None  # would allocate a byte on the card
 
 
@@ -61,13 +88,14 @@ def _quiet() -> None:
     import torch._inductor.scheduler as scheduler
     import torch._inductor.utils as utils
     import torch.utils._triton as triton_utils
+
     config.force_disable_caches = True
     config.compile_threads = 1
     config.worker_start_method = "subprocess"
-    config.shape_padding = False                # decides by timing
+    config.shape_padding = False  # decides by timing
     config.joint_graph_constant_folding = False  # runs operations
     for module in (triton_utils, utils, scheduler, compile_fx):
-        if hasattr(module, "has_triton"):        # imported by name in some versions
+        if hasattr(module, "has_triton"):  # imported by name in some versions
             module.has_triton = lambda *_, **__: True
     joint_graph.lazy_init = post_grad.lazy_init = lambda *_, **__: None  # patterns are traced on the card
 
@@ -80,8 +108,10 @@ def _triton() -> None:
         """What triton.runtime.driver is asked for while code is written."""
 
         class utils:
-            get_device_properties = staticmethod(lambda device: {"max_shared_mem": 232448, "multiprocessor_count": 132,
-                                                                 "warpSize": 32})
+            get_device_properties = staticmethod(
+                lambda device: {"max_shared_mem": 232448, "multiprocessor_count": 132, "warpSize": 32}
+            )
+
         get_current_target = lambda self: GPUTarget("cuda", 90, 32)  # noqa: E731
         get_current_device = lambda self: 0  # noqa: E731
         get_current_stream = lambda self, device=0: 0  # noqa: E731
@@ -98,15 +128,23 @@ def _capture(take: Callable, mode) -> None:
         """In place of writing, importing and launching: the code is written, and its call makes empty outputs."""
         code, _ = self.codegen()
         take(self, code.value)
-        outputs = [None if getattr(out, "meta", None) is None else out.meta.get("val")
-                   for out in self.graph.find_nodes(op="output")[0].args[0]]
+        outputs = [
+            None if getattr(out, "meta", None) is None else out.meta.get("val")
+            for out in self.graph.find_nodes(op="output")[0].args[0]
+        ]
 
         def call(inputs):
             inputs.clear()
             with mode:
-                return tuple(torch.empty_strided(tuple(map(int, out.shape)), tuple(map(int, out.stride())),
-                                                 dtype=out.dtype, device=DEVICE) if isinstance(out, Tensor) else out
-                             for out in outputs)
+                return tuple(
+                    torch.empty_strided(
+                        tuple(map(int, out.shape)), tuple(map(int, out.stride())), dtype=out.dtype, device=DEVICE
+                    )
+                    if isinstance(out, Tensor)
+                    else out
+                    for out in outputs
+                )
+
         return types.SimpleNamespace(call=call, __file__="none.py", runner=None, key="none")
 
     GraphLowering._compile_to_module = compile_to_module
@@ -126,8 +164,9 @@ def fake_module(module: nn.Module, mode, dtype: torch.dtype | None = None) -> nn
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 with mode:
-                    part._parameters[name] = nn.Parameter(fake(parameter.data, mode, dtype),
-                                                          requires_grad=parameter.requires_grad)
+                    part._parameters[name] = nn.Parameter(
+                        fake(parameter.data, mode, dtype), requires_grad=parameter.requires_grad
+                    )
         for name, buffer in part._buffers.items():
             if buffer is not None:
                 part._buffers[name] = fake(buffer, mode, dtype)

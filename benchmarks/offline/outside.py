@@ -1,4 +1,5 @@
 """The part of a step outside its three graphs: Adam, the averaged generator, the gradients' zeros. By arithmetic."""
+
 from __future__ import annotations
 
 from torch import nn
@@ -33,11 +34,17 @@ def rows(networks: dict[str, nn.Module], average: list[Call]) -> list[dict]:
     found = []
     for name, network in networks.items():
         sizes = [parameter.numel() for parameter in network.parameters()]
-        found.append({"what": f"Adam of the {name} (fused)", "bytes": 28 * sum(sizes),
-                      "launches": launches(sizes, 4) + launches([1] * len(sizes), 1)})  # and the counts of its steps
+        found.append(
+            {
+                "what": f"Adam of the {name} (fused)",
+                "bytes": 28 * sum(sizes),
+                "launches": launches(sizes, 4) + launches([1] * len(sizes), 1),
+            }
+        )  # and the counts of its steps
     moved = sum(4 * sum(sizes) * (_passes(name, lists)) for name, sizes, lists, _ in average)
-    found.append({"what": "average of the generator", "bytes": moved,
-                  "launches": sum(_launches(call) for call in average)})
+    found.append(
+        {"what": "average of the generator", "bytes": moved, "launches": sum(_launches(call) for call in average)}
+    )
     return found + [{"what": "zero_grad (to None)", "bytes": 0, "launches": 0}]
 
 

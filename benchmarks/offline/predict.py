@@ -1,4 +1,5 @@
 """Predicted time of what was counted, on each card of rates.py. A prediction, never a measurement and never a test."""
+
 from __future__ import annotations
 
 from . import rates
@@ -63,7 +64,9 @@ def predict(report: dict) -> dict[str, dict[str, dict[str, float]]]:
     for name, card in rates.CARDS.items():
         parts = {graph["graph"]: graph_seconds(graph, name) for graph in report["graphs"]}
         moved = sum(row["bytes"] for row in report["outside"])
-        parts[ADAM] = {FUSED: moved / (card.gigabytes_per_second * 1e9 * rates.FUSED.value),
-                       LAUNCHES: sum(row["launches"] for row in report["outside"]) * rates.LAUNCH_SECONDS.value}
+        parts[ADAM] = {
+            FUSED: moved / (card.gigabytes_per_second * 1e9 * rates.FUSED.value),
+            LAUNCHES: sum(row["launches"] for row in report["outside"]) * rates.LAUNCH_SECONDS.value,
+        }
         found[name] = parts
     return found

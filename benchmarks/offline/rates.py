@@ -2,6 +2,7 @@
 
 Vendor numbers are the data sheets' (dense, without sparsity, SXM cards). Assumptions are ours: nothing was measured.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -17,12 +18,15 @@ class Card(NamedTuple):
 
 
 CARDS = {
-    "A100": Card(312.0, 19.5, 2039.0, "NVIDIA A100 Tensor Core GPU data sheet, 80 GB SXM: BF16 312 TFLOPS, FP32 19.5, "
-                                      "2,039 GB/s"),
-    "H100": Card(989.4, 66.9, 3350.0, "NVIDIA H100 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; "
-                                      "3.35 TB/s"),
-    "H200": Card(989.4, 66.9, 4800.0, "NVIDIA H200 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; "
-                                      "4.8 TB/s"),
+    "A100": Card(
+        312.0, 19.5, 2039.0, "NVIDIA A100 Tensor Core GPU data sheet, 80 GB SXM: BF16 312 TFLOPS, FP32 19.5, 2,039 GB/s"
+    ),
+    "H100": Card(
+        989.4, 66.9, 3350.0, "NVIDIA H100 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; 3.35 TB/s"
+    ),
+    "H200": Card(
+        989.4, 66.9, 4800.0, "NVIDIA H200 data sheet, SXM: BF16 1,979 TFLOPS with sparsity, so half; FP32 67; 4.8 TB/s"
+    ),
 }
 
 
@@ -41,11 +45,16 @@ CONVOLUTION = {
     "H100": (0.03, 0.16, 0.28, 0.38, 0.48),
     "H200": (0.03, 0.16, 0.28, 0.38, 0.48),
 }
-CONVOLUTION_WHY = ("assumption: cuDNN's implicit products with few channels fill a small part of a tensor core's tile; "
-                   "+-25 %, the main uncertainty")
+CONVOLUTION_WHY = (
+    "assumption: cuDNN's implicit products with few channels fill a small part of a tensor core's tile; "
+    "+-25 %, the main uncertainty"
+)
 FUSED = Share(0.75, "assumption: of the memory's peak, what generated elementwise and reduction kernels reach")
-OURS = Share(0.75, "assumption, as for generated kernels; instance_norm_glu of more than 32x32 pixels sweeps twice, so "
-                   "its bytes are counted 1.6 times")
+OURS = Share(
+    0.75,
+    "assumption, as for generated kernels; instance_norm_glu of more than 32x32 pixels sweeps twice, so "
+    "its bytes are counted 1.6 times",
+)
 SWEEPS_TWICE = Share(1.6, "4 / 2.5 and 2.5 / 1.5 units of memory moved against the floor, by its own docstring")
 CONVOLUTION_MEMORY = Share(0.75, "assumption: of the memory's peak, where a convolution or product is bound by it")
 PRODUCT_BF16 = Share(0.30, "assumption: small and skinny products")

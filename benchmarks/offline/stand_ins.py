@@ -1,4 +1,5 @@
 """Builds the two C stand-ins for CUDA's runtime and driver, and starts Python again under them."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -15,13 +16,25 @@ INSIDE = "TMGAN_OFFLINE"  # set in the process that runs under the stand-ins
 def build(folder: Path) -> None:
     """libcuda.so.1 and shim.so in the folder, by gcc. Raises RuntimeError without a compiler or CUDA's headers."""
     nvidia = importlib.util.find_spec("nvidia")
-    headers = sorted(path.parent for place in (nvidia.submodule_search_locations if nvidia else ())
-                     for path in Path(place).glob("*/include/cuda_runtime_api.h"))
+    headers = sorted(
+        path.parent
+        for place in (nvidia.submodule_search_locations if nvidia else ())
+        for path in Path(place).glob("*/include/cuda_runtime_api.h")
+    )
     if not headers:
         raise RuntimeError("cuda_runtime_api.h not found: this needs a torch built for CUDA and its nvidia-* wheels")
     for source, made in (("runtime_shim.c", "shim.so"), ("driver_stub.c", "libcuda.so.1")):
-        command = ["gcc", "-shared", "-fPIC", "-w", f"-I{headers[0]}", f"-I{HERE}", "-o", str(folder / made),
-                   str(HERE / source)]
+        command = [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-w",
+            f"-I{headers[0]}",
+            f"-I{HERE}",
+            "-o",
+            str(folder / made),
+            str(HERE / source),
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -36,7 +49,14 @@ def run_under(module: str, arguments: list[str]) -> int:
         build(Path(name))
         path = os.pathsep.join([str(root), str(root / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])])
         library = os.pathsep.join([name, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
-        there = {**os.environ, INSIDE: "1", "PYTHONPATH": path, "LD_PRELOAD": f"{name}/shim.so",
-                 "LD_LIBRARY_PATH": library, "TORCHINDUCTOR_CACHE_DIR": f"{name}/cache", "OMP_NUM_THREADS": "1"}
+        there = {
+            **os.environ,
+            INSIDE: "1",
+            "PYTHONPATH": path,
+            "LD_PRELOAD": f"{name}/shim.so",
+            "LD_LIBRARY_PATH": library,
+            "TORCHINDUCTOR_CACHE_DIR": f"{name}/cache",
+            "OMP_NUM_THREADS": "1",
+        }
         there.pop("TRITON_INTERPRET", None)
         return subprocess.run([sys.executable, "-m", module, *arguments], env=there).returncode

@@ -2,15 +2,16 @@
 
 STEPS says which reports stand there, in the order of the mends: add a line for each, with a title, and run report.py.
 """
+
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from benchmarks.markdown import table
 from benchmarks.offline import rates, text
 from benchmarks.offline.counting import KINDS
 from benchmarks.offline.predict import width_name
-from benchmarks.markdown import table
 
 STEPS = (
     ("offline-combined-batch40-before.json", "before the mends"),
@@ -53,10 +54,18 @@ def check(document: dict) -> None:
 def broken(document: dict, most_bytes: float, most_launches: int) -> list[str]:
     """What a report shows that a step should not do: atomics, changes of layout, too many bytes or launches."""
     sums = text.whole(document)
-    found = [f"{graph['graph']}: {row['atomics']:,} float atomics in {text.describe(row)}"
-             for graph in document["graphs"] for row in graph["rows"] if row["atomics"]]
-    found += [f"{graph['graph']}: {change}" for graph in document["graphs"] for row in graph["rows"]
-              for change in row["layout"]]
+    found = [
+        f"{graph['graph']}: {row['atomics']:,} float atomics in {text.describe(row)}"
+        for graph in document["graphs"]
+        for row in graph["rows"]
+        if row["atomics"]
+    ]
+    found += [
+        f"{graph['graph']}: {change}"
+        for graph in document["graphs"]
+        for row in graph["rows"]
+        for change in row["layout"]
+    ]
     if sums["all_bytes"] > most_bytes:
         found.append(f"{sums['all_bytes'] / 1e9:.1f} GB, at most {most_bytes / 1e9:.1f}")
     if sums["launches"] > most_launches:
@@ -76,16 +85,25 @@ def section(results: Path) -> str:
     if not steps:
         return "No report has been committed."
     name, title, last = steps[-1]
-    files = ", ".join(f"{each} ([`{file}`](../benchmarks/results/{file}), torch {report['torch']}, Triton "
-                      f"{report['triton']}, commit {report['commit']})" for file, each, report in steps)
-    parts = [f"Preset `{last['preset']}`, batch {last['batch']}, compiled for an {last['compiled_for']} that was not "
-             f"there: {files}.", table(*_split(compared([(title, report) for _, title, report in steps]))),
-             f"Counted, {title}:", table(*_split(text.counted(last))),
-             "**Predicted, not measured**, from these counts and the rates below:"]
+    files = ", ".join(
+        f"{each} ([`{file}`](../benchmarks/results/{file}), torch {report['torch']}, Triton "
+        f"{report['triton']}, commit {report['commit']})"
+        for file, each, report in steps
+    )
+    parts = [
+        f"Preset `{last['preset']}`, batch {last['batch']}, compiled for an {last['compiled_for']} that was not "
+        f"there: {files}.",
+        table(*_split(compared([(title, report) for _, title, report in steps]))),
+        f"Counted, {title}:",
+        table(*_split(text.counted(last))),
+        "**Predicted, not measured**, from these counts and the rates below:",
+    ]
     parts += [table(*_split(text.predicted(last, card))) for card in rates.CARDS]
     parts += ["The kernels that move most:", table(*_split(text.largest(last)))]
-    for heading, rows in (("Kernels with float atomics:", text.atomics(last)),
-                          ("Large tensors that change their layout:", text.changes(last))):
+    for heading, rows in (
+        ("Kernels with float atomics:", text.atomics(last)),
+        ("Large tensors that change their layout:", text.changes(last)),
+    ):
         if len(rows) > 1:
             parts += [heading, table(*_split(rows))]
     return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
@@ -93,29 +111,65 @@ def section(results: Path) -> str:
 
 def compared(steps: list[tuple[str, dict]]) -> list[text.Row]:
     """Head and a row a report: what was counted in a whole step, and the predicted time on each card."""
-    head = ("", *(f"{kind}, GB" for kind in KINDS), "sum, GB", "TFLOP", "launches", "float atomics",
-            "changes of layout", *(f"{card}, predicted {unit}" for unit in ("ms", "images/s") for card in rates.CARDS))
+    head = (
+        "",
+        *(f"{kind}, GB" for kind in KINDS),
+        "sum, GB",
+        "TFLOP",
+        "launches",
+        "float atomics",
+        "changes of layout",
+        *(f"{card}, predicted {unit}" for unit in ("ms", "images/s") for card in rates.CARDS),
+    )
     rows = []
     for title, report in steps:
         sums, times = text.whole(report), text.step_seconds(report)
-        rows.append((title, *(f"{sums['bytes'][kind] / 1e9:.2f}" for kind in KINDS), f"{sums['all_bytes'] / 1e9:.2f}",
-                     f"{sums['flop'] / 1e12:.3f}", f"{sums['launches']:,}", f"{sums['atomics'] / 1e6:.0f} M",
-                     str(sums["layout"]), *(f"{1e3 * times[card]:.1f}" for card in rates.CARDS),
-                     *(f"{report['batch'] / times[card]:.0f}" for card in rates.CARDS)))
+        rows.append(
+            (
+                title,
+                *(f"{sums['bytes'][kind] / 1e9:.2f}" for kind in KINDS),
+                f"{sums['all_bytes'] / 1e9:.2f}",
+                f"{sums['flop'] / 1e12:.3f}",
+                f"{sums['launches']:,}",
+                f"{sums['atomics'] / 1e6:.0f} M",
+                str(sums["layout"]),
+                *(f"{1e3 * times[card]:.1f}" for card in rates.CARDS),
+                *(f"{report['batch'] / times[card]:.0f}" for card in rates.CARDS),
+            )
+        )
     return [head, *rows]
 
 
 def rate_rows() -> list[text.Row]:
     """rates.py as a table."""
     rows = [("number", *rates.CARDS, "source")]
-    rows += [(f"{label} of the data sheet", *(f"{getattr(card, field):,.1f}" for card in rates.CARDS.values()), "")
-             for label, field in (("bf16 TFLOP/s", "bf16_tflops"), ("fp32 TFLOP/s", "fp32_tflops"),
-                                  ("memory GB/s", "gigabytes_per_second"))]
+    rows += [
+        (f"{label} of the data sheet", *(f"{getattr(card, field):,.1f}" for card in rates.CARDS.values()), "")
+        for label, field in (
+            ("bf16 TFLOP/s", "bf16_tflops"),
+            ("fp32 TFLOP/s", "fp32_tflops"),
+            ("memory GB/s", "gigabytes_per_second"),
+        )
+    ]
     rows += [(f"source of the {name}'s", *[""] * len(rates.CARDS), card.source) for name, card in rates.CARDS.items()]
-    rows += [(width_name(place), *(f"{rates.CONVOLUTION[card][place]:.2f}" for card in rates.CARDS),
-              rates.CONVOLUTION_WHY if place == 0 else "as above") for place in range(len(rates.WIDTHS))]
-    for label in ("FUSED", "OURS", "SWEEPS_TWICE", "CONVOLUTION_MEMORY", "PRODUCT_BF16", "PRODUCT_FP32",
-                  "ATOMICS_PER_SECOND", "LAUNCH_SECONDS"):
+    rows += [
+        (
+            width_name(place),
+            *(f"{rates.CONVOLUTION[card][place]:.2f}" for card in rates.CARDS),
+            rates.CONVOLUTION_WHY if place == 0 else "as above",
+        )
+        for place in range(len(rates.WIDTHS))
+    ]
+    for label in (
+        "FUSED",
+        "OURS",
+        "SWEEPS_TWICE",
+        "CONVOLUTION_MEMORY",
+        "PRODUCT_BF16",
+        "PRODUCT_FP32",
+        "ATOMICS_PER_SECOND",
+        "LAUNCH_SECONDS",
+    ):
         share = getattr(rates, label)
         rows.append((label.lower().replace("_", " "), *[f"{share.value:g}"] * len(rates.CARDS), share.why))
     return rows

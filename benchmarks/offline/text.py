@@ -1,4 +1,5 @@
 """The report as rows of tables: what was counted, and what it predicts; plain() aligns them for a terminal."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -13,11 +14,15 @@ Row = tuple[str, ...]
 def totals(rows: list[dict]) -> dict:
     """Sums over kernels: calls and bytes by kind, FLOPs, launches, atomics, changes of layout."""
     kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in KINDS}
-    return {"calls": {kind: len(found) for kind, found in kinds.items()},
-            "bytes": {kind: sum(row["bytes"] for row in found) for kind, found in kinds.items()},
-            "all_bytes": sum(row["bytes"] for row in rows), "flop": sum(row["flop"] for row in rows),
-            "launches": sum(row["launches"] for row in rows), "atomics": sum(row["atomics"] for row in rows),
-            "layout": sum(bool(row["layout"]) for row in rows)}
+    return {
+        "calls": {kind: len(found) for kind, found in kinds.items()},
+        "bytes": {kind: sum(row["bytes"] for row in found) for kind, found in kinds.items()},
+        "all_bytes": sum(row["bytes"] for row in rows),
+        "flop": sum(row["flop"] for row in rows),
+        "launches": sum(row["launches"] for row in rows),
+        "atomics": sum(row["atomics"] for row in rows),
+        "layout": sum(bool(row["layout"]) for row in rows),
+    }
 
 
 def whole(report: dict) -> dict:
@@ -28,34 +33,70 @@ def whole(report: dict) -> dict:
 
 def counted(report: dict) -> list[Row]:
     """Head, a row a graph, what is outside, and their sum."""
-    head = ("", *(f"{kind}, GB" for kind in KINDS), "sum, GB", "TFLOP", "generated kernels", "launches",
-            "float atomics", "changes of layout")
+    head = (
+        "",
+        *(f"{kind}, GB" for kind in KINDS),
+        "sum, GB",
+        "TFLOP",
+        "generated kernels",
+        "launches",
+        "float atomics",
+        "changes of layout",
+    )
     rows = [(graph["graph"], *_counts(totals(graph["rows"]))) for graph in report["graphs"]]
-    rows += [(row["what"], *[""] * len(KINDS), f"{row['bytes'] / 1e9:.2f}", "", "", str(row["launches"]), "", "")
-             for row in report["outside"]]
+    rows += [
+        (row["what"], *[""] * len(KINDS), f"{row['bytes'] / 1e9:.2f}", "", "", str(row["launches"]), "", "")
+        for row in report["outside"]
+    ]
     return [head, *rows, ("step, its bytes without the rows outside the graphs", *_counts(whole(report)))]
 
 
 def _counts(sums: dict) -> Row:
-    return (*(f"{sums['bytes'][kind] / 1e9:.2f}" for kind in KINDS), f"{sums['all_bytes'] / 1e9:.2f}",
-            f"{sums['flop'] / 1e12:.3f}", str(sums["calls"][KINDS[0]]), f"{sums['launches']:,}",
-            f"{sums['atomics'] / 1e6:.0f} M" if sums["atomics"] else "0", str(sums["layout"]))
+    return (
+        *(f"{sums['bytes'][kind] / 1e9:.2f}" for kind in KINDS),
+        f"{sums['all_bytes'] / 1e9:.2f}",
+        f"{sums['flop'] / 1e12:.3f}",
+        str(sums["calls"][KINDS[0]]),
+        f"{sums['launches']:,}",
+        f"{sums['atomics'] / 1e6:.0f} M" if sums["atomics"] else "0",
+        str(sums["layout"]),
+    )
 
 
 def predicted(report: dict, card: str) -> list[Row]:
     """Head and a row a kind of work: predicted milliseconds a step in each component."""
     parts = predict(report)[card]
     labels = sorted({label for times in parts.values() for label in times}, key=_place)
-    rows = [(label, *(f"{1e3 * times[label]:.2f}" if times.get(label) else "" for times in parts.values()),
-             f"{1e3 * sum(times.get(label, 0.0) for times in parts.values()):.2f}") for label in labels]
+    rows = [
+        (
+            label,
+            *(f"{1e3 * times[label]:.2f}" if times.get(label) else "" for times in parts.values()),
+            f"{1e3 * sum(times.get(label, 0.0) for times in parts.values()):.2f}",
+        )
+        for label in labels
+    ]
     sums = [sum(times.values()) for times in parts.values()]
-    return [(f"{card}, predicted ms", *parts, "step"), *rows,
-            ("sum", *(f"{1e3 * each:.2f}" for each in sums), f"{1e3 * sum(sums):.2f}")]
+    return [
+        (f"{card}, predicted ms", *parts, "step"),
+        *rows,
+        ("sum", *(f"{1e3 * each:.2f}" for each in sums), f"{1e3 * sum(sums):.2f}"),
+    ]
 
 
 def _place(label: str) -> tuple:
-    return next((place for place, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
-                 if label.startswith(kind)), 9), "more" in label, len(label), label
+    return (
+        next(
+            (
+                place
+                for place, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
+                if label.startswith(kind)
+            ),
+            9,
+        ),
+        "more" in label,
+        len(label),
+        label,
+    )
 
 
 def step_seconds(report: dict) -> dict[str, float]:
@@ -67,8 +108,10 @@ def largest(report: dict, count: int = 12) -> list[Row]:
     """The nodes that move most."""
     rows = [(graph["graph"], row) for graph in report["graphs"] for row in graph["rows"]]
     rows.sort(key=lambda pair: -pair[1]["bytes"])
-    return [("graph", "kind", "MB", "what"),
-            *((name, row["kind"], f"{row['bytes'] / 1e6:.0f}", describe(row)) for name, row in rows[:count])]
+    return [
+        ("graph", "kind", "MB", "what"),
+        *((name, row["kind"], f"{row['bytes'] / 1e6:.0f}", describe(row)) for name, row in rows[:count]),
+    ]
 
 
 def describe(row: dict) -> str:
@@ -78,34 +121,53 @@ def describe(row: dict) -> str:
 
 def changes(report: dict, count: int = 12) -> list[Row]:
     """The changes of layout that move most, and how many there are beside them."""
-    rows = [(graph["graph"], row["bytes"], row["layout"][0]) for graph in report["graphs"] for row in graph["rows"]
-            if row["layout"]]
+    rows = [
+        (graph["graph"], row["bytes"], row["layout"][0])
+        for graph in report["graphs"]
+        for row in graph["rows"]
+        if row["layout"]
+    ]
     rows.sort(key=lambda row: -row[1])
     left = [("", f"{sum(row[1] for row in rows[count:]) / 1e6:.0f}", f"in {len(rows) - count} others")]
-    return [("graph", "MB", "change of layout"),
-            *((name, f"{moved / 1e6:.0f}", what) for name, moved, what in rows[:count]),
-            *(left if len(rows) > count else [])]
+    return [
+        ("graph", "MB", "change of layout"),
+        *((name, f"{moved / 1e6:.0f}", what) for name, moved, what in rows[:count]),
+        *(left if len(rows) > count else []),
+    ]
 
 
 def atomics(report: dict) -> list[Row]:
     """Every kernel with float atomics."""
-    rows = [(graph["graph"], f"{row['atomics'] / 1e6:.1f}", describe(row)) for graph in report["graphs"]
-            for row in graph["rows"] if row["atomics"]]
+    rows = [
+        (graph["graph"], f"{row['atomics'] / 1e6:.1f}", describe(row))
+        for graph in report["graphs"]
+        for row in graph["rows"]
+        if row["atomics"]
+    ]
     return [("graph", "millions", "float atomics"), *rows]
 
 
 def plain(report: dict) -> str:
     """All of it, for a terminal."""
-    parts = [f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
-             f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
-             _aligned(counted(report)), _aligned(largest(report)), _aligned(atomics(report)), _aligned(changes(report)),
-             "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:"]
+    parts = [
+        f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
+        f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
+        _aligned(counted(report)),
+        _aligned(largest(report)),
+        _aligned(atomics(report)),
+        _aligned(changes(report)),
+        "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:",
+    ]
     return "\n\n".join([*parts, *(_aligned(predicted(report, card)) for card in rates.CARDS)])
 
 
 def _aligned(rows: Iterable[Row]) -> str:
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) if not column else cell.rjust(width) if column < len(row) - 1 or
-                               len(cell) < 16 else cell for column, (cell, width) in
-                               enumerate(zip(row, widths, strict=True))).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if not column else cell.rjust(width) if column < len(row) - 1 or len(cell) < 16 else cell
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,4 +1,5 @@
 """The three functions of a training step, compiled on fake tensors of the described card. Knows the project's names."""
+
 from __future__ import annotations
 
 import sys
@@ -10,11 +11,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tmgan.config import configfile
-from tmgan.training.build import build_networks
-from tmgan.models.bundle import build_encoders
-from tmgan.training.loaders.batch import Batch
-from tmgan.data.vocabulary import Vocabulary
 from tmgan.config.runtime import Runtime
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.bundle import build_encoders
+from tmgan.training.build import build_networks
+from tmgan.training.loaders.batch import Batch
 from tmgan.training.step import TrainStep, frozen_copy
 
 from . import outside
@@ -54,18 +55,33 @@ def _batch(config, size: int, mode) -> Batch:
 
     side, words, ints = config.model.image_size, config.text.words, torch.int64
     images = torch.empty(size, 3, side, side, device="meta").to(memory_format=torch.channels_last)
-    return Batch(images=fake(images, mode), keep=empty(size, 1, side, side) if config.method.stored_masks else None,
-                 class_ids=empty(size, dtype=ints), captions=empty(size, dtype=ints),
-                 tokens=empty(size, words, dtype=ints), lengths=empty(size, dtype=ints),
-                 target_class_ids=empty(size, dtype=ints), target_captions=empty(size, dtype=ints),
-                 target_tokens=empty(size, words, dtype=ints), target_lengths=empty(size, dtype=ints),
-                 mismatched=empty(size, dtype=torch.bool), noise=empty(size, config.model.noise_dim),
-                 eps=empty(size, config.model.condition_dim), blur_sizes=empty(size, dtype=ints),
-                 word_labels=empty(size, words, dtype=torch.bool))
+    return Batch(
+        images=fake(images, mode),
+        keep=empty(size, 1, side, side) if config.method.stored_masks else None,
+        class_ids=empty(size, dtype=ints),
+        captions=empty(size, dtype=ints),
+        tokens=empty(size, words, dtype=ints),
+        lengths=empty(size, dtype=ints),
+        target_class_ids=empty(size, dtype=ints),
+        target_captions=empty(size, dtype=ints),
+        target_tokens=empty(size, words, dtype=ints),
+        target_lengths=empty(size, dtype=ints),
+        mismatched=empty(size, dtype=torch.bool),
+        noise=empty(size, config.model.noise_dim),
+        eps=empty(size, config.model.condition_dim),
+        blur_sizes=empty(size, dtype=ints),
+        word_labels=empty(size, words, dtype=torch.bool),
+    )
 
 
-def trace(preset: str, batch: int, only_generate: bool, mode, name: Callable[[str], None],
-          change: Callable = lambda config: config) -> list[dict]:
+def trace(
+    preset: str,
+    batch: int,
+    only_generate: bool,
+    mode,
+    name: Callable[[str], None],
+    change: Callable = lambda config: config,
+) -> list[dict]:
     """Compile forward and backward of each function; name(graph) says which graph comes next.
 
     change: of the preset, for tests. Returns what lies outside the graphs, as outside.rows gives it.
@@ -89,8 +105,16 @@ def trace(preset: str, batch: int, only_generate: bool, mode, name: Callable[[st
     with mode:
         data = _batch(config, batch, mode)
         texts = Texts(encoders.config.dim, config.text.words)
-        step = TrainStep(networks["generator"], discriminator, texts, photo, config.method, config.loss, config.optim,
-                         Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()))
+        step = TrainStep(
+            networks["generator"],
+            discriminator,
+            texts,
+            photo,
+            config.method,
+            config.loss,
+            config.optim,
+            Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
+        )
         functions = step.functions
         begin("generate forward")
         edit = functions.generate(data)

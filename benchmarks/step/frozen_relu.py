@@ -5,6 +5,7 @@ Inductor takes the bias out of a convolution, so that bias and ReLU are a pass o
 run it, for two reasons in torch's source: `cudnn_convolution_relu` hands cuDNN its uninitialised output as a summand with
 factor 0, which must neither cost a read nor let a NaN through; and its speed in bf16 is unknown. `check` looks for the NaN.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -21,10 +22,14 @@ from tmgan.models.resampling import max_pool
 
 _LIBRARY = torch.library.Library("tmgan_rewrites", "DEF")
 _LIBRARY.define("conv_relu(Tensor x, Tensor weight, Tensor bias, int[] stride, int[] padding) -> Tensor")
-_LIBRARY.impl("conv_relu", lambda x, weight, bias, stride, padding: F.conv2d(x, weight, bias, stride, padding).relu_(),
-              "CPU")
-_LIBRARY.impl("conv_relu", lambda x, weight, bias, stride, padding: torch.cudnn_convolution_relu(
-    x, weight, bias, stride, padding, (1, 1), 1), "CUDA")
+_LIBRARY.impl(
+    "conv_relu", lambda x, weight, bias, stride, padding: F.conv2d(x, weight, bias, stride, padding).relu_(), "CPU"
+)
+_LIBRARY.impl(
+    "conv_relu",
+    lambda x, weight, bias, stride, padding: torch.cudnn_convolution_relu(x, weight, bias, stride, padding, (1, 1), 1),
+    "CUDA",
+)
 
 
 @torch.library.register_fake("tmgan_rewrites::conv_relu", lib=_LIBRARY)
@@ -65,8 +70,10 @@ def _vgg(self: VGGFeatures, image: Tensor) -> Tensor:
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """While active, Inception and VGG run this way; their batch norms must be folded."""
-    with mock.patch.object(BasicConv2d, "forward", lambda self, x: conv_relu(self.conv, x)), \
-            mock.patch.object(VGGFeatures, "forward", _vgg):
+    with (
+        mock.patch.object(BasicConv2d, "forward", lambda self, x: conv_relu(self.conv, x)),
+        mock.patch.object(VGGFeatures, "forward", _vgg),
+    ):
         yield
 
 
@@ -76,7 +83,7 @@ def check(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
     x = torch.randn(4, 64, 32, 32, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
     expected = F.relu(conv(x))
     poison = [torch.full_like(expected, float("nan")) for _ in range(8)]
-    del poison                                                              # the allocator hands these out next
+    del poison  # the allocator hands these out next
     error = (conv_relu(conv, x).double() - expected.double()).abs().max().item()
     if not error <= 4 * torch.finfo(dtype).eps * expected.double().abs().max().item():
         raise RuntimeError(f"cudnn_convolution_relu in {dtype}: error {error}")

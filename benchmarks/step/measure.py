@@ -1,8 +1,9 @@
 """Measures training steps: engines and their parts, the published step, time to the first step. Makes the document.
 
-    python -m benchmarks.step.measure --results benchmarks/results     # reduced sizes on a CPU, the full ones on a GPU
-    python -m benchmarks.step.measure --start compiled                 # one cold or warm start, for itself
+python -m benchmarks.step.measure --results benchmarks/results     # reduced sizes on a CPU, the full ones on a GPU
+python -m benchmarks.step.measure --start compiled                 # one cold or warm start, for itself
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,17 +18,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import machine
-from benchmarks.step import schema as schema_step
 import torch
 
-from tmgan.training import bench
+from benchmarks import machine
+from benchmarks.step import schema as schema_step
 from tmgan.config import configfile
-from tmgan.training.bench import Clock, Spread
-from tmgan.config.settings import RuntimeConfig, TrainConfig
 from tmgan.config.runtime import Runtime, decide
+from tmgan.config.settings import RuntimeConfig, TrainConfig
+from tmgan.training import bench
+from tmgan.training.bench import Clock, Spread
 
-LEAST = 4    # timed calls, however long they take
+LEAST = 4  # timed calls, however long they take
 # On a CPU thin networks, fewer pixels and images: it shows ratios of work, not of a GPU.
 REDUCED = {"batch": 2, "model": {"image_size": 64, "g_width": 8, "d_width": 8, "affine_dim": 32}}
 
@@ -41,8 +42,13 @@ def settings(gpu: bool, batch: int = 0, preset: str = "") -> TrainConfig:
 
 
 def rows_of(engine: str, part: str, took: Spread, gflop: float, batch: int, peak: float) -> dict:
-    row = {"engine": engine, "part": part, **times(took), "images_per_second": batch / took.median,
-           "gflop_per_image": gflop}
+    row = {
+        "engine": engine,
+        "part": part,
+        **times(took),
+        "images_per_second": batch / took.median,
+        "gflop_per_image": gflop,
+    }
     return {**row, "share_of_peak": schema_step.share(row, batch, peak)}
 
 
@@ -50,8 +56,9 @@ def times(took: Spread) -> dict:
     return {"seconds": took.median, "iqr_seconds": took.iqr, "samples": took.samples}
 
 
-def measure_engines(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], peak: float, seconds: float,
-                    say=print) -> list[dict]:
+def measure_engines(
+    config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], peak: float, seconds: float, say=print
+) -> list[dict]:
     """A row a whole step of each engine, and of each part of it where an engine has parts."""
     rows, work = [], step_gflop(config, runtime)
     for engine in engines:
@@ -69,39 +76,63 @@ def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
     On three small batches, because this may run beside a step that fills the memory: a step's work is a quadratic
     function of the size of the batch (matching compares all pairs), which these three determine.
     """
+
     def counted(rows: int) -> dict[str, float]:
-        made = bench.synthetic_step(dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager"))
+        made = bench.synthetic_step(
+            dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager")
+        )
         return {part: rows * work for part, work in bench.gflop(made.step, made.batch).items()}
 
     two, three, four, n = counted(2), counted(3), counted(4), config.batch
-    return {part: (two[part] * (n - 3) * (n - 4) / 2 - three[part] * (n - 2) * (n - 4)
-                   + four[part] * (n - 2) * (n - 3) / 2) / n for part in two}
+    return {
+        part: (two[part] * (n - 3) * (n - 4) / 2 - three[part] * (n - 2) * (n - 4) + four[part] * (n - 2) * (n - 3) / 2)
+        / n
+        for part in two
+    }
 
 
-def measure_step(made: bench.SyntheticStep, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
-                 peak: float, seconds: float) -> dict:
+def measure_step(
+    made: bench.SyntheticStep,
+    engine: str,
+    config: TrainConfig,
+    runtime: Runtime,
+    work: dict[str, float],
+    peak: float,
+    seconds: float,
+) -> dict:
     """The row of whole steps."""
     forget_peak(runtime)
     took = bench.time_step(made.step, made.batch, seconds, LEAST, clock(runtime))
     return rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime)
 
 
-def measure_parts(made: bench.SyntheticStep, engine: str, config: TrainConfig, runtime: Runtime, work: dict[str, float],
-                  peak: float, seconds: float) -> list[dict]:
+def measure_parts(
+    made: bench.SyntheticStep,
+    engine: str,
+    config: TrainConfig,
+    runtime: Runtime,
+    work: dict[str, float],
+    peak: float,
+    seconds: float,
+) -> list[dict]:
     """A row a part of the step; one graph has none."""
-    return [rows_of(engine, part, took, work[part], config.batch, peak) for part, took in
-            bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()]
+    return [
+        rows_of(engine, part, took, work[part], config.batch, peak)
+        for part, took in bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()
+    ]
 
 
 def measure_published(config: TrainConfig, runtime: Runtime, peak: float, seconds: float, say=print) -> dict:
     """The published way, at the same batch, in fp32 with TF32 as its torch had it."""
-    from benchmarks.step.published import PublishedStep, published_fcn
     from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.step.published import PublishedStep, published_fcn
 
     made = bench.synthetic_step(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
     fcn = published_fcn().to(runtime.device) if config.method.keep_mask == "fcn" else None
-    step = PublishedStep(made.step.generator, made.step.discriminator, made.text, made.photo, config.loss, config.optim,
-                         fcn, blur=True)
+    step = PublishedStep(
+        made.step.generator, made.step.discriminator, made.text, made.photo, config.loss, config.optim, fcn, blur=True
+    )
     with tf32():
         with FlopCounterMode(display=False) as counter:
             step(made.batch)
@@ -138,6 +169,7 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator
 
     On a CPU the processor time of that process and of the compilers it starts.
     """
+
     def seconds() -> float:
         if gpu:
             return time.perf_counter()
@@ -148,8 +180,12 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator
         for engine in engines:
             for state in ("cold", "warm"):
                 start = seconds()
-                subprocess.run([sys.executable, "-m", "benchmarks.step.measure", "--start", engine, "--preset", preset],
-                               check=True, cwd=machine.ROOT, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache})
+                subprocess.run(
+                    [sys.executable, "-m", "benchmarks.step.measure", "--start", engine, "--preset", preset],
+                    check=True,
+                    cwd=machine.ROOT,
+                    env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache},
+                )
                 yield {"engine": engine, "state": state, "seconds": seconds() - start}
 
 
@@ -173,15 +209,26 @@ def threads() -> int:
 def settings_of(config: TrainConfig, runtime: Runtime) -> dict:
     """What a document says of the run it is of."""
     model = config.model
-    return {"preset": config.preset, "image_size": model.image_size, "g_width": model.g_width, "d_width": model.d_width,
-            "batch": config.batch, "precision": runtime.precision, "threads": runtime.threads}
+    return {
+        "preset": config.preset,
+        "image_size": model.image_size,
+        "g_width": model.g_width,
+        "d_width": model.d_width,
+        "batch": config.batch,
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+    }
 
 
 def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
-    return {"schema": schema_step.SCHEMA, "machine": machine.describe(runtime.device.type),
-            "settings": settings_of(config, runtime),
-            "peak_gflops": peak, "seconds": round(time.monotonic() - started, 1),
-            **{"rows": [], "starts": [], "ablation": [], **parts}}
+    return {
+        "schema": schema_step.SCHEMA,
+        "machine": machine.describe(runtime.device.type),
+        "settings": settings_of(config, runtime),
+        "peak_gflops": peak,
+        "seconds": round(time.monotonic() - started, 1),
+        **{"rows": [], "starts": [], "ablation": [], **parts},
+    }
 
 
 def name(made: dict, kind: str) -> str:
@@ -205,8 +252,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="images a step; the published code used 10")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each engine")
     parser.add_argument("--preset", default="", help="networks and method; default: combined, on a CPU a thin sad9")
-    parser.add_argument("--engines", nargs="+", choices=("eager", "compiled", "graphed"),
-                        help="default: all on a GPU, eager on a CPU, where compiling Inception takes long")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=("eager", "compiled", "graphed"),
+        help="default: all on a GPU, eager on a CPU, where compiling Inception takes long",
+    )
     parser.add_argument("--starts", action="store_true", help="also the time to the first step, cold: minutes")
     parser.add_argument("--start", help="make one step with this engine and stop")
     given = parser.parse_args()

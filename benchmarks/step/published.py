@@ -6,6 +6,7 @@ discriminator that nobody uses, one Adam and one averaging call a parameter, los
 in fp32; and, for the paper's combined method, a segmentation network with its auxiliary head on every batch and a dense
 9x9 blur. Written from a description of that code: tmgan's networks in NCHW, none of its fused operations.
 """
+
 from __future__ import annotations
 
 import copy
@@ -19,9 +20,9 @@ from torchvision.models.segmentation import fcn_resnet101
 
 import tmgan_kernels
 from tmgan.config.settings import LossConfig, OptimConfig
-from tmgan.training.loaders.batch import Batch
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
 from tmgan.models.layers import AffineCombination, ResidualBlock
+from tmgan.training.loaders.batch import Batch
 
 _BIRD, _FCN_SIZE, _ALPHA, _BLUR = 3, 224, 25.0, 9
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -57,8 +58,17 @@ class PublishedStep:
         fcn: the segmentation network of the masked loss, or None. blur: the sharpness-aware discriminator.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, text: TextEncoder, photo: PhotoEncoder,
-                 loss: LossConfig, optim: OptimConfig, fcn: nn.Module | None = None, blur: bool = False):
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        text: TextEncoder,
+        photo: PhotoEncoder,
+        loss: LossConfig,
+        optim: OptimConfig,
+        fcn: nn.Module | None = None,
+        blur: bool = False,
+    ):
         self.generator, self.discriminator = copy.deepcopy(generator), copy.deepcopy(discriminator)
         self.text, self.encoder, self.vgg = text, copy.deepcopy(photo.matcher), full_vgg(photo)
         for network in (self.generator, self.discriminator, self.encoder, self.vgg):
@@ -84,7 +94,7 @@ class PublishedStep:
         longest = max(lengths)
         with torch.no_grad():
             words, sentence = self.text(batch.tokens[:, :longest], batch.lengths)
-            self.text(batch.tokens[:, :longest].flip(0), batch.lengths.flip(0))      # wrong captions, used by nothing
+            self.text(batch.tokens[:, :longest].flip(0), batch.lengths.flip(0))  # wrong captions, used by nothing
         padding = batch.tokens[:, :longest] == 0
         regions, code = self.encoder(real)
         features = types.SimpleNamespace(regions=regions, code=code, perceptual=self._relu2_2(real))
@@ -123,11 +133,15 @@ class PublishedStep:
         return 1 - F.interpolate(bird, size=real.shape[2:], mode="bilinear", align_corners=False)
 
     # ---------------------------------------------------------------- losses
-    def _d_loss(self, real: Tensor, fake: Tensor, words: Tensor, sentence: Tensor,
-                lengths: list[int]) -> dict[str, Tensor]:
+    def _d_loss(
+        self, real: Tensor, fake: Tensor, words: Tensor, sentence: Tensor, lengths: list[int]
+    ) -> dict[str, Tensor]:
         d, fake = self.discriminator, fake.detach()
         real_features, fake_features = d(real), d(fake)
-        real_c, fake_c = _bce(d.conditional(real_features, sentence), 1), _bce(d.conditional(fake_features, sentence), 0)
+        real_c, fake_c = (
+            _bce(d.conditional(real_features, sentence), 1),
+            _bce(d.conditional(fake_features, sentence), 0),
+        )
         parts = {}
         if self.blur:
             weight = real.new_full((3, 3, _BLUR, _BLUR), 1 / (3 * _BLUR**2))
@@ -144,21 +158,23 @@ class PublishedStep:
         regions, _ = self.encoder(real)
         total = real.new_zeros(())
         for i, length in enumerate(lengths):
-            own = words[i:i + 1, :, :length]
-            context = _context(own, regions[i:i + 1], self.loss.gamma1)
+            own = words[i : i + 1, :, :length]
+            context = _context(own, regions[i : i + 1], self.loss.gamma1)
             scores = torch.softmax(context.sum(1), dim=1)
             total = total + F.binary_cross_entropy(scores, torch.zeros_like(scores))
         return total
 
-    def _g_loss(self, real: Tensor, fake: Tensor, words: Tensor, sentence: Tensor, lengths: list[int],
-                class_ids: Tensor) -> dict[str, Tensor]:
+    def _g_loss(
+        self, real: Tensor, fake: Tensor, words: Tensor, sentence: Tensor, lengths: list[int], class_ids: Tensor
+    ) -> dict[str, Tensor]:
         d, loss = self.discriminator, self.loss
         features = d(fake)  # its weights take gradients too, which the next step throws away
         parts = {"g_adv": _bce(d.conditional(features, sentence), 1) + _bce(d.unconditional(features), 1)}
         regions, code = self.encoder(fake)
         ids = class_ids.tolist()
-        same = torch.tensor([[a == b and i != j for j, b in enumerate(ids)] for i, a in enumerate(ids)],
-                            device=fake.device)
+        same = torch.tensor(
+            [[a == b and i != j for j, b in enumerate(ids)] for i, a in enumerate(ids)], device=fake.device
+        )
         parts["words"] = loss.matching * self._words_loss(regions, words, lengths, same)
         scores = loss.gamma3 * F.cosine_similarity(code[:, None], sentence[None], dim=2)
         parts["sentence"] = loss.matching * _both_ways(scores.masked_fill(same, float("-inf")))
@@ -169,7 +185,7 @@ class PublishedStep:
         """One caption after the other, each against all pictures."""
         columns = []
         for i, length in enumerate(lengths):
-            own = words[i:i + 1, :, :length].repeat(len(regions), 1, 1)
+            own = words[i : i + 1, :, :length].repeat(len(regions), 1, 1)
             context = _context(own, regions, self.loss.gamma1)
             cosine = F.cosine_similarity(own.transpose(1, 2), context.transpose(1, 2), dim=2)
             columns.append(torch.log((self.loss.gamma2 * cosine).exp().sum(1, keepdim=True)))

@@ -2,6 +2,7 @@
 
 Each equals tmgan's own way (tests/benchmarks/test_rewrites.py). One that pays moves into tmgan; the others go.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,7 +31,7 @@ def phase_convolution(x: Tensor, weight: Tensor) -> Tensor:
         tall = _two_taps(weight, 2, rows)
         for columns in (0, 1):
             taps = _two_taps(tall, 3, columns)
-            phases.append(F.conv2d(padded[:, :, rows:rows + height + 1, columns:columns + width + 1], taps))
+            phases.append(F.conv2d(padded[:, :, rows : rows + height + 1, columns : columns + width + 1], taps))
     return F.pixel_shuffle(torch.stack(phases, 2).flatten(1, 2), 2)
 
 
@@ -49,8 +50,11 @@ def fourfold_weight(weight: Tensor) -> Tensor:
 
     An even output row sees source rows i-1, i, i+1 with w0, w1+w2, 0; an odd one with 0, w0+w1, w2.
     """
-    phases = [_three_taps(tall, 3, columns) for tall in (_three_taps(weight, 2, rows) for rows in (0, 1))
-              for columns in (0, 1)]
+    phases = [
+        _three_taps(tall, 3, columns)
+        for tall in (_three_taps(weight, 2, rows) for rows in (0, 1))
+        for columns in (0, 1)
+    ]
     return torch.cat(phases).contiguous(memory_format=torch.channels_last)
 
 
@@ -85,6 +89,7 @@ def _interpolated_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
 # ------------------------------------------------------- convolutions of an image, with channels added to 3 (or 4)
 def padded_convolution(channels: int) -> Callable[[nn.Conv2d, Tensor, Tensor, Tensor | None], Tensor]:
     """A forward of nn.Conv2d that runs inputs and outputs of 3 or 4 channels as `channels`: the others are zeros."""
+
     def forward(self: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         outputs, inputs = weight.shape[:2]
         if self.groups == 1 and inputs in (3, 4) and inputs < channels:
@@ -154,8 +159,10 @@ class GroupedBatchNorm(nn.Module):
 
 def trunk_together(discriminator: Discriminator, images: list[Tensor]) -> list[Tensor]:
     """[discriminator(x) for x in images], batches of one size, in one pass."""
-    norms = [(block, "norm", GroupedBatchNorm(block.norm, len(images)))
-             for block in (*discriminator.down, *discriminator.narrow)]
+    norms = [
+        (block, "norm", GroupedBatchNorm(block.norm, len(images)))
+        for block in (*discriminator.down, *discriminator.narrow)
+    ]
     with contextlib.ExitStack() as stack:
         for block, name, norm in norms:
             stack.callback(setattr, block, name, norm.norm)
@@ -184,7 +191,7 @@ def discriminator_loss_together(discriminator, real, fake, *rest, blurred=None, 
 # ------------------------------------------------------------------- gradients in one buffer a network
 def flat_gradients(network: nn.Module) -> Tensor:
     """Make every .grad a view of one buffer, which is returned: one clear, one norm, one all-reduce."""
-    sizes = [-(-p.numel() // 64) * 64 for p in network.parameters()]      # 256 bytes: vector loads stay aligned
+    sizes = [-(-p.numel() // 64) * 64 for p in network.parameters()]  # 256 bytes: vector loads stay aligned
     flat = next(network.parameters()).new_zeros(sum(sizes))
     start = 0
     for parameter, size in zip(network.parameters(), sizes):
@@ -204,14 +211,18 @@ REWRITES: dict[str, Callable[[], contextlib.AbstractContextManager]] = {
     "3 channels padded to 8": lambda: mock.patch.object(nn.Conv2d, "_conv_forward", padded_convolution(8)),
     "composed affine": lambda: mock.patch.object(layers.AffineCombination, "forward", _composed_affine),
     "two affine convolutions": lambda: mock.patch.object(layers.AffineCombination, "forward", _two_affine),
-    "discriminator in one pass": lambda: mock.patch("tmgan.training.objective.discriminator_loss", discriminator_loss_together),
+    "discriminator in one pass": lambda: mock.patch(
+        "tmgan.training.objective.discriminator_loss", discriminator_loss_together
+    ),
 }
 
 
 @contextlib.contextmanager
 def _scatters() -> Iterator[None]:
-    with mock.patch.object(resampling._MaxPool, "apply", F.max_pool2d), \
-            mock.patch.object(resampling._BilinearResize, "apply", resampling._resize):
+    with (
+        mock.patch.object(resampling._MaxPool, "apply", F.max_pool2d),
+        mock.patch.object(resampling._BilinearResize, "apply", resampling._resize),
+    ):
         yield
 
 

@@ -4,6 +4,7 @@ A document is {"schema", "machine", "settings", "peak_gflops", "rows", "starts",
 of a step ("step": all of it) under an engine; "published" is published_step.py. An ablation row is a whole step with one
 thing changed. What follows from other numbers is checked against them.
 """
+
 from __future__ import annotations
 
 import math
@@ -12,11 +13,24 @@ from benchmarks.schema import MACHINE, require, require_fields
 
 SCHEMA = 1
 ENGINES = ("eager", "compiled", "graphed", "published")
-SETTINGS = {"preset": str, "image_size": int, "g_width": int, "d_width": int, "batch": int, "precision": str,
-            "threads": int}
+SETTINGS = {
+    "preset": str,
+    "image_size": int,
+    "g_width": int,
+    "d_width": int,
+    "batch": int,
+    "precision": str,
+    "threads": int,
+}
 TIMES = {"seconds": float, "iqr_seconds": float, "samples": int}
-ROW = {"engine": str, "part": str, **TIMES, "images_per_second": float, "gflop_per_image": float,
-       "share_of_peak": float}
+ROW = {
+    "engine": str,
+    "part": str,
+    **TIMES,
+    "images_per_second": float,
+    "gflop_per_image": float,
+    "share_of_peak": float,
+}
 START = {"engine": str, "state": str, "seconds": float}
 ABLATION = {"change": str, **TIMES, "images_per_second": float}
 
@@ -28,8 +42,20 @@ def share(row: dict, batch: int, peak_gflops: float) -> float:
 
 def check(document: dict) -> None:
     """Raise SchemaError at the first value that is missing, of the wrong kind, impossible, or at odds with another."""
-    require_fields(document, {"schema": int, "machine": dict, "settings": dict, "peak_gflops": float, "rows": list,
-                       "starts": list, "ablation": list, "seconds": float}, "document")
+    require_fields(
+        document,
+        {
+            "schema": int,
+            "machine": dict,
+            "settings": dict,
+            "peak_gflops": float,
+            "rows": list,
+            "starts": list,
+            "ablation": list,
+            "seconds": float,
+        },
+        "document",
+    )
     require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
     require_fields(document["machine"], MACHINE, "machine")
     require_fields(document["settings"], SETTINGS, "settings")
@@ -42,10 +68,16 @@ def check(document: dict) -> None:
         _times(row, batch, where)
         if row["part"] == "step":
             memory = row.get("peak_bytes", 0)
-            require((memory is None) == (document["machine"]["gpu"] == "not used") and memory != 0,
-                     f"{where}.peak_bytes", "must be the memory on a GPU, and null without one")
-        require(math.isclose(row["share_of_peak"], share(row, batch, document["peak_gflops"]), rel_tol=1e-3,
-                              abs_tol=1e-9), f"{where}.share_of_peak", "does not follow from work, time and peak")
+            require(
+                (memory is None) == (document["machine"]["gpu"] == "not used") and memory != 0,
+                f"{where}.peak_bytes",
+                "must be the memory on a GPU, and null without one",
+            )
+        require(
+            math.isclose(row["share_of_peak"], share(row, batch, document["peak_gflops"]), rel_tol=1e-3, abs_tol=1e-9),
+            f"{where}.share_of_peak",
+            "does not follow from work, time and peak",
+        )
     for i, row in enumerate(document["starts"]):
         require_fields(row, START, f"starts[{i}]")
         require(row["state"] in ("cold", "warm"), f"starts[{i}].state", f"{row['state']!r} is not cold or warm")
@@ -60,5 +92,8 @@ def check(document: dict) -> None:
 
 def _times(row: dict, batch: int, where: str) -> None:
     require(row["seconds"] > 0 and row["samples"] > 0 and row["iqr_seconds"] >= 0, where, "holds no time")
-    require(math.isclose(row["images_per_second"], batch / row["seconds"], rel_tol=1e-3),
-             f"{where}.images_per_second", "does not follow from time and batch")
+    require(
+        math.isclose(row["images_per_second"], batch / row["seconds"], rel_tol=1e-3),
+        f"{where}.images_per_second",
+        "does not follow from time and batch",
+    )

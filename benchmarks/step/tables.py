@@ -1,12 +1,13 @@
 """The step's section of docs/performance.md, as markdown, from benchmarks/results/steps-*.json."""
+
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.step import schema as schema_step
 from benchmarks.markdown import machine_line, table
+from benchmarks.step import schema as schema_step
 
 
 def section(results: Path) -> str:
@@ -18,8 +19,10 @@ def section(results: Path) -> str:
         found.append((document["machine"]["gpu"] == "not used", path.name, document))
     parts = [] if any(not cpu for cpu, _, _ in found) else ["No GPU has run a step yet."]
     for cpu, name, document in sorted(found, key=lambda entry: entry[:2]):
-        parts.append(f"### {'Without a GPU' if cpu else document['machine']['gpu']}: "
-                     f"{'what each change is worth' if document['ablation'] else 'engines and parts'}")
+        parts.append(
+            f"### {'Without a GPU' if cpu else document['machine']['gpu']}: "
+            f"{'what each change is worth' if document['ablation'] else 'engines and parts'}"
+        )
         parts.append(machine_line(document, name))
         parts += _sections(document, cpu)
     return "\n\n".join(parts)
@@ -27,33 +30,59 @@ def section(results: Path) -> str:
 
 def _sections(document: dict, cpu: bool) -> Iterator[str]:
     settings = document["settings"]
-    reduced = (" Small networks on a processor: ratios of work there, nothing about a GPU. Times are those that the one "
-               "thread had the processor; beside busy neighbours, so a tenth more or less means little.") if cpu else ""
-    yield (f"Preset {settings['preset']}, {settings['image_size']} pixels, widths {settings['g_width']} and "
-           f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} *Of peak* "
-           f"is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same machine.")
+    reduced = (
+        (
+            " Small networks on a processor: ratios of work there, nothing about a GPU. Times are those that the one "
+            "thread had the processor; beside busy neighbours, so a tenth more or less means little."
+        )
+        if cpu
+        else ""
+    )
+    yield (
+        f"Preset {settings['preset']}, {settings['image_size']} pixels, widths {settings['g_width']} and "
+        f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} *Of peak* "
+        f"is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same machine."
+    )
     steps = [row for row in document["rows"] if row["part"] == "step"]
     published = next((row for row in steps if row["engine"] == "published"), None)
-    yield table(("whole step", "images/s", "ms", "iqr", "GFLOP an image", "of peak", "against published"),
-                [(row["engine"], f"{row['images_per_second']:.1f}", f"{1e3 * row['seconds']:.0f}",
-                  f"{1e3 * row['iqr_seconds']:.0f}", f"{row['gflop_per_image']:.1f}", f"{row['share_of_peak']:.0%}",
-                  "" if published is None else f"{published['seconds'] / row['seconds']:.2f}x") for row in steps])
+    yield table(
+        ("whole step", "images/s", "ms", "iqr", "GFLOP an image", "of peak", "against published"),
+        [
+            (
+                row["engine"],
+                f"{row['images_per_second']:.1f}",
+                f"{1e3 * row['seconds']:.0f}",
+                f"{1e3 * row['iqr_seconds']:.0f}",
+                f"{row['gflop_per_image']:.1f}",
+                f"{row['share_of_peak']:.0%}",
+                "" if published is None else f"{published['seconds'] / row['seconds']:.2f}x",
+            )
+            for row in steps
+        ],
+    )
     parts = [row for row in document["rows"] if row["part"] != "step"]
     if parts and not document["ablation"]:
         engines = list(dict.fromkeys(row["engine"] for row in parts))
         by_name = {(row["engine"], row["part"]): row for row in parts}
         names = list(dict.fromkeys(row["part"] for row in parts))
-        yield table(("part, timed by itself, ms", *engines),
-                    [(name, *(f"{1e3 * by_name[engine, name]['seconds']:.0f}" for engine in engines))
-                     for name in names])
+        yield table(
+            ("part, timed by itself, ms", *engines),
+            [(name, *(f"{1e3 * by_name[engine, name]['seconds']:.0f}" for engine in engines)) for name in names],
+        )
     if document["starts"]:
-        yield table(("from a new process to the end of its first step", "seconds"),
-                    [(f"{row['engine']}, {row['state']} compiler cache", f"{row['seconds']:.0f}")
-                     for row in document["starts"]])
+        yield table(
+            ("from a new process to the end of its first step", "seconds"),
+            [
+                (f"{row['engine']}, {row['state']} compiler cache", f"{row['seconds']:.0f}")
+                for row in document["starts"]
+            ],
+        )
     if document["ablation"]:
         base = next((row for row in document["ablation"] if row["change"] == "nothing"), {})
-        yield table(("change", "images/s", "iqr ms", "speed against no change"), [_change(row, base)
-                                                                                 for row in document["ablation"]])
+        yield table(
+            ("change", "images/s", "iqr ms", "speed against no change"),
+            [_change(row, base) for row in document["ablation"]],
+        )
 
 
 def _change(row: dict, base: dict) -> tuple[str, str, str, str]:

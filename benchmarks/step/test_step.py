@@ -2,18 +2,18 @@
 
 A thin wrapper of measure_steps.py, so that one command measures everything; on a CPU, thin networks.
 """
+
 from __future__ import annotations
 
 import time
 
 from benchmarks.step import measure as measure_steps
 from benchmarks.step import schema as schema_step
-
-from tmgan.training import bench
-from tmgan.config.settings import RuntimeConfig
 from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training import bench
 
-SECONDS = 5.0     # an engine
+SECONDS = 5.0  # an engine
 
 
 def test_step(request, tmp_path):

@@ -19,7 +19,18 @@ from tmgan_kernels.sharpness_score import sharpness_score
 
 # The operations, which tests and benchmarks go through one by one; `prefer` and `cuda_missing` are none.
 __all__ = [
-    "box_blur", "change_mask", "gather_crop", "gaussian_blur", "instance_norm_glu", "laplace_sharpness", "mask_score",
-    "masked_mae", "match_histogram", "naive_sharpness_loss", "scale_gradient", "sharp_gradient", "sharp_regions",
+    "box_blur",
+    "change_mask",
+    "gather_crop",
+    "gaussian_blur",
+    "instance_norm_glu",
+    "laplace_sharpness",
+    "mask_score",
+    "masked_mae",
+    "match_histogram",
+    "naive_sharpness_loss",
+    "scale_gradient",
+    "sharp_gradient",
+    "sharp_regions",
     "sharpness_score",
 ]

@@ -56,9 +56,11 @@ def choose(operation: str, impl: str, *tensors: Tensor, auto_without_cuda: bool 
         if _triton.triton is None:
             raise RuntimeError(f"{operation}: impl='triton', but Triton is not installed; pip install triton")
         if not (on_gpu or _triton.INTERPRETED):
-            raise RuntimeError(f"{operation}: impl='triton' needs tensors on an NVIDIA GPU, these are on "
-                               f"{tensors[0].device}; move them, use impl='auto', or set TRITON_INTERPRET=1 before "
-                               "Python starts to run the kernel slowly on the CPU")
+            raise RuntimeError(
+                f"{operation}: impl='triton' needs tensors on an NVIDIA GPU, these are on "
+                f"{tensors[0].device}; move them, use impl='auto', or set TRITON_INTERPRET=1 before "
+                "Python starts to run the kernel slowly on the CPU"
+            )
         return impl
     if impl == "cuda":
         if operation not in _native.OPERATIONS:
@@ -66,11 +68,15 @@ def choose(operation: str, impl: str, *tensors: Tensor, auto_without_cuda: bool 
         if reason := _native.missing():
             raise RuntimeError(f"{operation}: impl='cuda', but {reason}")
         if not (on_gpu or _triton.INTERPRETED):
-            raise RuntimeError(f"{operation}: impl='cuda' needs tensors on an NVIDIA GPU, these are on "
-                               f"{tensors[0].device}; move them, or use impl='auto'")
+            raise RuntimeError(
+                f"{operation}: impl='cuda' needs tensors on an NVIDIA GPU, these are on "
+                f"{tensors[0].device}; move them, or use impl='auto'"
+            )
         if any(tensor.dtype == torch.float64 for tensor in tensors):
-            raise RuntimeError(f"{operation}: impl='cuda' computes in float32 and takes no float64 tensors; use "
-                               "impl='eager' or 'triton'")
+            raise RuntimeError(
+                f"{operation}: impl='cuda' computes in float32 and takes no float64 tensors; use "
+                "impl='eager' or 'triton'"
+            )
         return impl
     raise ValueError(f"{operation}: impl={impl!r} is not an implementation; use one of {', '.join(IMPLEMENTATIONS)}")
 
@@ -78,8 +84,10 @@ def choose(operation: str, impl: str, *tensors: Tensor, auto_without_cuda: bool 
 def check_image(operation: str, name: str, image: Tensor) -> None:
     """Raise ValueError unless `image` is a floating (B, C, H, W) tensor of a supported dtype with C, H, W >= 1."""
     if image.dim() != 4 or image.dtype not in DTYPES or 0 in image.shape[1:]:
-        raise ValueError(f"{operation}: {name} must be a (B, C, H, W) tensor of float32, bfloat16, float16 or float64 "
-                         f"with at least one pixel, got {tuple(image.shape)} {image.dtype}")
+        raise ValueError(
+            f"{operation}: {name} must be a (B, C, H, W) tensor of float32, bfloat16, float16 or float64 "
+            f"with at least one pixel, got {tuple(image.shape)} {image.dtype}"
+        )
     if image.shape[1] * image.shape[2] * image.shape[3] >= 2**31:
         raise ValueError(f"{operation}: one image of {name} has 2^31 values or more: {tuple(image.shape)}")
 
@@ -88,8 +96,9 @@ def check_plane(operation: str, name: str, plane: Tensor, image: Tensor) -> None
     """Raise ValueError unless `plane` has one channel and otherwise the shape of `image`."""
     wanted = (image.shape[0], 1, *image.shape[2:])
     if plane.shape != wanted:
-        raise ValueError(f"{operation}: {name} must be {tuple(wanted)} for an image {tuple(image.shape)}, "
-                         f"got {tuple(plane.shape)}")
+        raise ValueError(
+            f"{operation}: {name} must be {tuple(wanted)} for an image {tuple(image.shape)}, got {tuple(plane.shape)}"
+        )
 
 
 def check_one_of(operation: str, name: str, value: object, allowed: tuple) -> None:

@@ -21,8 +21,15 @@ BORDERS = {"zeros": 0, "replicate": 1, "reflect": 2}
 BUILD = "python -m tmgan_kernels.build" + (" --host" if INTERPRETED else "")
 
 # What has impl="cuda".
-OPERATIONS = ("box_blur", "change_mask", "gaussian_blur", "instance_norm_glu", "match_histogram",
-              "naive_sharpness_loss", "sharp_regions")
+OPERATIONS = (
+    "box_blur",
+    "change_mask",
+    "gaussian_blur",
+    "instance_norm_glu",
+    "match_histogram",
+    "naive_sharpness_loss",
+    "sharp_regions",
+)
 # The parameters of every function: p a pointer, i int32, l int64, f float, d double. They return an int, int64 where the
 # name ends with _workspace.
 FUNCTIONS = {
@@ -38,24 +45,27 @@ FUNCTIONS = {
     "tmgan_match_histogram": "pppppddiiliiiiiiiiiip",
     "tmgan_change_mask": "pppddffliiiiiiip",
 }
-_CTYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float,
-           "d": ctypes.c_double}
+_CTYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int32, "l": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
     """The library, loaded and checked. Raises RuntimeError with the reason and the cure."""
     if not PATH.exists():
-        raise RuntimeError(f"the CUDA C++ kernels are not built; run `{BUILD}` (needs a source checkout and "
-                           f"{'g++' if INTERPRETED else 'nvcc'})")
+        raise RuntimeError(
+            f"the CUDA C++ kernels are not built; run `{BUILD}` (needs a source checkout and "
+            f"{'g++' if INTERPRETED else 'nvcc'})"
+        )
     try:
         loaded = ctypes.CDLL(str(PATH))
     except OSError as error:
         raise RuntimeError(f"{PATH} does not load: {error}; run `{BUILD}` on this machine") from None
     loaded.tmgan_error_string.restype = ctypes.c_char_p
     if loaded.tmgan_abi_version() != ABI_VERSION:
-        raise RuntimeError(f"{PATH} has version {loaded.tmgan_abi_version()} of the interface, this package wants "
-                           f"{ABI_VERSION}; run `{BUILD}` again")
+        raise RuntimeError(
+            f"{PATH} has version {loaded.tmgan_abi_version()} of the interface, this package wants "
+            f"{ABI_VERSION}; run `{BUILD}` again"
+        )
     for name, parameters in FUNCTIONS.items():
         function = getattr(loaded, name)
         function.argtypes = [_CTYPES[letter] for letter in parameters]

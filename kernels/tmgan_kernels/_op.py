@@ -48,8 +48,12 @@ def dense(x: Tensor) -> Tensor:
 def empty_like(x: Tensor, channels: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """A new dense tensor in the memory format of x, by default of its shape and dtype."""
     batch, own, height, width = x.shape
-    return torch.empty((batch, own if channels is None else channels, height, width), dtype=dtype or x.dtype,
-                       device=x.device, memory_format=torch.channels_last if is_nhwc(x) else torch.contiguous_format)
+    return torch.empty(
+        (batch, own if channels is None else channels, height, width),
+        dtype=dtype or x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last if is_nhwc(x) else torch.contiguous_format,
+    )
 
 
 def accumulator(*tensors: Tensor) -> object:
@@ -62,8 +66,9 @@ def wide(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
-def differentiable_gradients(function: Callable, inputs: Sequence[Tensor], needed: Sequence[bool],
-                             grad: Tensor) -> tuple[Tensor | None, ...]:
+def differentiable_gradients(
+    function: Callable, inputs: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> tuple[Tensor | None, ...]:
     """The gradients of function(*inputs), themselves differentiable; None where not `needed`.
 
     A backward kernel calls this instead of itself when the caller asked for create_graph, so that gradients of

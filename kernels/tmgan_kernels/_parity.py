@@ -99,9 +99,13 @@ def doubled(shape: tuple, random: torch.Generator) -> list[Tensor]:
 def tiles_and_places(shape: tuple, random: torch.Generator) -> list[Tensor]:
     batch, channels, edge, _ = shape
     corners = edge - crop_of(edge) + 1
-    return [torch.randint(256, (batch + 2, edge, edge, channels), generator=random, dtype=torch.uint8),
-            torch.randint(batch + 2, (batch,), generator=random), torch.randint(corners, (batch,), generator=random),
-            torch.randint(corners, (batch,), generator=random), torch.arange(batch) % 2 == 0]
+    return [
+        torch.randint(256, (batch + 2, edge, edge, channels), generator=random, dtype=torch.uint8),
+        torch.randint(batch + 2, (batch,), generator=random),
+        torch.randint(corners, (batch,), generator=random),
+        torch.randint(corners, (batch,), generator=random),
+        torch.arange(batch) % 2 == 0,
+    ]
 
 
 def crop_of(edge: int) -> int:
@@ -209,16 +213,28 @@ CHECKS: dict[str, Check] = {
     # First those whose kernels take long to compile: they should not be the last to be waited for.
     "box_blur": Check(variants=({"kernel_size": 5}, {"kernel_size": "drawn"}), differentiable=(0,), call=call_blur),
     "naive_sharpness_loss": Check(
-        image_and_labels, ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0}), differentiable=(0,),
-        call=call_labelled),
+        image_and_labels,
+        ({"given": False}, {"given": True, "region": "sharp", "gamma": 1.0}),
+        differentiable=(0,),
+        call=call_labelled,
+    ),
     "sharp_gradient": Check(checkered, ({}, {"mode": "smooth"}), differentiable=(0,)),
-    "change_mask": Check(photo_and_edit, ({"eight_bit": True, "ceiling": 120.0}, {"ties": "level"}, {}),
-                         compare=compare_masks, cuda=counts),
+    "change_mask": Check(
+        photo_and_edit,
+        ({"eight_bit": True, "ceiling": 120.0}, {"ties": "level"}, {}),
+        compare=compare_masks,
+        cuda=counts,
+    ),
     "match_histogram": Check(two_photos, ({"quantize": True, "eight_bit": True}, {"ties": "level"}, {}), cuda=counts),
     # Deep and small, and as wide as at the last stage: it has other kernels for either.
-    "instance_norm_glu": Check(doubled, differentiable=(0,), whole=((2, 32, 128, 128), (2, 64, 16, 16)),
-                               odd=((2, 3, 15, 17),), wide=(),
-                               raced=((4, 32, 128, 128), (40, 32, 128, 128), (40, 64, 16, 16))),
+    "instance_norm_glu": Check(
+        doubled,
+        differentiable=(0,),
+        whole=((2, 32, 128, 128), (2, 64, 16, 16)),
+        odd=((2, 3, 15, 17),),
+        wide=(),
+        raced=((4, 32, 128, 128), (40, 32, 128, 128), (40, 64, 16, 16)),
+    ),
     "sharp_regions": Check(sharpness_map, ({"steps": 5},), compare=compare_regions),
     "gaussian_blur": Check(variants=({"kernel_size": 5, "sigma": 1.0},), differentiable=(0,)),
     "laplace_sharpness": Check(checkered, ({}, {"border": "zeros"}), differentiable=(0,)),
@@ -226,9 +242,17 @@ CHECKS: dict[str, Check] = {
     "masked_mae": Check(pair_and_mask, differentiable=(0, 1)),
     "mask_score": Check(pair_and_mask),
     "scale_gradient": Check(image_and_gain, differentiable=(0,)),
-    "gather_crop": Check(tiles_and_places, whole=((4, 3, 293, 293),), odd=((2, 1, 37, 37),), wide=(),
-                         raced=((4, 3, 293, 293), (40, 3, 293, 293)), compare=compare_bytes, dtypes=("float32",),
-                         layouts=("nchw",), call=call_crop),
+    "gather_crop": Check(
+        tiles_and_places,
+        whole=((4, 3, 293, 293),),
+        odd=((2, 1, 37, 37),),
+        wide=(),
+        raced=((4, 3, 293, 293), (40, 3, 293, 293)),
+        compare=compare_bytes,
+        dtypes=("float32",),
+        layouts=("nchw",),
+        call=call_crop,
+    ),
 }
 
 
@@ -249,8 +273,11 @@ def gradients(operation: str, inputs: list[Tensor], options: dict, impl: str, in
     wanted = CHECKS[operation].differentiable
     inputs = [x.detach().requires_grad_() if i in wanted else x for i, x in enumerate(inputs)]
     outputs = run(operation, inputs, options, impl)
-    return list(torch.autograd.grad(outputs, [inputs[i] for i in wanted],
-                                    [g.to(y.dtype) for g, y in zip(incoming, outputs, strict=True)]))
+    return list(
+        torch.autograd.grad(
+            outputs, [inputs[i] for i in wanted], [g.to(y.dtype) for g, y in zip(incoming, outputs, strict=True)]
+        )
+    )
 
 
 # ------------------------------------------------------------------- running
@@ -264,14 +291,20 @@ def definition(operation: str, inputs: list[Tensor], options: dict) -> tuple[lis
             return low, exact, [], [], []
         # Rounded to the dtype, and in the layout, of the outputs first: all three see the same incoming gradient.
         incoming = [torch.empty_like(y).copy_(uniform(y.shape, random) - 0.3) for y in low]
-        return (low, exact, incoming, gradients(operation, inputs, options, "eager", incoming),
-                gradients(operation, wide, options, "eager", incoming))
+        return (
+            low,
+            exact,
+            incoming,
+            gradients(operation, inputs, options, "eager", incoming),
+            gradients(operation, wide, options, "eager", incoming),
+        )
     except Exception as error:
         raise Unusable(f"the eager definition of {operation} does not run: {reason(error)}") from error
 
 
-def compare(operation: str, impl: str, shape: tuple, dtype: str, layout: str, options: dict,
-            device: torch.device) -> float:
+def compare(
+    operation: str, impl: str, shape: tuple, dtype: str, layout: str, options: dict, device: torch.device
+) -> float:
     """The largest share of an allowed error that is taken up. Raises Disagreement, Unusable, or what kernels raise."""
     try:
         inputs = prepare(operation, shape, dtype, layout, device)
@@ -331,8 +364,16 @@ def check(operation: str, impl: str, device: torch.device, only: list | None = N
     that is not the implementation's doing. only: the cases to run instead of all, as `cases` gives them.
     """
     for shape, dtype, layout, options in only if only is not None else cases(operation, impl):
-        row = {"operation": operation, "impl": impl, "shape": list(shape), "dtype": dtype, "layout": layout,
-               "options": options, "share": None, "problem": None}
+        row = {
+            "operation": operation,
+            "impl": impl,
+            "shape": list(shape),
+            "dtype": dtype,
+            "layout": layout,
+            "options": options,
+            "share": None,
+            "problem": None,
+        }
         try:
             row["share"] = compare(operation, impl, shape, dtype, layout, options, device)
         except Disagreement as error:

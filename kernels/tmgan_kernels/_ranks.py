@@ -31,9 +31,21 @@ def scaling(value_range: tuple[float, float], rounded: bool = False) -> tuple[fl
 
 # ------------------------------------------------------------------- kernels
 @jit
-def _count_kernel(x_ptr, keys_ptr, counts_ptr, count, stride_b, stride_c, stride_p, C: tl.constexpr,
-                  CHUNK: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr, KEYS: tl.constexpr,
-                  ACC: tl.constexpr):
+def _count_kernel(
+    x_ptr,
+    keys_ptr,
+    counts_ptr,
+    count,
+    stride_b,
+    stride_c,
+    stride_p,
+    C: tl.constexpr,
+    CHUNK: tl.constexpr,
+    OFFSET: tl.constexpr,
+    SCALE: tl.constexpr,
+    KEYS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Histogram of the levels of one chunk of pixels, for each channel; the levels themselves too (KEYS).
 
     One program takes all channels, so that interleaved ones (NHWC) come out of L1 after the first.
@@ -92,8 +104,24 @@ def first_above(cumulated_ptr, value):
 
 
 @jit
-def put_at_rank(out_ptr, lut_ptr, plane, pixel, rank, inside, count, stride_b, stride_c, stride_p, LOW: tl.constexpr,
-                 STEP: tl.constexpr, C: tl.constexpr, QUANTIZE: tl.constexpr, LEVELS: tl.constexpr, ACC: tl.constexpr):
+def put_at_rank(
+    out_ptr,
+    lut_ptr,
+    plane,
+    pixel,
+    rank,
+    inside,
+    count,
+    stride_b,
+    stride_c,
+    stride_p,
+    LOW: tl.constexpr,
+    STEP: tl.constexpr,
+    C: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Store what reference has at these ranks: a level, or its value (QUANTIZE: lut is the cumulated histogram); or
     the value itself (lut is the sorted plane)."""
     if QUANTIZE:
@@ -117,9 +145,23 @@ def _ones_in(bits):
 
 
 @jit
-def _rank_kernel(keys_ptr, starts_ptr, lut_ptr, out_ptr, count, stride_b, stride_c, stride_p, LOW: tl.constexpr,
-                 STEP: tl.constexpr, C: tl.constexpr, CHUNK: tl.constexpr, QUANTIZE: tl.constexpr,
-                 LEVELS: tl.constexpr, ACC: tl.constexpr):
+def _rank_kernel(
+    keys_ptr,
+    starts_ptr,
+    lut_ptr,
+    out_ptr,
+    count,
+    stride_b,
+    stride_c,
+    stride_p,
+    LOW: tl.constexpr,
+    STEP: tl.constexpr,
+    C: tl.constexpr,
+    CHUNK: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Stable ranks of one chunk of 8-bit keys, by one warp that walks it 32 pixels at a time.
 
     starts holds the next rank of every key. Eight ballots (sums of one bit a lane: one instruction each) tell a lane
@@ -148,8 +190,24 @@ def _rank_kernel(keys_ptr, starts_ptr, lut_ptr, out_ptr, count, stride_b, stride
         # Lanes outside the plane hold key 0 and come last of all, so they disturb no rank.
         tl.store(starts_ptr + key, rank + 1, mask=(equal & later) == 0)
         tl.debug_barrier()  # all lanes see the new ones
-        put_at_rank(out_ptr, lut_ptr, plane, pixel, rank, pixel < count, count, stride_b, stride_c, stride_p, LOW,
-                     STEP, C, QUANTIZE, LEVELS, ACC)
+        put_at_rank(
+            out_ptr,
+            lut_ptr,
+            plane,
+            pixel,
+            rank,
+            pixel < count,
+            count,
+            stride_b,
+            stride_c,
+            stride_p,
+            LOW,
+            STEP,
+            C,
+            QUANTIZE,
+            LEVELS,
+            ACC,
+        )
 
 
 # ----------------------------------------------------------------- launchers
@@ -158,8 +216,9 @@ def pixel_strides(x: Tensor) -> tuple[int, int, int]:
     return x.stride(0), x.stride(1), x.shape[1] if _op.is_nhwc(x) else 1
 
 
-def counted(x: Tensor, value_range: tuple[float, float], rounded: bool,
-            keys: bool = False) -> tuple[Tensor | None, Tensor]:
+def counted(
+    x: Tensor, value_range: tuple[float, float], rounded: bool, keys: bool = False
+) -> tuple[Tensor | None, Tensor]:
     """The levels of x as bytes, planes in order (None without keys), and their histograms (planes, chunks, 256)."""
     x = _op.dense(x)
     batch, channels, height, width = x.shape
@@ -167,8 +226,20 @@ def counted(x: Tensor, value_range: tuple[float, float], rounded: bool,
     levels = x.new_empty((batch, channels, height, width), dtype=torch.uint8) if keys else None
     counts = x.new_empty((batch * channels, chunks, 256), dtype=torch.int32)
     offset, scale = scaling(value_range, rounded)
-    _count_kernel[(batch * chunks,)](x, levels, counts, height * width, *pixel_strides(x), C=channels, CHUNK=CHUNK,
-                                   OFFSET=offset, SCALE=scale, KEYS=keys, ACC=_op.accumulator(x), num_warps=4)
+    _count_kernel[(batch * chunks,)](
+        x,
+        levels,
+        counts,
+        height * width,
+        *pixel_strides(x),
+        C=channels,
+        CHUNK=CHUNK,
+        OFFSET=offset,
+        SCALE=scale,
+        KEYS=keys,
+        ACC=_op.accumulator(x),
+        num_warps=4,
+    )
     return levels, counts
 
 
@@ -188,5 +259,6 @@ def launch_ranks(levels: Tensor, counts: Tensor, lut: Tensor, out: Tensor, units
     planes, chunks, _ = counts.shape
     channels, count = levels.shape[1], levels.shape[2] * levels.shape[3]
     _cumulate_kernel[(planes,)](counts, None, chunks, ROWS=16, STARTS=True, num_warps=8)
-    _rank_kernel[(planes * chunks,)](levels, counts, lut, out, count, *pixel_strides(out), **units, C=channels,
-                                   CHUNK=CHUNK, num_warps=1)
+    _rank_kernel[(planes * chunks,)](
+        levels, counts, lut, out, count, *pixel_strides(out), **units, C=channels, CHUNK=CHUNK, num_warps=1
+    )

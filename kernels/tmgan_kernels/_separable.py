@@ -33,15 +33,17 @@ def separable_eager(image: Tensor, weights: tuple[float, ...], border: str) -> T
     radius = len(weights) // 2
     height, width = image.shape[2:]
     padded = F.pad(image.to(_op.wide(image)), [radius] * 4, mode="constant" if border == "zeros" else border)
-    rows = sum(weight * padded[..., i:i + width] for i, weight in enumerate(weights))
-    return sum(weight * rows[..., i:i + height, :] for i, weight in enumerate(weights))
+    rows = sum(weight * padded[..., i : i + width] for i, weight in enumerate(weights))
+    return sum(weight * rows[..., i : i + height, :] for i, weight in enumerate(weights))
 
 
 def check_reach(operation: str, image: Tensor, size: int, border: str) -> None:
     """Raise ValueError where a filter of this size reaches beyond the mirror image."""
     if border == "reflect" and min(image.shape[2:]) <= size // 2:
-        raise ValueError(f"{operation}: border='reflect' with a size of {size} needs height and width greater than "
-                         f"{size // 2}, got {tuple(image.shape)}; use 'replicate' or a smaller size")
+        raise ValueError(
+            f"{operation}: border='reflect' with a size of {size} needs height and width greater than "
+            f"{size // 2}, got {tuple(image.shape)}; use 'replicate' or a smaller size"
+        )
 
 
 # ------------------------------------------------------------------- kernels
@@ -120,12 +122,13 @@ def read_row(x_ptr, row, wanted, own, shifts, exists, H, stride, EXTEND: tl.cons
 
 @jit
 def replace_where(values, I: tl.constexpr, condition, value):
-    return values[:I] + (tl.where(condition, value, values[I]),) + values[I + 1:]
+    return values[:I] + (tl.where(condition, value, values[I]),) + values[I + 1 :]
 
 
 @jit
-def mend_ends(window, n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr, EXTEND: tl.constexpr,
-              DOUBLE: tl.constexpr):
+def mend_ends(
+    window, n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr, EXTEND: tl.constexpr, DOUBLE: tl.constexpr
+):
     """Replace the zeros read outside a row by the values that stand for them; DOUBLE its outermost pixels first.
 
     All are registers of the same lane: neither loads nor clamped columns, which would cost the 128-bit loads. Value i
@@ -156,8 +159,21 @@ def mend_ends(window, n, groups, R: tl.constexpr, V: tl.constexpr, STEP: tl.cons
 
 
 @jit
-def sum_row(vectors, n, groups, weights, tails, R: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr,
-            EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, PER_IMAGE: tl.constexpr, ACC: tl.constexpr):
+def sum_row(
+    vectors,
+    n,
+    groups,
+    weights,
+    tails,
+    R: tl.constexpr,
+    V: tl.constexpr,
+    STEP: tl.constexpr,
+    EXTEND: tl.constexpr,
+    FOLD: tl.constexpr,
+    DOUBLE: tl.constexpr,
+    PER_IMAGE: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """The horizontal pass over one row as it is stored: (LANES, V) in ACC."""
     WHOLE: tl.constexpr = STEP % V == 0
     window = ()
@@ -196,9 +212,26 @@ def sum_row(vectors, n, groups, weights, tails, R: tl.constexpr, V: tl.constexpr
 
 
 @jit
-def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, weights, tails, R: tl.constexpr, V: tl.constexpr,
-          STEP: tl.constexpr, EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, PER_IMAGE: tl.constexpr,
-          ACC: tl.constexpr):
+def march(
+    x_ptr,
+    out_ptr,
+    n,
+    first,
+    valid,
+    H,
+    groups,
+    rows,
+    weights,
+    tails,
+    R: tl.constexpr,
+    V: tl.constexpr,
+    STEP: tl.constexpr,
+    EXTEND: tl.constexpr,
+    FOLD: tl.constexpr,
+    DOUBLE: tl.constexpr,
+    PER_IMAGE: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Output rows [first, first + rows) of vector n, reading and summing every input row once.
 
     partial[m] is what output row (current - R + m) has so far. Adding a row's share and moving all of them one place
@@ -248,10 +281,26 @@ def march(x_ptr, out_ptr, n, first, valid, H, groups, rows, weights, tails, R: t
 
 
 @jit(do_not_specialize=["rows"])  # they depend on the batch
-def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS: tl.constexpr, TAILS: tl.constexpr,
-                     R: tl.constexpr, PER_IMAGE: tl.constexpr, V: tl.constexpr, STEP: tl.constexpr,
-                     EXTEND: tl.constexpr, FOLD: tl.constexpr, DOUBLE: tl.constexpr, LANES: tl.constexpr,
-                     ACC: tl.constexpr):
+def separable_kernel(
+    x_ptr,
+    out_ptr,
+    size_ptr,
+    H,
+    groups,
+    planes,
+    rows,
+    WEIGHTS: tl.constexpr,
+    TAILS: tl.constexpr,
+    R: tl.constexpr,
+    PER_IMAGE: tl.constexpr,
+    V: tl.constexpr,
+    STEP: tl.constexpr,
+    EXTEND: tl.constexpr,
+    FOLD: tl.constexpr,
+    DOUBLE: tl.constexpr,
+    LANES: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Filter images of `planes` planes of H rows of `groups` vectors of V values; taps are STEP values apart.
 
     A lane is one strip of `rows` rows of one vector, anywhere in the image: narrow images waste no lanes.
@@ -276,11 +325,47 @@ def separable_kernel(x_ptr, out_ptr, size_ptr, H, groups, planes, rows, WEIGHTS:
             further = tl.minimum(radius + (R - m), radius - (R - m))  # taps further out than this one
             weights = weights + (tl.where(further >= 0, 1.0 / size, 0.0),)
             tails = tails + (tl.maximum(further + 1, 0) / size,)
-        march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, weights, tails, R, V, STEP, EXTEND, FOLD, DOUBLE,
-              PER_IMAGE, ACC)
+        march(
+            x_ptr,
+            out_ptr,
+            n,
+            first,
+            lane < lanes,
+            H,
+            groups,
+            rows,
+            weights,
+            tails,
+            R,
+            V,
+            STEP,
+            EXTEND,
+            FOLD,
+            DOUBLE,
+            PER_IMAGE,
+            ACC,
+        )
     else:
-        march(x_ptr, out_ptr, n, first, lane < lanes, H, groups, rows, WEIGHTS, TAILS, R, V, STEP, EXTEND, FOLD, DOUBLE,
-              PER_IMAGE, ACC)
+        march(
+            x_ptr,
+            out_ptr,
+            n,
+            first,
+            lane < lanes,
+            H,
+            groups,
+            rows,
+            WEIGHTS,
+            TAILS,
+            R,
+            V,
+            STEP,
+            EXTEND,
+            FOLD,
+            DOUBLE,
+            PER_IMAGE,
+            ACC,
+        )
 
 
 # ------------------------------------------------------------------ launcher
@@ -317,7 +402,7 @@ def strip_rows(columns: int, height: int) -> int:
 @lru_cache(maxsize=256)
 def tails_of(weights: tuple[float, ...]) -> tuple[float, ...]:
     """For every weight the sum of it and of those further out."""
-    half = weights[len(weights) // 2:]
+    half = weights[len(weights) // 2 :]
     sums = [sum(half[i:]) for i in range(len(half))]
     return (*sums[:0:-1], *sums)
 
@@ -338,16 +423,33 @@ def launch(x: Tensor, weights: tuple[float, ...], border: str, adjoint: bool, si
     fold, double = adjoint and border == "replicate", adjoint and border == "reflect"
     with torch.cuda.device_of(x):
         separable_kernel[(batch * blocks,)](
-            x, out, sizes, height, groups, planes, rows, WEIGHTS=weights, TAILS=tails_of(weights), R=radius,
-            PER_IMAGE=sizes is not None, V=vector, STEP=step, EXTEND="zeros" if fold else border, FOLD=fold,
-            DOUBLE=double, LANES=LANES, ACC=_op.accumulator(x), num_warps=1)
+            x,
+            out,
+            sizes,
+            height,
+            groups,
+            planes,
+            rows,
+            WEIGHTS=weights,
+            TAILS=tails_of(weights),
+            R=radius,
+            PER_IMAGE=sizes is not None,
+            V=vector,
+            STEP=step,
+            EXTEND="zeros" if fold else border,
+            FOLD=fold,
+            DOUBLE=double,
+            LANES=LANES,
+            ACC=_op.accumulator(x),
+            num_warps=1,
+        )
     return out
 
 
 @lru_cache(maxsize=256)
 def _half(weights: tuple[float, ...]) -> ctypes.Array:
     """The weights from the central one outwards, as the library takes them."""
-    half = weights[len(weights) // 2:]
+    half = weights[len(weights) // 2 :]
     return (ctypes.c_float * len(half))(*half)
 
 
@@ -359,7 +461,18 @@ def launch_cuda(x: Tensor, weights: tuple[float, ...], border: str, adjoint: boo
         return out
     if sizes is not None and sizes.dtype not in (torch.int32, torch.int64):
         sizes = sizes.int()
-    _native.call("tmgan_blur", x.data_ptr(), out.data_ptr(), None if sizes is None else sizes.data_ptr(),
-                 0 if sizes is None else sizes.element_size(), _half(weights), len(weights) // 2,
-                 _native.BORDERS[border], adjoint, *x.shape, _op.is_nhwc(x), *_native.place(x))
+    _native.call(
+        "tmgan_blur",
+        x.data_ptr(),
+        out.data_ptr(),
+        None if sizes is None else sizes.data_ptr(),
+        0 if sizes is None else sizes.element_size(),
+        _half(weights),
+        len(weights) // 2,
+        _native.BORDERS[border],
+        adjoint,
+        *x.shape,
+        _op.is_nhwc(x),
+        *_native.place(x),
+    )
     return out

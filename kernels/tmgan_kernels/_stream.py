@@ -60,8 +60,13 @@ def walks(x: Tensor) -> tuple[tuple[int], dict]:
     else:
         rows, count, planes, step = batch * channels, height * width, channels, 1
     warps = min(16, BLOCK * x.element_size() // 16 // 32)
-    return (rows * triton.cdiv(count, BLOCK),), {"count": count, "PLANES": planes, "STEP": step, "BLOCK": BLOCK,
-                                                 "num_warps": warps}
+    return (rows * triton.cdiv(count, BLOCK),), {
+        "count": count,
+        "PLANES": planes,
+        "STEP": step,
+        "BLOCK": BLOCK,
+        "num_warps": warps,
+    }
 
 
 def plane(x: Tensor) -> Tensor:
@@ -78,5 +83,6 @@ def launch_finish(partial: Tensor, out: Tensor, scale: float, values: int) -> No
     # another would end the capture of a CUDA graph. 64 images of 256 x 256 are one turn.
     block = min(8192, max(32, triton.next_power_of_2(parts))) if out.dim() else 8192
     with torch.cuda.device_of(partial):
-        finish_kernel[(rows,)](partial, out, parts, values, SCALE=scale, BLOCK=block,
-                               num_warps=min(16, max(1, block // 256)))
+        finish_kernel[(rows,)](
+            partial, out, parts, values, SCALE=scale, BLOCK=block, num_warps=min(16, max(1, block // 256))
+        )

@@ -68,9 +68,15 @@ def fingerprint(index: int | None) -> dict[str, str] | None:
     if torch.version.cuda is None or not torch.cuda.is_available():
         return None
     major, minor = torch.cuda.get_device_capability(index)
-    return {"card": torch.cuda.get_device_name(index), "capability": f"sm_{major}{minor}", "torch": torch.__version__,
-            "triton": _triton.triton.__version__ if _triton.triton is not None else "none",
-            "cuda": torch.version.cuda, "driver": driver(), "sources": sources_digest()}
+    return {
+        "card": torch.cuda.get_device_name(index),
+        "capability": f"sm_{major}{minor}",
+        "torch": torch.__version__,
+        "triton": _triton.triton.__version__ if _triton.triton is not None else "none",
+        "cuda": torch.version.cuda,
+        "driver": driver(),
+        "sources": sources_digest(),
+    }
 
 
 def _prefix(key: dict[str, str]) -> str:
@@ -128,8 +134,10 @@ def read(key: dict[str, str]) -> dict | None:
         log.warning("%s is damaged and ignored (%s: %s); run `%s` again", path, type(error).__name__, error, COMMAND)
         return None
     if library is None or library != library_digest():
-        verdict["parity"] = {name: {impl: reason for impl, reason in found.items() if impl != "cuda"}
-                             for name, found in verdict["parity"].items()}
+        verdict["parity"] = {
+            name: {impl: reason for impl, reason in found.items() if impl != "cuda"}
+            for name, found in verdict["parity"].items()
+        }
     return verdict
 
 
@@ -172,8 +180,11 @@ def _load(index: int | None) -> dict | None:
         _loaded[index] = read(key) if key is not None else None
         if key is not None and _loaded[index] is None and not _offered:
             _offered = True
-            log.warning("the fused kernels have not been verified on this %s with these versions; "
-                        "run `%s` to do it", key["card"], COMMAND)
+            log.warning(
+                "the fused kernels have not been verified on this %s with these versions; run `%s` to do it",
+                key["card"],
+                COMMAND,
+            )
     return _loaded[index]
 
 
@@ -185,8 +196,12 @@ def _rank(operation: str, index: int | None) -> tuple[str, ...]:
     reason = verdict["parity"][operation].get("triton")
     ranked = ranking(verdict, operation)
     if reason is not None:
-        warnings.warn(f"{operation}: its Triton kernels failed on this GPU ({reason}); impl='auto' is {ranked[0]!r} "
-                      f"instead. `{COMMAND}` checks again", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"{operation}: its Triton kernels failed on this GPU ({reason}); impl='auto' is {ranked[0]!r} "
+            f"instead. `{COMMAND}` checks again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return ranked
 
 

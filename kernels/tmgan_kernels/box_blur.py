@@ -32,20 +32,26 @@ def box_blur_eager(image: Tensor, kernel_size: int | Tensor, border: str = "repl
 
 
 # ------------------------------------------------------------------ launcher
-def _blur(image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool,
-          cuda: bool) -> Tensor:
+def _blur(
+    image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool, cuda: bool
+) -> Tensor:
     weights = box_weights(SIZES[-1] if kernel_size is None else kernel_size)
-    return (launch_cuda if cuda else launch)(image, weights, border, adjoint,
-                                             None if sizes is None else sizes.contiguous())
+    return (launch_cuda if cuda else launch)(
+        image, weights, border, adjoint, None if sizes is None else sizes.contiguous()
+    )
 
 
-def _blur_fake(image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool,
-               cuda: bool) -> Tensor:
+def _blur_fake(
+    image: Tensor, sizes: Tensor | None, kernel_size: int | None, border: str, adjoint: bool, cuda: bool
+) -> Tensor:
     return _op.empty_like(image)
 
 
-blur_op = _op.register("box_blur(Tensor image, Tensor? sizes, int? kernel_size, str border, bool adjoint, bool cuda) -> "
-                       "Tensor", _blur, _blur_fake)
+blur_op = _op.register(
+    "box_blur(Tensor image, Tensor? sizes, int? kernel_size, str border, bool adjoint, bool cuda) -> Tensor",
+    _blur,
+    _blur_fake,
+)
 
 
 class _BoxBlur(torch.autograd.Function):
@@ -57,7 +63,7 @@ class _BoxBlur(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        sizes, = ctx.saved_tensors
+        (sizes,) = ctx.saved_tensors
         kernel_size, border, adjoint, cuda = ctx.options
         return _BoxBlur.apply(grad, sizes, kernel_size, border, not adjoint, cuda), None, None, None, None, None
 
@@ -96,8 +102,10 @@ def box_blur(image: Tensor, kernel_size: int | Tensor, border: str = "replicate"
     tensors = [image]
     if isinstance(kernel_size, Tensor):
         if kernel_size.shape != image.shape[:1] or kernel_size.is_floating_point() or kernel_size.dtype == torch.bool:
-            raise ValueError(f"box_blur: kernel_size must be an int or an integer ({image.shape[0]},) tensor, one size "
-                             f"an image, got {tuple(kernel_size.shape)} {kernel_size.dtype}")
+            raise ValueError(
+                f"box_blur: kernel_size must be an int or an integer ({image.shape[0]},) tensor, one size "
+                f"an image, got {tuple(kernel_size.shape)} {kernel_size.dtype}"
+            )
         tensors.append(kernel_size)
     else:
         check_one_of("box_blur", "kernel_size", kernel_size, SIZES)

@@ -26,12 +26,34 @@ LIBRARY = HERE / "libtmgan.so"
 HOST_LIBRARY = HERE / "libtmgan_host.so"
 TABLE = SOURCES / "resources.md"
 # No --use_fast_math: it flushes denormals and approximates divisions everywhere, whatever the error analysis says.
-NVCC_OPTIONS = ["-O3", "-std=c++17", "-lineinfo", "--resource-usage", "-cudart", "static", "-shared",
-                "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra",
-                "-gencode", "arch=compute_80,code=sm_80", "-gencode", "arch=compute_90,code=[sm_90,compute_90]"]
+NVCC_OPTIONS = [
+    "-O3",
+    "-std=c++17",
+    "-lineinfo",
+    "--resource-usage",
+    "-cudart",
+    "static",
+    "-shared",
+    "-Xcompiler",
+    "-fPIC,-fvisibility=hidden,-Wall,-Wextra",
+    "-gencode",
+    "arch=compute_80,code=sm_80",
+    "-gencode",
+    "arch=compute_90,code=[sm_90,compute_90]",
+]
 # -O1: a build that runs small images only is compiled more often than it is run for long.
-HOST_OPTIONS = ["-O1", "-std=c++17", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-fPIC", "-shared",
-                "-fvisibility=hidden", "-x", "c++"]
+HOST_OPTIONS = [
+    "-O1",
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-x",
+    "c++",
+]
 
 
 class BuildError(RuntimeError):
@@ -101,28 +123,47 @@ def build(host: bool = False, table: bool = False) -> Path:
 def resources(printed: str) -> list[dict]:
     """What ptxas said of each kernel: name, sm, registers, spilled and stack bytes."""
     rows = []
-    pattern = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes stack frame, (\d+) bytes "
-                         r"spill stores, (\d+) bytes spill loads.*?Used (\d+) registers[^\n]*", re.S)
+    pattern = re.compile(
+        r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes stack frame, (\d+) bytes "
+        r"spill stores, (\d+) bytes spill loads.*?Used (\d+) registers[^\n]*",
+        re.S,
+    )
     for name, sm, stack, stores, loads, registers in pattern.findall(printed):
-        rows.append({"kernel": name, "sm": int(sm), "registers": int(registers), "spilled": int(stores) + int(loads),
-                     "stack": int(stack)})
+        rows.append(
+            {
+                "kernel": name,
+                "sm": int(sm),
+                "registers": int(registers),
+                "spilled": int(stores) + int(loads),
+                "stack": int(stack),
+            }
+        )
     names = [row["kernel"] for row in rows]
     readable = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
     for row, name in zip(rows, readable.splitlines(), strict=True):
-        name = re.sub(r"\(.*|^void |tmgan::|__nv_", "", re.sub(r"\((int|bool)\)", "", name)).replace("__half", "float16")
+        name = re.sub(r"\(.*|^void |tmgan::|__nv_", "", re.sub(r"\((int|bool)\)", "", name)).replace(
+            "__half", "float16"
+        )
         row["kernel"] = name
     return sorted(rows, key=lambda row: (row["kernel"], row["sm"]))
 
 
 def resource_table(printed: str) -> str:
     rows = resources(printed)
-    lines = ["# What the kernels take", "",
-             "Written by `python -m tmgan_kernels.build --table` from what ptxas reports, and held against the library by",
-             "`tests/tmgan_kernels/test_library.py`. Shared memory is asked for by each launch, see the sources. Kernels of",
-             "clusters do nothing on sm_80, and take next to nothing there.", "",
-             "| kernel | GPU | registers | spilled bytes | stack bytes |", "|---|---|---|---|---|"]
-    lines += [f"| `{row['kernel']}` | sm_{row['sm']} | {row['registers']} | {row['spilled']} | {row['stack']} |"
-              for row in rows]
+    lines = [
+        "# What the kernels take",
+        "",
+        "Written by `python -m tmgan_kernels.build --table` from what ptxas reports, and held against the library by",
+        "`tests/tmgan_kernels/test_library.py`. Shared memory is asked for by each launch, see the sources. Kernels of",
+        "clusters do nothing on sm_80, and take next to nothing there.",
+        "",
+        "| kernel | GPU | registers | spilled bytes | stack bytes |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{row['kernel']}` | sm_{row['sm']} | {row['registers']} | {row['spilled']} | {row['stack']} |"
+        for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 

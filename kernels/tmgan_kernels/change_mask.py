@@ -22,8 +22,7 @@ from torch import Tensor
 from tmgan_kernels import _native, _op
 from tmgan_kernels._ranks import pixel_strides, scaling
 from tmgan_kernels._triton import jit, tl, triton
-from tmgan_kernels.match_histogram import (check_match, choose_match, launch_match, launch_match_cuda,
-                                            match_255_eager)
+from tmgan_kernels.match_histogram import check_match, choose_match, launch_match, launch_match_cuda, match_255_eager
 
 _TAPS = tuple(math.exp(-k * k / 2) / (1 + 2 * math.exp(-0.5) + 2 * math.exp(-2)) for k in range(3))
 
@@ -50,17 +49,30 @@ def dilate_eager(mask: Tensor) -> Tensor:
     return F.max_pool2d(mask.float(), 7, stride=1, padding=3) > 0
 
 
-def difference_eager(original: Tensor, generated: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                     ties: str = "rank", quantize: bool = True, eight_bit: bool = False) -> Tensor:
+def difference_eager(
+    original: Tensor,
+    generated: Tensor,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    ties: str = "rank",
+    quantize: bool = True,
+    eight_bit: bool = False,
+) -> Tensor:
     """d, (B, C, H, W), float32 or float64."""
     matched = match_255_eager(original, generated, value_range, ties, quantize, eight_bit)
     offset, scale = scaling(value_range)
     return (gaussian_eager(matched) - gaussian_eager((generated.to(matched.dtype) - offset) * scale)).abs()
 
 
-def change_mask_eager(original: Tensor, generated: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                      threshold: float = 32.5, ceiling: float | None = None, ties: str = "rank",
-                      quantize: bool = True, eight_bit: bool = False) -> Tensor:
+def change_mask_eager(
+    original: Tensor,
+    generated: Tensor,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    threshold: float = 32.5,
+    ceiling: float | None = None,
+    ties: str = "rank",
+    quantize: bool = True,
+    eight_bit: bool = False,
+) -> Tensor:
     """The definition of `change_mask` in plain PyTorch."""
     difference = difference_eager(original, generated, value_range, ties, quantize, eight_bit)
     changed = difference > threshold
@@ -71,10 +83,27 @@ def change_mask_eager(original: Tensor, generated: Tensor, value_range: tuple[fl
 
 # ------------------------------------------------------------------- kernels
 @jit
-def _changed_kernel(matched_ptr, x_ptr, words_ptr, H, W, stride_b, stride_c, stride_p, C: tl.constexpr,
-                    ROWS: tl.constexpr, LEVELS: tl.constexpr, OFFSET: tl.constexpr, SCALE: tl.constexpr,
-                    THRESHOLD: tl.constexpr, CEILING: tl.constexpr, TAP0: tl.constexpr, TAP1: tl.constexpr,
-                    TAP2: tl.constexpr, ACC: tl.constexpr):
+def _changed_kernel(
+    matched_ptr,
+    x_ptr,
+    words_ptr,
+    H,
+    W,
+    stride_b,
+    stride_c,
+    stride_p,
+    C: tl.constexpr,
+    ROWS: tl.constexpr,
+    LEVELS: tl.constexpr,
+    OFFSET: tl.constexpr,
+    SCALE: tl.constexpr,
+    THRESHOLD: tl.constexpr,
+    CEILING: tl.constexpr,
+    TAP0: tl.constexpr,
+    TAP1: tl.constexpr,
+    TAP2: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """`changed` of a strip of ROWS rows and 28 columns, a word of ROWS bits a column. words is (B, strips, W).
 
     One warp marches down 32 columns, two of them halo on either side, with five rows in registers: columns are blurred
@@ -164,8 +193,9 @@ def _keep_kernel(words_ptr, keep_ptr, H, W, BW: tl.constexpr, ROWS: tl.constexpr
 
 
 # ----------------------------------------------------------------- launchers
-def launch_changed(matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float,
-                   ceiling: float | None) -> tuple[Tensor, int]:
+def launch_changed(
+    matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float, ceiling: float | None
+) -> tuple[Tensor, int]:
     """`changed` as words (B, strips of rows, W) of one bit a row, and the rows of a strip.
 
     matched, planes in order, holds levels if it is uint8, else values in the units of generated.
@@ -180,9 +210,25 @@ def launch_changed(matched: Tensor, generated: Tensor, value_range: tuple[float,
     offset, scale = scaling(value_range)
     with torch.cuda.device_of(generated):
         _changed_kernel[(batch, words.shape[1], triton.cdiv(width, 28))](
-            matched, generated, words, height, width, *pixel_strides(generated), C=channels, ROWS=rows,
-            LEVELS=matched.dtype == torch.uint8, OFFSET=offset, SCALE=scale, THRESHOLD=threshold, CEILING=ceiling,
-            TAP0=_TAPS[0], TAP1=_TAPS[1], TAP2=_TAPS[2], ACC=_op.accumulator(generated, matched), num_warps=1)
+            matched,
+            generated,
+            words,
+            height,
+            width,
+            *pixel_strides(generated),
+            C=channels,
+            ROWS=rows,
+            LEVELS=matched.dtype == torch.uint8,
+            OFFSET=offset,
+            SCALE=scale,
+            THRESHOLD=threshold,
+            CEILING=ceiling,
+            TAP0=_TAPS[0],
+            TAP1=_TAPS[1],
+            TAP2=_TAPS[2],
+            ACC=_op.accumulator(generated, matched),
+            num_warps=1,
+        )
     return words, rows
 
 
@@ -191,26 +237,54 @@ def launch_keep(words: Tensor, rows: int, keep: Tensor) -> None:
     batch, _, height, width = keep.shape
     block = min(256, max(32, triton.next_power_of_2(width)))
     with torch.cuda.device_of(words):
-        _keep_kernel[(batch, words.shape[1], triton.cdiv(width, block))](words, keep, height, width, BW=block,
-                                                                         ROWS=rows, num_warps=4)
+        _keep_kernel[(batch, words.shape[1], triton.cdiv(width, block))](
+            words, keep, height, width, BW=block, ROWS=rows, num_warps=4
+        )
 
 
-def launch_keep_cuda(matched: Tensor, generated: Tensor, value_range: tuple[float, float], threshold: float,
-                     ceiling: float | None, keep: Tensor) -> None:
+def launch_keep_cuda(
+    matched: Tensor,
+    generated: Tensor,
+    value_range: tuple[float, float],
+    threshold: float,
+    ceiling: float | None,
+    keep: Tensor,
+) -> None:
     """Blur, threshold and morphology by one CUDA C++ kernel."""
     generated = _op.dense(generated)
-    _native.call("tmgan_change_mask", matched.data_ptr(), generated.data_ptr(), keep.data_ptr(), *value_range, threshold,
-                 math.inf if ceiling is None else ceiling, *generated.shape, _op.is_nhwc(generated),
-                 matched.dtype == torch.uint8, *_native.place(generated))
+    _native.call(
+        "tmgan_change_mask",
+        matched.data_ptr(),
+        generated.data_ptr(),
+        keep.data_ptr(),
+        *value_range,
+        threshold,
+        math.inf if ceiling is None else ceiling,
+        *generated.shape,
+        _op.is_nhwc(generated),
+        matched.dtype == torch.uint8,
+        *_native.place(generated),
+    )
 
 
-def _forward(original: Tensor, generated: Tensor, low: float, high: float, threshold: float, ceiling: float | None,
-             ties: str, quantize: bool, eight_bit: bool, cuda: bool) -> Tensor:
+def _forward(
+    original: Tensor,
+    generated: Tensor,
+    low: float,
+    high: float,
+    threshold: float,
+    ceiling: float | None,
+    ties: str,
+    quantize: bool,
+    eight_bit: bool,
+    cuda: bool,
+) -> Tensor:
     keep = _forward_fake(original, generated, low, high, threshold, ceiling, ties, quantize, eight_bit, cuda)
     if not keep.numel():
         return keep
-    matched = torch.empty(generated.shape, device=generated.device,
-                          dtype=torch.uint8 if quantize else _op.wide(original, generated))
+    matched = torch.empty(
+        generated.shape, device=generated.device, dtype=torch.uint8 if quantize else _op.wide(original, generated)
+    )
     if cuda:
         launch_match_cuda(original, generated, (low, high), ties, quantize, eight_bit, matched)
         launch_keep_cuda(matched, generated, (low, high), threshold, ceiling, keep)
@@ -220,20 +294,41 @@ def _forward(original: Tensor, generated: Tensor, low: float, high: float, thres
     return keep
 
 
-def _forward_fake(original: Tensor, generated: Tensor, low: float, high: float, threshold: float,
-                  ceiling: float | None, ties: str, quantize: bool, eight_bit: bool, cuda: bool) -> Tensor:
+def _forward_fake(
+    original: Tensor,
+    generated: Tensor,
+    low: float,
+    high: float,
+    threshold: float,
+    ceiling: float | None,
+    ties: str,
+    quantize: bool,
+    eight_bit: bool,
+    cuda: bool,
+) -> Tensor:
     return generated.new_empty((generated.shape[0], 1, *generated.shape[2:]), dtype=torch.bool)
 
 
-forward_op = _op.register("change_mask(Tensor original, Tensor generated, float low, float high, float threshold, "
-                          "float? ceiling, str ties, bool quantize, bool eight_bit, bool cuda) -> Tensor",
-                          _forward, _forward_fake)
+forward_op = _op.register(
+    "change_mask(Tensor original, Tensor generated, float low, float high, float threshold, "
+    "float? ceiling, str ties, bool quantize, bool eight_bit, bool cuda) -> Tensor",
+    _forward,
+    _forward_fake,
+)
 
 
 # ---------------------------------------------------------------- public API
-def change_mask(original: Tensor, generated: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                threshold: float = 32.5, ceiling: float | None = None, ties: str = "rank", quantize: bool = True,
-                eight_bit: bool = False, impl: str = "auto") -> Tensor:
+def change_mask(
+    original: Tensor,
+    generated: Tensor,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    threshold: float = 32.5,
+    ceiling: float | None = None,
+    ties: str = "rank",
+    quantize: bool = True,
+    eight_bit: bool = False,
+    impl: str = "auto",
+) -> Tensor:
     """The keep-mask of an edit: True where generated shows what original shows, apart from a change of its histogram.
 
     Args:

@@ -39,8 +39,10 @@ def gather_crop_eager(
     last = tiles.shape[1] - size
     inside = (index >= 0) & (index < len(tiles)) & (top >= 0) & (top <= last) & (left >= 0) & (left <= last)
     if not tiles.is_cuda and not inside.all():
-        raise IndexError(f"gather_crop: crop {inside.logical_not().nonzero()[0].item()} lies outside the tiles: index "
-                         f"must be 0 to {len(tiles) - 1}, top and left 0 to {last}")
+        raise IndexError(
+            f"gather_crop: crop {inside.logical_not().nonzero()[0].item()} lies outside the tiles: index "
+            f"must be 0 to {len(tiles) - 1}, top and left 0 to {last}"
+        )
     index, top, left = (torch.where(inside, place, 0) for place in (index, top, left))
     step = torch.arange(size, device=tiles.device)
     rows = top[:, None] + step
@@ -56,9 +58,27 @@ def gather_crop_eager(
 
 # -------------------------------------------------------------------- kernel
 @jit
-def gather_kernel(tiles_ptr, index_ptr, top_ptr, left_ptr, flip_ptr, out_ptr, N, T, stride_n, stride_h, stride_w,
-                  stride_c, SIZE: tl.constexpr, C: tl.constexpr, LOW: tl.constexpr, SPAN: tl.constexpr,
-                  V: tl.constexpr, DENSE: tl.constexpr, BLOCK: tl.constexpr):
+def gather_kernel(
+    tiles_ptr,
+    index_ptr,
+    top_ptr,
+    left_ptr,
+    flip_ptr,
+    out_ptr,
+    N,
+    T,
+    stride_n,
+    stride_h,
+    stride_w,
+    stride_c,
+    SIZE: tl.constexpr,
+    C: tl.constexpr,
+    LOW: tl.constexpr,
+    SPAN: tl.constexpr,
+    V: tl.constexpr,
+    DENSE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """BLOCK consecutive values of one output image, in memory order (row, column, channel).
 
     V of them are a thread's, in one row, and share the arithmetic of their place. DENSE: so are the bytes of a tile's
@@ -98,30 +118,53 @@ def gather_kernel(tiles_ptr, index_ptr, top_ptr, left_ptr, flip_ptr, out_ptr, N,
 
 
 # ------------------------------------------------------------------ launcher
-def _gather(tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, size: int, low: float,
-            high: float) -> Tensor:
+def _gather(
+    tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, size: int, low: float, high: float
+) -> Tensor:
     out = _gather_fake(tiles, index, top, left, flip, size, low, high)
     if out.numel():
         # 16 values a thread share its part of the table, one entry of 256; V values are one store of 16 bytes.
         tiles, block, channels = _op.addressable(tiles), 4096, tiles.shape[3]
         with torch.cuda.device_of(tiles):
             gather_kernel[(len(index) * triton.cdiv(size * size * channels, block),)](
-                tiles, index.contiguous(), top.contiguous(), left.contiguous(), flip.contiguous(), out, len(tiles),
-                tiles.shape[1], *tiles.stride(), SIZE=size, C=channels, LOW=low, SPAN=high - low,
-                V=4 if size * channels % 4 == 0 else 1, DENSE=tiles.stride()[2:] == (channels, 1), BLOCK=block,
-                num_warps=8)
+                tiles,
+                index.contiguous(),
+                top.contiguous(),
+                left.contiguous(),
+                flip.contiguous(),
+                out,
+                len(tiles),
+                tiles.shape[1],
+                *tiles.stride(),
+                SIZE=size,
+                C=channels,
+                LOW=low,
+                SPAN=high - low,
+                V=4 if size * channels % 4 == 0 else 1,
+                DENSE=tiles.stride()[2:] == (channels, 1),
+                BLOCK=block,
+                num_warps=8,
+            )
     return out
 
 
-def _gather_fake(tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, size: int, low: float,
-                 high: float) -> Tensor:
-    return torch.empty((index.shape[0], tiles.shape[3], size, size), dtype=torch.float32, device=tiles.device,
-                       memory_format=torch.channels_last)
+def _gather_fake(
+    tiles: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor, size: int, low: float, high: float
+) -> Tensor:
+    return torch.empty(
+        (index.shape[0], tiles.shape[3], size, size),
+        dtype=torch.float32,
+        device=tiles.device,
+        memory_format=torch.channels_last,
+    )
 
 
 gather_op = _op.register(
     "gather_crop(Tensor tiles, Tensor index, Tensor top, Tensor left, Tensor flip, int size, float low, float high)"
-    " -> Tensor", _gather, _gather_fake)
+    " -> Tensor",
+    _gather,
+    _gather_fake,
+)
 
 
 # ---------------------------------------------------------------- public API
@@ -162,13 +205,20 @@ def gather_crop(
                   [150., 135.]]]])
     """
     if tiles.dtype != torch.uint8 or tiles.dim() != 4 or tiles.shape[1] != tiles.shape[2] or 0 in tiles.shape:
-        raise ValueError(f"gather_crop: tiles must be uint8 (N, T, T, C), none of them 0, got {tiles.dtype} "
-                         f"{tuple(tiles.shape)}")
-    for name, tensor, dtype in (("index", index, torch.int64), ("top", top, torch.int64), ("left", left, torch.int64),
-                                ("flip", flip, torch.bool)):
+        raise ValueError(
+            f"gather_crop: tiles must be uint8 (N, T, T, C), none of them 0, got {tiles.dtype} {tuple(tiles.shape)}"
+        )
+    for name, tensor, dtype in (
+        ("index", index, torch.int64),
+        ("top", top, torch.int64),
+        ("left", left, torch.int64),
+        ("flip", flip, torch.bool),
+    ):
         if tensor.dtype != dtype or tensor.dim() != 1 or tensor.shape != index.shape:
-            raise ValueError(f"gather_crop: {name} must be {dtype} (B,) with one entry a crop, got {tensor.dtype} "
-                             f"{tuple(tensor.shape)} for {tuple(index.shape)} indices")
+            raise ValueError(
+                f"gather_crop: {name} must be {dtype} (B,) with one entry a crop, got {tensor.dtype} "
+                f"{tuple(tensor.shape)} for {tuple(index.shape)} indices"
+            )
     if not 0 < size <= tiles.shape[1]:
         raise ValueError(f"gather_crop: size {size} does not fit tiles with an edge of {tiles.shape[1]}")
     low, high = map(float, value_range)

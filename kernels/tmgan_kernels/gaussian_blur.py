@@ -43,8 +43,11 @@ def _blur_fake(image: Tensor, kernel_size: int, sigma: float, border: str, adjoi
     return _op.empty_like(image)
 
 
-blur_op = _op.register("gaussian_blur(Tensor image, int kernel_size, float sigma, str border, bool adjoint, bool cuda) "
-                       "-> Tensor", _blur, _blur_fake)
+blur_op = _op.register(
+    "gaussian_blur(Tensor image, int kernel_size, float sigma, str border, bool adjoint, bool cuda) -> Tensor",
+    _blur,
+    _blur_fake,
+)
 
 
 class _GaussianBlur(torch.autograd.Function):
@@ -60,8 +63,7 @@ class _GaussianBlur(torch.autograd.Function):
 
 
 # ---------------------------------------------------------------- public API
-def gaussian_blur(image: Tensor, kernel_size: int, sigma: float, border: str = "reflect",
-                  impl: str = "auto") -> Tensor:
+def gaussian_blur(image: Tensor, kernel_size: int, sigma: float, border: str = "reflect", impl: str = "auto") -> Tensor:
     """Blur every channel with a Gaussian.
 
     Args:

@@ -66,8 +66,12 @@ def my_share(STRIPS: tl.constexpr, BLOCKS, CB: tl.constexpr, BACKWARDS: tl.const
 
 @jit
 def load_four(ptr, C: tl.constexpr, mask):
-    return (tl.load(ptr, mask=mask, other=0.0), tl.load(ptr + C, mask=mask, other=0.0),
-            tl.load(ptr + 2 * C, mask=mask, other=0.0), tl.load(ptr + 3 * C, mask=mask, other=0.0))
+    return (
+        tl.load(ptr, mask=mask, other=0.0),
+        tl.load(ptr + C, mask=mask, other=0.0),
+        tl.load(ptr + 2 * C, mask=mask, other=0.0),
+        tl.load(ptr + 3 * C, mask=mask, other=0.0),
+    )
 
 
 @jit
@@ -90,10 +94,30 @@ def combine(count, mean, m2, shift, total):
 
 
 @jit
-def forward_kernel(x_ptr, out_ptr, mean_ptr, rstd_ptr, table_ptr, HW, x_channel, y_channel, STRIP, BLOCKS,
-                   C: tl.constexpr, x_pixel: tl.constexpr, y_pixel: tl.constexpr, STRIPS: tl.constexpr,
-                   ROWS: tl.constexpr, STEPS: tl.constexpr, P: tl.constexpr, CB: tl.constexpr, EPS: tl.constexpr,
-                   MEASURE: tl.constexpr, APPLY: tl.constexpr, ACC: tl.constexpr):
+def forward_kernel(
+    x_ptr,
+    out_ptr,
+    mean_ptr,
+    rstd_ptr,
+    table_ptr,
+    HW,
+    x_channel,
+    y_channel,
+    STRIP,
+    BLOCKS,
+    C: tl.constexpr,
+    x_pixel: tl.constexpr,
+    y_pixel: tl.constexpr,
+    STRIPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+    P: tl.constexpr,
+    CB: tl.constexpr,
+    EPS: tl.constexpr,
+    MEASURE: tl.constexpr,
+    APPLY: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Sweep 1: mean and sum of squared deviations. Sweep 2: out = u * sigmoid(v), and mean and rstd (B, 2C)."""
     image, strip, channel = my_share(STRIPS, BLOCKS, CB, not MEASURE)
     real = channel < C
@@ -164,10 +188,30 @@ def reaching(grad, a, b, mean_a, rstd_a, mean_b, rstd_b):
 
 
 @jit
-def backward_kernel(grad_ptr, x_ptr, mean_ptr, rstd_ptr, dx_ptr, table_ptr, HW, x_channel, y_channel, STRIP, BLOCKS,
-                    C: tl.constexpr, x_pixel: tl.constexpr, y_pixel: tl.constexpr, STRIPS: tl.constexpr,
-                    ROWS: tl.constexpr, STEPS: tl.constexpr, P: tl.constexpr, CB: tl.constexpr,
-                    MEASURE: tl.constexpr, APPLY: tl.constexpr, ACC: tl.constexpr):
+def backward_kernel(
+    grad_ptr,
+    x_ptr,
+    mean_ptr,
+    rstd_ptr,
+    dx_ptr,
+    table_ptr,
+    HW,
+    x_channel,
+    y_channel,
+    STRIP,
+    BLOCKS,
+    C: tl.constexpr,
+    x_pixel: tl.constexpr,
+    y_pixel: tl.constexpr,
+    STRIPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+    P: tl.constexpr,
+    CB: tl.constexpr,
+    MEASURE: tl.constexpr,
+    APPLY: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Sweep 1: sums of du, du * u, dv, dv * v. Sweep 2: dx = rstd * (du - mean(du) - u * mean(du * u)); v likewise."""
     image, strip, channel = my_share(STRIPS, BLOCKS, CB, not MEASURE)
     real = channel < C
@@ -250,10 +294,22 @@ def plan(x: Tensor) -> tuple[int, dict]:
     strip = pixels if whole else max(strip, tile_pixels)
     strips, blocks = triton.cdiv(pixels, strip), triton.cdiv(channels, tile_channels)
     return strips * blocks, dict(
-        HW=pixels, C=channels, x_pixel=2 * channels if nhwc else 1, x_channel=1 if nhwc else pixels,
-        y_pixel=channels if nhwc else 1, y_channel=1 if nhwc else pixels, STRIP=strip, STRIPS=strips, BLOCKS=blocks,
-        ROWS=triton.next_power_of_2(strips), STEPS=triton.cdiv(strip, tile_pixels), P=tile_pixels, CB=tile_channels,
-        ACC=_op.accumulator(x), num_warps=warps)
+        HW=pixels,
+        C=channels,
+        x_pixel=2 * channels if nhwc else 1,
+        x_channel=1 if nhwc else pixels,
+        y_pixel=channels if nhwc else 1,
+        y_channel=1 if nhwc else pixels,
+        STRIP=strip,
+        STRIPS=strips,
+        BLOCKS=blocks,
+        ROWS=triton.next_power_of_2(strips),
+        STEPS=triton.cdiv(strip, tile_pixels),
+        P=tile_pixels,
+        CB=tile_channels,
+        ACC=_op.accumulator(x),
+        num_warps=warps,
+    )
 
 
 def _launch(kernel, x: Tensor, *arguments: Tensor, **options) -> None:
@@ -277,8 +333,16 @@ def _launch_cuda(function: str, x: Tensor, *arguments: Tensor | float, backward:
     shape = batch, channels // 2, height, width, nhwc, dtype
     space = _native.workspace("tmgan_norm_glu", x, *shape, sm, backward)
     tensors = [a.data_ptr() for a in arguments if isinstance(a, Tensor)]
-    _native.call(function, *tensors, space.data_ptr(), *(a for a in arguments if isinstance(a, float)), *shape, device,
-                 sm, stream)
+    _native.call(
+        function,
+        *tensors,
+        space.data_ptr(),
+        *(a for a in arguments if isinstance(a, float)),
+        *shape,
+        device,
+        sm,
+        stream,
+    )
 
 
 def _forward(x: Tensor, eps: float, cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -315,10 +379,14 @@ def _backward_fake(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, cuda: bo
     return _op.empty_like(x)
 
 
-forward_op = _op.register("instance_norm_glu(Tensor x, float eps, bool cuda) -> (Tensor, Tensor, Tensor)", _forward,
-                          _forward_fake)
-backward_op = _op.register("instance_norm_glu_backward(Tensor grad, Tensor x, Tensor mean, Tensor rstd, bool cuda) -> "
-                           "Tensor", _backward, _backward_fake)
+forward_op = _op.register(
+    "instance_norm_glu(Tensor x, float eps, bool cuda) -> (Tensor, Tensor, Tensor)", _forward, _forward_fake
+)
+backward_op = _op.register(
+    "instance_norm_glu_backward(Tensor grad, Tensor x, Tensor mean, Tensor rstd, bool cuda) -> Tensor",
+    _backward,
+    _backward_fake,
+)
 
 
 class _InstanceNormGLU(torch.autograd.Function):
@@ -334,7 +402,8 @@ class _InstanceNormGLU(torch.autograd.Function):
         x, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():
             gradients = _op.differentiable_gradients(
-                lambda x: instance_norm_glu_eager(x, ctx.eps), [x], ctx.needs_input_grad[:1], grad)
+                lambda x: instance_norm_glu_eager(x, ctx.eps), [x], ctx.needs_input_grad[:1], grad
+            )
             return *gradients, None, None
         return backward_op(grad, x, mean, rstd, ctx.cuda), None, None
 

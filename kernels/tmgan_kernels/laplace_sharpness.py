@@ -40,8 +40,23 @@ def laplace_sharpness_eager(image: Tensor, border: str = "replicate") -> Tensor:
 
 # ------------------------------------------------------------------- kernels
 @jit
-def grey_row(x_ptr, row, piece, W, stride_c, stride_h, stride_w, H, C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
-             REPLICATE: tl.constexpr, INTERLEAVED: tl.constexpr, ACC: tl.constexpr, OUTSIDE: tl.constexpr):
+def grey_row(
+    x_ptr,
+    row,
+    piece,
+    W,
+    stride_c,
+    stride_h,
+    stride_w,
+    H,
+    C: tl.constexpr,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    REPLICATE: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    ACC: tl.constexpr,
+    OUTSIDE: tl.constexpr,
+):
     """Channel sum of one row of one image, (T, V); a row outside the image is replicated or OUTSIDE.
 
     row and piece are (T, 1). Columns are the caller's to replicate: clamping them would cost the 128-bit loads.
@@ -82,8 +97,18 @@ def grey_beside(x_ptr, row, col, mask, stride_c, stride_h, stride_w, C: tl.const
 
 
 @jit
-def neighbours(middle, left_edge, right_edge, col, W, T: tl.constexpr, V: tl.constexpr, HALO: tl.constexpr,
-               REPLICATE: tl.constexpr, OUTSIDE: tl.constexpr):
+def neighbours(
+    middle,
+    left_edge,
+    right_edge,
+    col,
+    W,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    HALO: tl.constexpr,
+    REPLICATE: tl.constexpr,
+    OUTSIDE: tl.constexpr,
+):
     """The values left and right of every column of a row (T, V) held in registers: a shuffle a piece, not loads.
 
     If HALO, left_edge and right_edge (T, 1) hold, in the first and the last piece of the block, the values just outside
@@ -113,10 +138,31 @@ def neighbours(middle, left_edge, right_edge, col, W, T: tl.constexpr, V: tl.con
 
 
 @jit
-def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride_c, stride_h, stride_w,
-                   T: tl.constexpr, V: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr,
-                   HALO: tl.constexpr, INTERLEAVED: tl.constexpr, SIGNED: tl.constexpr, SIGN: tl.constexpr,
-                   PARTIAL: tl.constexpr, ACC: tl.constexpr, OUT: tl.constexpr = True, OUTSIDE: tl.constexpr = 0.0):
+def laplace_kernel(
+    x_ptr,
+    out_ptr,
+    sign_ptr,
+    partial_ptr,
+    H,
+    W,
+    stride_b,
+    stride_c,
+    stride_h,
+    stride_w,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    REPLICATE: tl.constexpr,
+    HALO: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    SIGN: tl.constexpr,
+    PARTIAL: tl.constexpr,
+    ACC: tl.constexpr,
+    OUT: tl.constexpr = True,
+    OUTSIDE: tl.constexpr = 0.0,
+):
     """L(g) of one strip of ROWS rows and T pieces of V columns, marching down with three rows in registers.
 
     Writes L(g) (SIGNED) or |L(g)| (OUT), its sign (SIGN) and the strip's sum of |L(g)| (PARTIAL: (B, strips)). Outside
@@ -130,24 +176,29 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
     inside = col < W
     x_ptr += image * stride_b
     plane = image * H * W
-    up = grey_row(x_ptr, first - 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC,
-                  OUTSIDE)
-    middle = grey_row(x_ptr, first, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC,
-                      OUTSIDE)
+    up = grey_row(
+        x_ptr, first - 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC, OUTSIDE
+    )
+    middle = grey_row(
+        x_ptr, first, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC, OUTSIDE
+    )
     total = tl.zeros((T,), ACC)
     for step in tl.static_range(ROWS):
         row = first + step
-        down = grey_row(x_ptr, row + 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED,
-                        ACC, OUTSIDE)
+        down = grey_row(
+            x_ptr, row + 1, piece, W, stride_c, stride_h, stride_w, H, C, T, V, REPLICATE, INTERLEAVED, ACC, OUTSIDE
+        )
         left_edge = None
         right_edge = None
         if HALO:
             before = piece * V - 1
             after = piece * V + V
-            left_edge = grey_beside(x_ptr, row, before, (i == 0) & (before >= 0) & (row < H), stride_c, stride_h,
-                                    stride_w, C, ACC)
-            right_edge = grey_beside(x_ptr, row, after, (i == T - 1) & (after < W) & (row < H), stride_c, stride_h,
-                                     stride_w, C, ACC)
+            left_edge = grey_beside(
+                x_ptr, row, before, (i == 0) & (before >= 0) & (row < H), stride_c, stride_h, stride_w, C, ACC
+            )
+            right_edge = grey_beside(
+                x_ptr, row, after, (i == T - 1) & (after < W) & (row < H), stride_c, stride_h, stride_w, C, ACC
+            )
         left, right = neighbours(middle, left_edge, right_edge, col, W, T, V, HALO, REPLICATE, OUTSIDE * C)
         value = (up + down + left + right - 4.0 * middle) / C
         keep = inside & (row < H)
@@ -169,8 +220,9 @@ def laplace_kernel(x_ptr, out_ptr, sign_ptr, partial_ptr, H, W, stride_b, stride
 
 
 @jit
-def _signed_row(grad_ptr, sign_ptr, row, col, mask, H, W, REPLICATE: tl.constexpr, SIGN: tl.constexpr,
-                ACC: tl.constexpr):
+def _signed_row(
+    grad_ptr, sign_ptr, row, col, mask, H, W, REPLICATE: tl.constexpr, SIGN: tl.constexpr, ACC: tl.constexpr
+):
     if REPLICATE:
         row = tl.minimum(tl.maximum(row, 0), H - 1)
     else:
@@ -182,10 +234,28 @@ def _signed_row(grad_ptr, sign_ptr, row, col, mask, H, W, REPLICATE: tl.constexp
 
 
 @jit
-def adjoint_kernel(grad_ptr, sign_ptr, scale_ptr, out_ptr, H, W, stride_b, stride_c, stride_h, stride_w,
-                   T: tl.constexpr, V: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr, REPLICATE: tl.constexpr,
-                   HALO: tl.constexpr, INTERLEAVED: tl.constexpr, SIGN: tl.constexpr, SCALE: tl.constexpr,
-                   ACC: tl.constexpr):
+def adjoint_kernel(
+    grad_ptr,
+    sign_ptr,
+    scale_ptr,
+    out_ptr,
+    H,
+    W,
+    stride_b,
+    stride_c,
+    stride_h,
+    stride_w,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    ROWS: tl.constexpr,
+    C: tl.constexpr,
+    REPLICATE: tl.constexpr,
+    HALO: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    SIGN: tl.constexpr,
+    SCALE: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """scale * L(grad * sign) / C into every channel of out: the adjoint of L o mean. grad and sign are (B, 1, H, W)."""
     image = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, T)[:, None]
@@ -208,10 +278,12 @@ def adjoint_kernel(grad_ptr, sign_ptr, scale_ptr, out_ptr, H, W, stride_b, strid
         if HALO:
             before = piece * V - 1
             after = piece * V + V
-            left_edge = _signed_row(grad_ptr, sign_ptr, row, before, (i == 0) & (before >= 0), H, W, REPLICATE, SIGN,
-                                    ACC)
-            right_edge = _signed_row(grad_ptr, sign_ptr, row, after, (i == T - 1) & (after < W), H, W, REPLICATE, SIGN,
-                                     ACC)
+            left_edge = _signed_row(
+                grad_ptr, sign_ptr, row, before, (i == 0) & (before >= 0), H, W, REPLICATE, SIGN, ACC
+            )
+            right_edge = _signed_row(
+                grad_ptr, sign_ptr, row, after, (i == T - 1) & (after < W), H, W, REPLICATE, SIGN, ACC
+            )
         left, right = neighbours(middle, left_edge, right_edge, col, W, T, V, HALO, REPLICATE, 0.0)
         value = (up + down + left + right - 4.0 * middle) / C
         if SCALE:
@@ -248,12 +320,26 @@ def _march(x: Tensor) -> tuple[tuple[int, int, int], dict]:
     batch, channels, height, width = x.shape
     block, rows, down, across = strips(height, width)
     pixels = per_piece(x)
-    return (batch, down, across), {"T": block // pixels, "V": pixels, "ROWS": rows, "C": channels, "HALO": across > 1,
-                                   "INTERLEAVED": interleaved(x), "num_warps": 1}
+    return (batch, down, across), {
+        "T": block // pixels,
+        "V": pixels,
+        "ROWS": rows,
+        "C": channels,
+        "HALO": across > 1,
+        "INTERLEAVED": interleaved(x),
+        "num_warps": 1,
+    }
 
 
-def launch_laplace(x: Tensor, border: str, out: Tensor | None, sign: Tensor | None = None,
-                   partial: Tensor | None = None, signed: bool = False, outside: float = 0.0) -> None:
+def launch_laplace(
+    x: Tensor,
+    border: str,
+    out: Tensor | None,
+    sign: Tensor | None = None,
+    partial: Tensor | None = None,
+    signed: bool = False,
+    outside: float = 0.0,
+) -> None:
     """Run `laplace_kernel` over images of any strides. partial is (B, strips down * strips across).
 
     outside is the value of every channel beyond a border of "zeros".
@@ -261,9 +347,22 @@ def launch_laplace(x: Tensor, border: str, out: Tensor | None, sign: Tensor | No
     x = _op.addressable(x)
     grid, march = _march(x)
     with torch.cuda.device_of(x):
-        laplace_kernel[grid](x, out, sign, partial, *x.shape[2:], *x.stride(), **march, REPLICATE=border == "replicate",
-                             SIGNED=signed, SIGN=sign is not None, PARTIAL=partial is not None,
-                             ACC=_op.accumulator(x), OUT=out is not None, OUTSIDE=outside)
+        laplace_kernel[grid](
+            x,
+            out,
+            sign,
+            partial,
+            *x.shape[2:],
+            *x.stride(),
+            **march,
+            REPLICATE=border == "replicate",
+            SIGNED=signed,
+            SIGN=sign is not None,
+            PARTIAL=partial is not None,
+            ACC=_op.accumulator(x),
+            OUT=out is not None,
+            OUTSIDE=outside,
+        )
 
 
 def launch_adjoint(grad: Tensor, sign: Tensor | None, scale: Tensor | None, border: str, out: Tensor) -> None:
@@ -271,9 +370,19 @@ def launch_adjoint(grad: Tensor, sign: Tensor | None, scale: Tensor | None, bord
     grad = grad.contiguous()
     grid, march = _march(out)
     with torch.cuda.device_of(grad):
-        adjoint_kernel[grid](grad, sign, scale, out, *out.shape[2:], *out.stride(), **march,
-                             REPLICATE=border == "replicate", SIGN=sign is not None, SCALE=scale is not None,
-                             ACC=_op.accumulator(grad, out))
+        adjoint_kernel[grid](
+            grad,
+            sign,
+            scale,
+            out,
+            *out.shape[2:],
+            *out.stride(),
+            **march,
+            REPLICATE=border == "replicate",
+            SIGN=sign is not None,
+            SCALE=scale is not None,
+            ACC=_op.accumulator(grad, out),
+        )
 
 
 def _forward(x: Tensor, border: str) -> tuple[Tensor, Tensor]:
@@ -296,14 +405,20 @@ def _backward(grad: Tensor, sign: Tensor, border: str, channels: int, nhwc: bool
 
 
 def _backward_fake(grad: Tensor, sign: Tensor, border: str, channels: int, nhwc: bool) -> Tensor:
-    return torch.empty((grad.shape[0], channels, *grad.shape[2:]), dtype=grad.dtype, device=grad.device,
-                       memory_format=torch.channels_last if nhwc else torch.contiguous_format)
+    return torch.empty(
+        (grad.shape[0], channels, *grad.shape[2:]),
+        dtype=grad.dtype,
+        device=grad.device,
+        memory_format=torch.channels_last if nhwc else torch.contiguous_format,
+    )
 
 
 forward_op = _op.register("laplace_sharpness(Tensor image, str border) -> (Tensor, Tensor)", _forward, _forward_fake)
 backward_op = _op.register(
     "laplace_sharpness_backward(Tensor grad, Tensor sign, str border, int channels, bool nhwc) -> Tensor",
-    _backward, _backward_fake)
+    _backward,
+    _backward_fake,
+)
 
 
 class _LaplaceSharpness(torch.autograd.Function):
@@ -319,7 +434,8 @@ class _LaplaceSharpness(torch.autograd.Function):
         image, sign = ctx.saved_tensors
         if torch.is_grad_enabled():
             gradients = _op.differentiable_gradients(
-                lambda x: laplace_sharpness_eager(x, ctx.border), [image], ctx.needs_input_grad[:1], grad)
+                lambda x: laplace_sharpness_eager(x, ctx.border), [image], ctx.needs_input_grad[:1], grad
+            )
             return *gradients, None
         return backward_op(grad, sign, ctx.border, image.shape[1], _op.is_nhwc(image)), None
 

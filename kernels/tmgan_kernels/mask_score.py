@@ -19,8 +19,9 @@ from tmgan_kernels.masked_mae import check_pair, launch_difference
 
 
 # ---------------------------------------------------------------- definition
-def mask_score_eager(original: Tensor, generated: Tensor, mask: Tensor,
-                     value_range: Sequence[float] = (-1.0, 1.0)) -> Tensor:
+def mask_score_eager(
+    original: Tensor, generated: Tensor, mask: Tensor, value_range: Sequence[float] = (-1.0, 1.0)
+) -> Tensor:
     """The definition of `mask_score` in plain PyTorch."""
     wide = _op.wide(original, generated)
     difference = (original.to(wide) - generated.to(wide)) * mask.detach().to(wide)
@@ -45,13 +46,15 @@ def _forward_fake(original: Tensor, generated: Tensor, mask: Tensor, units: floa
     return generated.new_empty(generated.shape[:1], dtype=_op.wide(original, generated))
 
 
-forward_op = _op.register("mask_score(Tensor original, Tensor generated, Tensor mask, float units) -> Tensor", _forward,
-                          _forward_fake)
+forward_op = _op.register(
+    "mask_score(Tensor original, Tensor generated, Tensor mask, float units) -> Tensor", _forward, _forward_fake
+)
 
 
 # ---------------------------------------------------------------- public API
-def mask_score(original: Tensor, generated: Tensor, mask: Tensor, value_range: Sequence[float] = (-1.0, 1.0),
-               impl: str = "auto") -> Tensor:
+def mask_score(
+    original: Tensor, generated: Tensor, mask: Tensor, value_range: Sequence[float] = (-1.0, 1.0), impl: str = "auto"
+) -> Tensor:
     """Mean squared error of each image inside a mask, in units of 0 to 255. Not divided by the mask's area.
 
     Args:

@@ -29,9 +29,20 @@ def masked_mae_eager(original: Tensor, generated: Tensor, mask: Tensor, alpha: f
 
 # ------------------------------------------------------------------- kernels
 @jit
-def difference_kernel(original_ptr, generated_ptr, mask_ptr, sign_ptr, partial_ptr, count, PLANES: tl.constexpr,
-                      STEP: tl.constexpr, BLOCK: tl.constexpr, SQUARE: tl.constexpr, SIGN: tl.constexpr,
-                      ACC: tl.constexpr):
+def difference_kernel(
+    original_ptr,
+    generated_ptr,
+    mask_ptr,
+    sign_ptr,
+    partial_ptr,
+    count,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SQUARE: tl.constexpr,
+    SIGN: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """A block's sum of |d| * mask, or of (d * mask)^2 (SQUARE), for d = original - generated; the sign of d (SIGN)."""
     base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     original = tl.load(original_ptr + base + element, mask=inside, other=0.0).to(ACC)
@@ -50,8 +61,19 @@ def difference_kernel(original_ptr, generated_ptr, mask_ptr, sign_ptr, partial_p
 
 
 @jit(do_not_specialize=["values"])  # it depends on the batch
-def _backward_kernel(grad_ptr, sign_ptr, mask_ptr, out_ptr, count, values, PLANES: tl.constexpr, STEP: tl.constexpr,
-                     BLOCK: tl.constexpr, ALPHA: tl.constexpr, ACC: tl.constexpr):
+def _backward_kernel(
+    grad_ptr,
+    sign_ptr,
+    mask_ptr,
+    out_ptr,
+    count,
+    values,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ALPHA: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """sign * mask * ALPHA * grad / values, for a scalar grad."""
     base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     sign = tl.load(sign_ptr + base + element, mask=inside, other=0).to(ACC)
@@ -64,14 +86,23 @@ def _backward_kernel(grad_ptr, sign_ptr, mask_ptr, out_ptr, count, values, PLANE
 def launch_difference(original: Tensor, generated: Tensor, mask: Tensor, sign: Tensor | None, square: bool) -> Tensor:
     """Run `difference_kernel`: partial sums of each image, (B, parts). sign has the layout of `generated`."""
     generated = _op.dense(generated)
-    original = original.contiguous(memory_format=torch.channels_last if _op.is_nhwc(generated)
-                                   else torch.contiguous_format)
+    original = original.contiguous(
+        memory_format=torch.channels_last if _op.is_nhwc(generated) else torch.contiguous_format
+    )
     grid, where = walks(generated)
-    partial = generated.new_empty((len(generated), grid[0] // len(generated)),
-                                  dtype=_op.wide(original, generated))
+    partial = generated.new_empty((len(generated), grid[0] // len(generated)), dtype=_op.wide(original, generated))
     with torch.cuda.device_of(generated):
-        difference_kernel[grid](original, generated, plane(mask), sign, partial, **where, SQUARE=square,
-                                SIGN=sign is not None, ACC=_op.accumulator(original, generated))
+        difference_kernel[grid](
+            original,
+            generated,
+            plane(mask),
+            sign,
+            partial,
+            **where,
+            SQUARE=square,
+            SIGN=sign is not None,
+            ACC=_op.accumulator(original, generated),
+        )
     return partial
 
 
@@ -85,8 +116,9 @@ def _forward(original: Tensor, generated: Tensor, mask: Tensor, alpha: float, si
     return loss, sign
 
 
-def _forward_fake(original: Tensor, generated: Tensor, mask: Tensor, alpha: float,
-                  signs: bool) -> tuple[Tensor, Tensor]:
+def _forward_fake(
+    original: Tensor, generated: Tensor, mask: Tensor, alpha: float, signs: bool
+) -> tuple[Tensor, Tensor]:
     loss = generated.new_empty((), dtype=_op.wide(original, generated))
     sign = _op.empty_like(generated, dtype=torch.int8) if signs else generated.new_empty(0, dtype=torch.int8)
     return loss, sign
@@ -97,8 +129,9 @@ def _backward(grad: Tensor, sign: Tensor, mask: Tensor, alpha: float, dtype: tor
     if out.numel():
         grid, where = walks(out)
         with torch.cuda.device_of(out):
-            _backward_kernel[grid](grad, sign, plane(mask), out, **where, values=out.numel(), ALPHA=alpha,
-                                   ACC=_op.accumulator(grad))
+            _backward_kernel[grid](
+                grad, sign, plane(mask), out, **where, values=out.numel(), ALPHA=alpha, ACC=_op.accumulator(grad)
+            )
     return out
 
 
@@ -106,10 +139,16 @@ def _backward_fake(grad: Tensor, sign: Tensor, mask: Tensor, alpha: float, dtype
     return _op.empty_like(sign, dtype=dtype)
 
 
-forward_op = _op.register("masked_mae(Tensor original, Tensor generated, Tensor mask, float alpha, bool signs) -> "
-                          "(Tensor, Tensor)", _forward, _forward_fake)
-backward_op = _op.register("masked_mae_backward(Tensor grad, Tensor sign, Tensor mask, float alpha, ScalarType dtype) "
-                           "-> Tensor", _backward, _backward_fake)
+forward_op = _op.register(
+    "masked_mae(Tensor original, Tensor generated, Tensor mask, float alpha, bool signs) -> (Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
+backward_op = _op.register(
+    "masked_mae_backward(Tensor grad, Tensor sign, Tensor mask, float alpha, ScalarType dtype) -> Tensor",
+    _backward,
+    _backward_fake,
+)
 
 
 class _MaskedMAE(torch.autograd.Function):
@@ -126,10 +165,15 @@ class _MaskedMAE(torch.autograd.Function):
         needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
             gradients = _op.differentiable_gradients(
-                lambda x, y: masked_mae_eager(x, y, mask, ctx.alpha), [original, generated], needed, grad)
+                lambda x, y: masked_mae_eager(x, y, mask, ctx.alpha), [original, generated], needed, grad
+            )
             return *gradients, None, None
-        return (backward_op(grad, sign, mask, ctx.alpha, original.dtype) if needed[0] else None,
-                backward_op(grad, sign, mask, -ctx.alpha, generated.dtype) if needed[1] else None, None, None)
+        return (
+            backward_op(grad, sign, mask, ctx.alpha, original.dtype) if needed[0] else None,
+            backward_op(grad, sign, mask, -ctx.alpha, generated.dtype) if needed[1] else None,
+            None,
+            None,
+        )
 
 
 # ---------------------------------------------------------------- public API
@@ -138,8 +182,10 @@ def check_pair(operation: str, original: Tensor, generated: Tensor, mask: Tensor
     check_image(operation, "original", original)
     check_image(operation, "generated", generated)
     if original.shape != generated.shape:
-        raise ValueError(f"{operation}: original {tuple(original.shape)} and generated {tuple(generated.shape)} must "
-                         "have equal shapes")
+        raise ValueError(
+            f"{operation}: original {tuple(original.shape)} and generated {tuple(generated.shape)} must "
+            "have equal shapes"
+        )
     check_plane(operation, "mask", mask, generated)
 
 

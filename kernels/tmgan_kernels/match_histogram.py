@@ -65,8 +65,9 @@ def _interpolated_eager(source: Tensor, reference: Tensor, value_range: tuple[fl
     return table.gather(2, levels.flatten(2)).view(source.shape)
 
 
-def match_255_eager(source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool,
-                    eight_bit: bool) -> Tensor:
+def match_255_eager(
+    source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool, eight_bit: bool
+) -> Tensor:
     """The matched image in 0-255 units, float32 or float64."""
     wide = _op.wide(source, reference)
     if ties == "level":
@@ -79,8 +80,14 @@ def match_255_eager(source: Tensor, reference: Tensor, value_range: tuple[float,
     return (value.to(wide) - offset) * scale
 
 
-def match_histogram_eager(source: Tensor, reference: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                          ties: str = "rank", quantize: bool = False, eight_bit: bool = False) -> Tensor:
+def match_histogram_eager(
+    source: Tensor,
+    reference: Tensor,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    ties: str = "rank",
+    quantize: bool = False,
+    eight_bit: bool = False,
+) -> Tensor:
     """The definition of `match_histogram` in plain PyTorch."""
     if ties == "rank" and not quantize:
         matched = _ranked_eager(source, reference, value_range, eight_bit)
@@ -93,21 +100,59 @@ def match_histogram_eager(source: Tensor, reference: Tensor, value_range: tuple[
 
 # ------------------------------------------------------------------- kernels
 @jit
-def _scatter_kernel(order_ptr, lut_ptr, out_ptr, count, stride_b, stride_c, stride_p, LOW: tl.constexpr,
-                    STEP: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr, QUANTIZE: tl.constexpr,
-                    LEVELS: tl.constexpr, ACC: tl.constexpr):
+def _scatter_kernel(
+    order_ptr,
+    lut_ptr,
+    out_ptr,
+    count,
+    stride_b,
+    stride_c,
+    stride_p,
+    LOW: tl.constexpr,
+    STEP: tl.constexpr,
+    C: tl.constexpr,
+    BLOCK: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """order holds, for each rank of a plane, the pixel that has it."""
     plane, block = my_block(count, BLOCK)
     rank = block * BLOCK + tl.arange(0, BLOCK)
     inside = rank < count
     pixel = tl.load(order_ptr + plane * count + rank, mask=inside, other=0).to(tl.int32)
-    put_at_rank(out_ptr, lut_ptr, plane, pixel, rank, inside, count, stride_b, stride_c, stride_p, LOW, STEP, C,
-                 QUANTIZE, LEVELS, ACC)
+    put_at_rank(
+        out_ptr,
+        lut_ptr,
+        plane,
+        pixel,
+        rank,
+        inside,
+        count,
+        stride_b,
+        stride_c,
+        stride_p,
+        LOW,
+        STEP,
+        C,
+        QUANTIZE,
+        LEVELS,
+        ACC,
+    )
 
 
 @jit
-def _table_kernel(source_ptr, reference_ptr, table_ptr, count, LOW: tl.constexpr, STEP: tl.constexpr,
-                  QUANTIZE: tl.constexpr, LEVELS: tl.constexpr, ACC: tl.constexpr):
+def _table_kernel(
+    source_ptr,
+    reference_ptr,
+    table_ptr,
+    count,
+    LOW: tl.constexpr,
+    STEP: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    LEVELS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """`_interpolated_eager`: the matched value of every level of one plane, from both cumulated histograms."""
     plane = tl.program_id(0).to(tl.int64)
     level = tl.arange(0, 256)
@@ -128,8 +173,9 @@ def _table_kernel(source_ptr, reference_ptr, table_ptr, count, LOW: tl.constexpr
 
 
 @jit
-def _look_up_kernel(keys_ptr, table_ptr, out_ptr, count, stride_b, stride_c, stride_p, C: tl.constexpr,
-                    BLOCK: tl.constexpr):
+def _look_up_kernel(
+    keys_ptr, table_ptr, out_ptr, count, stride_b, stride_c, stride_p, C: tl.constexpr, BLOCK: tl.constexpr
+):
     plane, block = my_block(count, BLOCK)
     pixel = block * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < count
@@ -144,14 +190,26 @@ def _planes(x: Tensor) -> Tensor:
     return x.contiguous().flatten(2)
 
 
-def launch_match(source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool,
-                 eight_bit: bool, out: Tensor) -> None:
+def launch_match(
+    source: Tensor,
+    reference: Tensor,
+    value_range: tuple[float, float],
+    ties: str,
+    quantize: bool,
+    eight_bit: bool,
+    out: Tensor,
+) -> None:
     """The matched image into out, dense: as levels if out is uint8 (then quantize), else in the units of the input."""
     batch, channels, height, width = source.shape
     count, planes = height * width, batch * channels
     low, high = value_range
-    units = {"LOW": low, "STEP": (high - low) / 255.0, "QUANTIZE": quantize, "LEVELS": out.dtype == torch.uint8,
-             "ACC": _op.accumulator(source, reference)}
+    units = {
+        "LOW": low,
+        "STEP": (high - low) / 255.0,
+        "QUANTIZE": quantize,
+        "LEVELS": out.dtype == torch.uint8,
+        "ACC": _op.accumulator(source, reference),
+    }
     place = count, *pixel_strides(out)
     blocks = (planes * triton.cdiv(count, 1024),)
     with torch.cuda.device_of(out):
@@ -174,22 +232,46 @@ def launch_match(source: Tensor, reference: Tensor, value_range: tuple[float, fl
             _scatter_kernel[blocks](order, lut, out, *place, **units, C=channels, BLOCK=1024, num_warps=8)
 
 
-def launch_match_cuda(source: Tensor, reference: Tensor, value_range: tuple[float, float], ties: str, quantize: bool,
-                      eight_bit: bool, out: Tensor) -> None:
+def launch_match_cuda(
+    source: Tensor,
+    reference: Tensor,
+    value_range: tuple[float, float],
+    ties: str,
+    quantize: bool,
+    eight_bit: bool,
+    out: Tensor,
+) -> None:
     """`launch_match`, by the CUDA C++ kernels: eight_bit or by level."""
     source, reference = _op.dense(source), _op.dense(reference)
     # Only the reference's order, where values are not floored, still needs torch's sort.
     lut = None if quantize or ties == "level" else _planes(reference).sort(dim=2).values
     space = _native.workspace("tmgan_match_histogram", source, *source.shape)
     dtype, device, stream = _native.place(source)
-    _native.call("tmgan_match_histogram", source.data_ptr(), reference.data_ptr(),
-                 None if lut is None else lut.data_ptr(), out.data_ptr(), space.data_ptr(), *value_range, ties == "level", quantize, *source.shape,
-                 _op.is_nhwc(source), _op.is_nhwc(reference), _op.is_nhwc(out), dtype, _native.DTYPES[reference.dtype],
-                 _native.DTYPES[out.dtype], device, stream)
+    _native.call(
+        "tmgan_match_histogram",
+        source.data_ptr(),
+        reference.data_ptr(),
+        None if lut is None else lut.data_ptr(),
+        out.data_ptr(),
+        space.data_ptr(),
+        *value_range,
+        ties == "level",
+        quantize,
+        *source.shape,
+        _op.is_nhwc(source),
+        _op.is_nhwc(reference),
+        _op.is_nhwc(out),
+        dtype,
+        _native.DTYPES[reference.dtype],
+        _native.DTYPES[out.dtype],
+        device,
+        stream,
+    )
 
 
-def _forward(source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool, eight_bit: bool,
-             cuda: bool) -> Tensor:
+def _forward(
+    source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool, eight_bit: bool, cuda: bool
+) -> Tensor:
     out = _forward_fake(source, reference, low, high, ties, quantize, eight_bit, cuda)
     if out.numel():
         launch = launch_match_cuda if cuda else launch_match
@@ -197,28 +279,38 @@ def _forward(source: Tensor, reference: Tensor, low: float, high: float, ties: s
     return out
 
 
-def _forward_fake(source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool,
-                  eight_bit: bool, cuda: bool) -> Tensor:
+def _forward_fake(
+    source: Tensor, reference: Tensor, low: float, high: float, ties: str, quantize: bool, eight_bit: bool, cuda: bool
+) -> Tensor:
     return _op.empty_like(source)
 
 
-forward_op = _op.register("match_histogram(Tensor source, Tensor reference, float low, float high, str ties, "
-                          "bool quantize, bool eight_bit, bool cuda) -> Tensor", _forward, _forward_fake)
+forward_op = _op.register(
+    "match_histogram(Tensor source, Tensor reference, float low, float high, str ties, "
+    "bool quantize, bool eight_bit, bool cuda) -> Tensor",
+    _forward,
+    _forward_fake,
+)
 
 
 # ---------------------------------------------------------------- public API
-def check_match(operation: str, names: tuple[str, str], images: tuple[Tensor, Tensor],
-                value_range: tuple[float, float], ties: str) -> tuple[float, float]:
+def check_match(
+    operation: str, names: tuple[str, str], images: tuple[Tensor, Tensor], value_range: tuple[float, float], ties: str
+) -> tuple[float, float]:
     """Raise ValueError unless two images can be matched so; returns value_range as floats."""
     for name, image in zip(names, images, strict=True):
         check_image(operation, name, image)
     if images[0].shape != images[1].shape:
-        raise ValueError(f"{operation}: {names[0]} {tuple(images[0].shape)} and {names[1]} {tuple(images[1].shape)} "
-                         "must have equal shapes; resize one of them")
+        raise ValueError(
+            f"{operation}: {names[0]} {tuple(images[0].shape)} and {names[1]} {tuple(images[1].shape)} "
+            "must have equal shapes; resize one of them"
+        )
     low, high = map(float, value_range)
     if not (low < high and math.isfinite(high - low)):
-        raise ValueError(f"{operation}: value_range={value_range!r} must be the values of black and of white, the "
-                         "smaller first, such as (-1, 1) or (0, 255)")
+        raise ValueError(
+            f"{operation}: value_range={value_range!r} must be the values of black and of white, the "
+            "smaller first, such as (-1, 1) or (0, 255)"
+        )
     check_one_of(operation, "ties", ties, TIES)
     return low, high
 
@@ -228,14 +320,22 @@ def choose_match(operation: str, impl: str, images: tuple[Tensor, Tensor], ties:
     sorts = ties == "rank" and not eight_bit
     chosen = choose(operation, impl, *images, auto_without_cuda=sorts)
     if chosen == "cuda" and sorts:
-        raise RuntimeError(f"{operation}: impl='cuda' counts levels and cannot sort; use eight_bit=True if the image to "
-                           "be matched holds 256 levels only, ties='level', or impl='auto'")
+        raise RuntimeError(
+            f"{operation}: impl='cuda' counts levels and cannot sort; use eight_bit=True if the image to "
+            "be matched holds 256 levels only, ties='level', or impl='auto'"
+        )
     return chosen
 
 
-def match_histogram(source: Tensor, reference: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                    ties: str = "rank", quantize: bool = False, eight_bit: bool = False,
-                    impl: str = "auto") -> Tensor:
+def match_histogram(
+    source: Tensor,
+    reference: Tensor,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    ties: str = "rank",
+    quantize: bool = False,
+    eight_bit: bool = False,
+    impl: str = "auto",
+) -> Tensor:
     """source with the histogram of reference, per image and channel. Not differentiable: the result is a constant.
 
     Args:

@@ -40,8 +40,9 @@ BLOCK, PARTS = 1024, 4
 
 
 # ---------------------------------------------------------------- definition
-def naive_sharpness_loss_eager(image: Tensor, gamma: float = 0.1, labels: Tensor | None = None,
-                               region: str = "all") -> Tensor:
+def naive_sharpness_loss_eager(
+    image: Tensor, gamma: float = 0.1, labels: Tensor | None = None, region: str = "all"
+) -> Tensor:
     """The definition of `naive_sharpness_loss` in plain PyTorch."""
     sharpness = laplacian_eager(image).abs()
     if labels is None:
@@ -71,8 +72,10 @@ def pixel_loss(z, sharp, ACC: tl.constexpr):
     square = z * z
     series = 1 + square * (1.0 / 42)
     if ACC == tl.float64:
-        series = 1 + square * (1.0 / 42) * (1 + square * (1.0 / 72) * (1 + square * (1.0 / 110) * (
-            1 + square * (1.0 / 156) * (1 + square * (1.0 / 210)))))
+        series = 1 + square * (1.0 / 42) * (
+            1
+            + square * (1.0 / 72) * (1 + square * (1.0 / 110) * (1 + square * (1.0 / 156) * (1 + square * (1.0 / 210))))
+        )
     sinh = z * (1 + square * (1.0 / 6) * (1 + square * (1.0 / 20) * series))
     rest = tl.where(z < 0.5, v * sinh, 0.5 - 0.5 * u)
     under = tl.where(sharp, rest, u)
@@ -86,9 +89,23 @@ def pixel_loss(z, sharp, ACC: tl.constexpr):
 
 
 @jit
-def loss_kernel(plane_ptr, threshold_ptr, label_ptr, local_ptr, partial_ptr, pixels, LABELS: tl.constexpr,
-                HARD: tl.constexpr, SHARP: tl.constexpr, GAMMA: tl.constexpr, FLOOR: tl.constexpr, UNIT: tl.constexpr,
-                PARTS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
+def loss_kernel(
+    plane_ptr,
+    threshold_ptr,
+    label_ptr,
+    local_ptr,
+    partial_ptr,
+    pixels,
+    LABELS: tl.constexpr,
+    HARD: tl.constexpr,
+    SHARP: tl.constexpr,
+    GAMMA: tl.constexpr,
+    FLOOR: tl.constexpr,
+    UNIT: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Losses of PARTS * BLOCK values of the signed Laplacian, and their derivative by that in units of GAMMA * UNIT.
 
     partial is (2, programs): the sum of the losses, and of the labels if SHARP. HARD labels are 0 or 1.
@@ -131,8 +148,17 @@ def loss_kernel(plane_ptr, threshold_ptr, label_ptr, local_ptr, partial_ptr, pix
 
 
 @jit(do_not_specialize=["programs", "pixels"])  # they depend on the batch
-def finish_kernel(partial_ptr, loss_ptr, scale_ptr, programs, pixels, SHARP: tl.constexpr, GAMMA: tl.constexpr,
-                  UNIT: tl.constexpr, BLOCK: tl.constexpr):
+def finish_kernel(
+    partial_ptr,
+    loss_ptr,
+    scale_ptr,
+    programs,
+    pixels,
+    SHARP: tl.constexpr,
+    GAMMA: tl.constexpr,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One program: the mean, and the factor that turns the saved plane into the gradient of the mean."""
     i = tl.arange(0, BLOCK).to(tl.int64)
     loss = tl.zeros((BLOCK,), tl.float64)
@@ -151,8 +177,9 @@ def finish_kernel(partial_ptr, loss_ptr, scale_ptr, programs, pixels, SHARP: tl.
 
 
 # ----------------------------------------------------------------- launchers
-def _launch_cuda(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool, loss: Tensor, local: Tensor,
-                 scale: Tensor) -> None:
+def _launch_cuda(
+    image: Tensor, labels: Tensor | None, gamma: float, sharp: bool, loss: Tensor, local: Tensor, scale: Tensor
+) -> None:
     """The forward pass by the CUDA C++ kernels."""
     image = _op.dense(image)
     if labels is not None:
@@ -161,13 +188,29 @@ def _launch_cuda(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool
     sm = _native.capability(image.device)
     space = _native.workspace("tmgan_sharpness_loss", image, batch, height, width, sm)
     dtype, device, stream = _native.place(image)
-    _native.call("tmgan_sharpness_loss", image.data_ptr(), None if labels is None else labels.data_ptr(),
-                 labels is not None and labels.dtype != torch.bool, local.data_ptr(), loss.data_ptr(), scale.data_ptr(),
-                 space.data_ptr(), gamma, sharp, *image.shape, _op.is_nhwc(image), dtype, device, sm, stream)
+    _native.call(
+        "tmgan_sharpness_loss",
+        image.data_ptr(),
+        None if labels is None else labels.data_ptr(),
+        labels is not None and labels.dtype != torch.bool,
+        local.data_ptr(),
+        loss.data_ptr(),
+        scale.data_ptr(),
+        space.data_ptr(),
+        gamma,
+        sharp,
+        *image.shape,
+        _op.is_nhwc(image),
+        dtype,
+        device,
+        sm,
+        stream,
+    )
 
 
-def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
-             cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(
+    image: Tensor, labels: Tensor | None, gamma: float, sharp: bool, cuda: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     loss, local, scale = _forward_fake(image, labels, gamma, sharp, cuda)
     if not local.numel():
         return loss.fill_(0.0 if sharp else math.nan), local, scale.zero_()
@@ -193,44 +236,75 @@ def _forward(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
     constants = {"SHARP": sharp, "GAMMA": gamma, "UNIT": UNIT}
     with torch.cuda.device_of(image):
         loss_kernel[(programs,)](
-            plane, threshold, labels, local, partial, pixels, LABELS=labels is not None,
-            HARD=labels is None or not labels.is_floating_point(), FLOOR=FLOOR, **constants, PARTS=parts, BLOCK=block,
-            ACC=_op.accumulator(image), num_warps=4)
-        finish_kernel[(1,)](partial, loss, scale, programs, batch * pixels, **constants, BLOCK=1024,
-                            num_warps=4)
+            plane,
+            threshold,
+            labels,
+            local,
+            partial,
+            pixels,
+            LABELS=labels is not None,
+            HARD=labels is None or not labels.is_floating_point(),
+            FLOOR=FLOOR,
+            **constants,
+            PARTS=parts,
+            BLOCK=block,
+            ACC=_op.accumulator(image),
+            num_warps=4,
+        )
+        finish_kernel[(1,)](partial, loss, scale, programs, batch * pixels, **constants, BLOCK=1024, num_warps=4)
     return loss, local, scale
 
 
-def _forward_fake(image: Tensor, labels: Tensor | None, gamma: float, sharp: bool,
-                  cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_fake(
+    image: Tensor, labels: Tensor | None, gamma: float, sharp: bool, cuda: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     wide = _op.wide(image)
-    return (image.new_empty((), dtype=wide), image.new_empty((image.shape[0], 1, *image.shape[2:])),
-            image.new_empty((), dtype=wide))
+    return (
+        image.new_empty((), dtype=wide),
+        image.new_empty((image.shape[0], 1, *image.shape[2:])),
+        image.new_empty((), dtype=wide),
+    )
 
 
 def _backward(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool, cuda: bool) -> Tensor:
     out = _backward_fake(grad, local, scale, channels, nhwc, cuda)
     if out.numel() and cuda:
-        _native.call("tmgan_sharpness_loss_backward", grad.data_ptr(), scale.data_ptr(), local.data_ptr(),
-                     out.data_ptr(), *out.shape, nhwc, *_native.place(out))
+        _native.call(
+            "tmgan_sharpness_loss_backward",
+            grad.data_ptr(),
+            scale.data_ptr(),
+            local.data_ptr(),
+            out.data_ptr(),
+            *out.shape,
+            nhwc,
+            *_native.place(out),
+        )
     elif out.numel():
         launch_adjoint(local, None, grad * scale, "replicate", out)
     return out
 
 
 def _backward_fake(grad: Tensor, local: Tensor, scale: Tensor, channels: int, nhwc: bool, cuda: bool) -> Tensor:
-    return torch.empty((local.shape[0], channels, *local.shape[2:]), dtype=local.dtype, device=local.device,
-                       memory_format=torch.channels_last if nhwc else torch.contiguous_format)
+    return torch.empty(
+        (local.shape[0], channels, *local.shape[2:]),
+        dtype=local.dtype,
+        device=local.device,
+        memory_format=torch.channels_last if nhwc else torch.contiguous_format,
+    )
 
 
 forward_op = _op.register(
     "naive_sharpness_loss(Tensor image, Tensor? labels, float gamma, bool sharp, bool cuda) -> "
     "(Tensor, Tensor, Tensor)",
-    _forward, _forward_fake)
+    _forward,
+    _forward_fake,
+)
 backward_op = _op.register(
     "naive_sharpness_loss_backward(Tensor grad, Tensor local, Tensor scale, int channels, bool nhwc, bool cuda) -> "
     "Tensor",
-    _backward, _backward_fake)
+    _backward,
+    _backward_fake,
+)
 
 
 class _NaiveSharpnessLoss(torch.autograd.Function):
@@ -246,16 +320,20 @@ class _NaiveSharpnessLoss(torch.autograd.Function):
         image, labels, local, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
             gradients = _op.differentiable_gradients(
-                lambda x: naive_sharpness_loss_eager(x, ctx.gamma, labels, ctx.region), [image],
-                ctx.needs_input_grad[:1], grad)
+                lambda x: naive_sharpness_loss_eager(x, ctx.gamma, labels, ctx.region),
+                [image],
+                ctx.needs_input_grad[:1],
+                grad,
+            )
             return *gradients, None, None, None, None
         gradient = backward_op(grad, local, scale, image.shape[1], _op.is_nhwc(image), ctx.cuda)
         return gradient, None, None, None, None
 
 
 # ---------------------------------------------------------------- public API
-def naive_sharpness_loss(image: Tensor, gamma: float = 0.1, labels: Tensor | None = None, region: str = "all",
-                         impl: str = "auto") -> Tensor:
+def naive_sharpness_loss(
+    image: Tensor, gamma: float = 0.1, labels: Tensor | None = None, region: str = "all", impl: str = "auto"
+) -> Tensor:
     """Binary cross-entropy between a mask of sharp regions and tanh(gamma * sharpness), in log space.
 
     Equals `F.binary_cross_entropy(tanh(gamma * laplace_sharpness(image)), labels)` where that is well conditioned, and

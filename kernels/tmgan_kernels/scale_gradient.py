@@ -31,8 +31,9 @@ def scale_gradient_eager(image: Tensor, gain: Tensor) -> Tensor:
 
 # -------------------------------------------------------------------- kernel
 @jit
-def scale_kernel(grad_ptr, gain_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr,
-                 ACC: tl.constexpr):
+def scale_kernel(
+    grad_ptr, gain_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr
+):
     base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     grad = tl.load(grad_ptr + base + element, mask=inside, other=0.0).to(ACC)
     gain = tl.load(gain_ptr + image * (count // STEP) + pixel, mask=inside, other=0).to(ACC)
@@ -65,7 +66,7 @@ class _ScaleGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        gain, = ctx.saved_tensors
+        (gain,) = ctx.saved_tensors
         # With create_graph the gradient has a gradient itself: that of the multiplication.
         multiply = scaled_eager if ctx.eager or torch.is_grad_enabled() else backward_op
         return multiply(grad, gain.detach()), None, None

@@ -49,8 +49,9 @@ def sharp_gradient_eager(image: Tensor, k: float = 1.5, mode: str = "regions") -
 
 # ------------------------------------------------------------------- kernels
 @jit
-def _gain(sharpness_ptr, threshold_ptr, image, pixels, pixel, mask, REGIONS: tl.constexpr, K: tl.constexpr,
-          ACC: tl.constexpr):
+def _gain(
+    sharpness_ptr, threshold_ptr, image, pixels, pixel, mask, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr
+):
     """The gain of pixels of one image."""
     sharpness = tl.load(sharpness_ptr + image * pixels + pixel, mask=mask, other=0.0).to(ACC)
     if REGIONS:
@@ -62,8 +63,19 @@ def _gain(sharpness_ptr, threshold_ptr, image, pixels, pixel, mask, REGIONS: tl.
 
 
 @jit
-def _walk_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, count, PLANES: tl.constexpr, STEP: tl.constexpr,
-                 BLOCK: tl.constexpr, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr):
+def _walk_kernel(
+    grad_ptr,
+    sharpness_ptr,
+    threshold_ptr,
+    out_ptr,
+    count,
+    PLANES: tl.constexpr,
+    STEP: tl.constexpr,
+    BLOCK: tl.constexpr,
+    REGIONS: tl.constexpr,
+    K: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """The gradient times the gain, value by value."""
     base, image, element, pixel, inside = elements(count, PLANES, STEP, BLOCK)
     grad = tl.load(grad_ptr + base + element, mask=inside, other=0.0).to(ACC)
@@ -72,8 +84,19 @@ def _walk_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, count, PLANES:
 
 
 @jit
-def _piece_kernel(grad_ptr, sharpness_ptr, threshold_ptr, out_ptr, pixels, C: tl.constexpr, T: tl.constexpr,
-                  V: tl.constexpr, REGIONS: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr):
+def _piece_kernel(
+    grad_ptr,
+    sharpness_ptr,
+    threshold_ptr,
+    out_ptr,
+    pixels,
+    C: tl.constexpr,
+    T: tl.constexpr,
+    V: tl.constexpr,
+    REGIONS: tl.constexpr,
+    K: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """The same for interleaved channels, V pixels a thread: their sharpness is read once, and 16 bytes at a time."""
     image, block = my_block(pixels, T * V)
     piece = block * T + tl.arange(0, T)[:, None]
@@ -103,7 +126,8 @@ def _backward(image: Tensor, grad: Tensor, k: float, mode: str) -> Tensor:
         if interleaved(out):
             pixels, threads = per_piece(out), 128
             _piece_kernel[(batch * triton.cdiv(height * width, threads * pixels),)](
-                *tensors, height * width, C=channels, T=threads, V=pixels, **options, num_warps=threads // 32)
+                *tensors, height * width, C=channels, T=threads, V=pixels, **options, num_warps=threads // 32
+            )
         else:
             grid, where = walks(out)
             _walk_kernel[grid](*tensors, **where, **options)
@@ -114,8 +138,9 @@ def _backward_fake(image: Tensor, grad: Tensor, k: float, mode: str) -> Tensor:
     return _op.empty_like(grad)
 
 
-backward_op = _op.register("sharp_gradient_backward(Tensor image, Tensor grad, float k, str mode) -> Tensor", _backward,
-                           _backward_fake)
+backward_op = _op.register(
+    "sharp_gradient_backward(Tensor image, Tensor grad, float k, str mode) -> Tensor", _backward, _backward_fake
+)
 
 
 class _SharpGradient(torch.autograd.Function):
@@ -128,7 +153,7 @@ class _SharpGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        image, = ctx.saved_tensors
+        (image,) = ctx.saved_tensors
         # With create_graph the gradient has a gradient itself: that of the multiplication.
         if ctx.eager or torch.is_grad_enabled():
             return scaled_eager(grad, gain_eager(image, *ctx.options)), None, None, None

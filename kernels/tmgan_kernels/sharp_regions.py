@@ -61,8 +61,9 @@ def _middle(above, number, below, pixels, before):
 
 
 @jit
-def threshold_of(table_ptr, image, chunks, pixels, MEAN: tl.constexpr, TABLE: tl.constexpr, TURNS: tl.constexpr,
-                 ACC: tl.constexpr):
+def threshold_of(
+    table_ptr, image, chunks, pixels, MEAN: tl.constexpr, TABLE: tl.constexpr, TURNS: tl.constexpr, ACC: tl.constexpr
+):
     """The threshold of one image that follows from the table of the launch before it.
 
     The table is (B, 4, chunks): sum above, number above, sum below, and the threshold that these were taken at. If MEAN
@@ -104,9 +105,22 @@ def load_chunk(x_ptr, image, chunk, pixels, ABSOLUTE: tl.constexpr, BLOCK: tl.co
 
 
 @jit
-def image_kernel(x_ptr, first_ptr, mask_ptr, threshold_ptr, parts, pixels, turns, STEPS: tl.constexpr,
-                 FIRST: tl.constexpr, MASK: tl.constexpr, ABSOLUTE: tl.constexpr, TABLE: tl.constexpr,
-                 BLOCK: tl.constexpr, ACC: tl.constexpr):
+def image_kernel(
+    x_ptr,
+    first_ptr,
+    mask_ptr,
+    threshold_ptr,
+    parts,
+    pixels,
+    turns,
+    STEPS: tl.constexpr,
+    FIRST: tl.constexpr,
+    MASK: tl.constexpr,
+    ABSOLUTE: tl.constexpr,
+    TABLE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Everything for one image, BLOCK values in each of `turns`: its mean (from partial sums if FIRST), STEPS steps,
     its threshold, and what lies above it (if MASK).
 
@@ -138,20 +152,27 @@ def image_kernel(x_ptr, first_ptr, mask_ptr, threshold_ptr, parts, pixels, turns
             value = following
             real = inside
             after = tl.minimum(turn + 1, last)
-            following, i, inside = load_chunk(x_ptr, image, tl.where(back, last - after, after), pixels, ABSOLUTE,
-                                              BLOCK, ACC)
+            following, i, inside = load_chunk(
+                x_ptr, image, tl.where(back, last - after, after), pixels, ABSOLUTE, BLOCK, ACC
+            )
             above = value > threshold
             # The values outside the image are 0, so they count in no sum; they may count as above a negative threshold.
             sums_above += tl.where(above, value, 0.0)
             sums_below += tl.where(above, 0.0, value)
             numbers += (above & real).to(tl.int32)
-        threshold = _middle(tl.sum(sums_above, 0).to(tl.float64), tl.sum(numbers, 0).to(tl.float64),
-                            tl.sum(sums_below, 0).to(tl.float64), pixels, threshold.to(tl.float64)).to(ACC)
+        threshold = _middle(
+            tl.sum(sums_above, 0).to(tl.float64),
+            tl.sum(numbers, 0).to(tl.float64),
+            tl.sum(sums_below, 0).to(tl.float64),
+            pixels,
+            threshold.to(tl.float64),
+        ).to(ACC)
     tl.store(threshold_ptr + image, threshold)
     if MASK:
         for turn in range(turns):
-            value, i, inside = load_chunk(x_ptr, image, last - turn if STEPS % 2 == 1 else turn, pixels, ABSOLUTE,
-                                          BLOCK, ACC)
+            value, i, inside = load_chunk(
+                x_ptr, image, last - turn if STEPS % 2 == 1 else turn, pixels, ABSOLUTE, BLOCK, ACC
+            )
             tl.store(mask_ptr + image * pixels + i, value > threshold, mask=inside)
 
 
@@ -164,8 +185,19 @@ def sum_kernel(x_ptr, out_ptr, pixels, ABSOLUTE: tl.constexpr, BLOCK: tl.constex
 
 
 @jit
-def sweep_kernel(x_ptr, before_ptr, table_ptr, before_chunks, pixels, MEAN: tl.constexpr, ABSOLUTE: tl.constexpr,
-                 TABLE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr):
+def sweep_kernel(
+    x_ptr,
+    before_ptr,
+    table_ptr,
+    before_chunks,
+    pixels,
+    MEAN: tl.constexpr,
+    ABSOLUTE: tl.constexpr,
+    TABLE: tl.constexpr,
+    TURNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """One step: the threshold from the table before, then this chunk's column of the next table."""
     image = tl.program_id(0).to(tl.int64)
     # Loaded first, to travel while the threshold is computed.
@@ -182,17 +214,36 @@ def sweep_kernel(x_ptr, before_ptr, table_ptr, before_chunks, pixels, MEAN: tl.c
 
 
 @jit
-def threshold_kernel(table_ptr, threshold_ptr, chunks, pixels, MEAN: tl.constexpr, TABLE: tl.constexpr,
-                     TURNS: tl.constexpr, ACC: tl.constexpr):
+def threshold_kernel(
+    table_ptr,
+    threshold_ptr,
+    chunks,
+    pixels,
+    MEAN: tl.constexpr,
+    TABLE: tl.constexpr,
+    TURNS: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """The last threshold of every image."""
     image = tl.program_id(0).to(tl.int64)
     tl.store(threshold_ptr + image, threshold_of(table_ptr, image, chunks, pixels, MEAN, TABLE, TURNS, ACC))
 
 
 @jit
-def mask_kernel(x_ptr, table_ptr, mask_ptr, threshold_ptr, table_chunks, pixels, MEAN: tl.constexpr,
-                ABSOLUTE: tl.constexpr, TABLE: tl.constexpr, TURNS: tl.constexpr, BLOCK: tl.constexpr,
-                ACC: tl.constexpr):
+def mask_kernel(
+    x_ptr,
+    table_ptr,
+    mask_ptr,
+    threshold_ptr,
+    table_chunks,
+    pixels,
+    MEAN: tl.constexpr,
+    ABSOLUTE: tl.constexpr,
+    TABLE: tl.constexpr,
+    TURNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """The last threshold, and which values lie above it."""
     image = tl.program_id(0).to(tl.int64)
     value, i, inside = load_chunk(x_ptr, image, tl.program_id(1), pixels, ABSOLUTE, BLOCK, ACC)
@@ -221,20 +272,35 @@ def table_options(table: Tensor) -> dict[str, int]:
     return {"TABLE": block, "TURNS": triton.cdiv(table.shape[-1], block)}
 
 
-def _launch_image(plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None,
-                  threshold: Tensor) -> None:
+def _launch_image(
+    plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None, threshold: Tensor
+) -> None:
     """`two_means` by a program an image. 8 values a thread: 32 warps at no more than 64 registers."""
     batch, pixels = plane.shape[0], plane[0].numel()
     block = min(8192, max(128, triton.next_power_of_2(pixels)))
     parts = 0 if first is None else first.shape[1]
     image_kernel[(batch,)](
-        plane, first, mask, threshold, parts, pixels, triton.cdiv(pixels, block), STEPS=steps, FIRST=first is not None,
-        MASK=mask is not None, ABSOLUTE=absolute, TABLE=min(256, triton.next_power_of_2(max(parts, 1))), BLOCK=block,
-        ACC=_op.accumulator(plane), num_warps=max(1, block // 256))
+        plane,
+        first,
+        mask,
+        threshold,
+        parts,
+        pixels,
+        triton.cdiv(pixels, block),
+        STEPS=steps,
+        FIRST=first is not None,
+        MASK=mask is not None,
+        ABSOLUTE=absolute,
+        TABLE=min(256, triton.next_power_of_2(max(parts, 1))),
+        BLOCK=block,
+        ACC=_op.accumulator(plane),
+        num_warps=max(1, block // 256),
+    )
 
 
-def _launch_chunks(plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None,
-                   threshold: Tensor) -> None:
+def _launch_chunks(
+    plane: Tensor, first: Tensor | None, steps: int, absolute: bool, mask: Tensor | None, threshold: Tensor
+) -> None:
     """`two_means` by a launch for the mean, each step, and the mask."""
     batch, pixels = plane.shape[0], plane[0].numel()
     block, chunks = chunking(pixels)
@@ -245,18 +311,29 @@ def _launch_chunks(plane: Tensor, first: Tensor | None, steps: int, absolute: bo
     table = first
     for _ in range(steps):
         before, table = table, threshold.new_empty((batch, 4, chunks))
-        sweep_kernel[(batch, chunks)](plane, before, table, before.shape[-1], pixels, MEAN=before is first,
-                                      ABSOLUTE=absolute, **table_options(before), **shared)
+        sweep_kernel[(batch, chunks)](
+            plane,
+            before,
+            table,
+            before.shape[-1],
+            pixels,
+            MEAN=before is first,
+            ABSOLUTE=absolute,
+            **table_options(before),
+            **shared,
+        )
     last = {"MEAN": steps == 0, **table_options(table)}
     if mask is not None:
-        mask_kernel[(batch, chunks)](plane, table, mask, threshold, table.shape[-1], pixels, ABSOLUTE=absolute, **last,
-                                     **shared)
+        mask_kernel[(batch, chunks)](
+            plane, table, mask, threshold, table.shape[-1], pixels, ABSOLUTE=absolute, **last, **shared
+        )
     else:
         threshold_kernel[(batch,)](table, threshold, table.shape[-1], pixels, **last, ACC=shared["ACC"], num_warps=1)
 
 
-def two_means(plane: Tensor, first: Tensor | None, steps: int, absolute: bool = True,
-              mask: Tensor | None = None) -> Tensor:
+def two_means(
+    plane: Tensor, first: Tensor | None, steps: int, absolute: bool = True, mask: Tensor | None = None
+) -> Tensor:
     """The thresholds (B,) of |plane|, or of plane, in the dtype `_op.wide(plane)`; what lies above them into mask.
 
     plane is a contiguous (B, 1, H, W), of which absolute values are taken if absolute; first, if at hand, is (B, P),
@@ -278,8 +355,19 @@ def _forward(sharpness: Tensor, steps: int, cuda: bool) -> tuple[Tensor, Tensor]
     mask, threshold = _forward_fake(sharpness, steps, cuda)
     if mask.numel():
         dtype, device, stream = _native.place(plane)
-        _native.call("tmgan_sharp_regions", plane.data_ptr(), mask.data_ptr(), threshold.data_ptr(), steps,
-                     plane.shape[0], *plane.shape[2:], dtype, device, _native.capability(plane.device), stream)
+        _native.call(
+            "tmgan_sharp_regions",
+            plane.data_ptr(),
+            mask.data_ptr(),
+            threshold.data_ptr(),
+            steps,
+            plane.shape[0],
+            *plane.shape[2:],
+            dtype,
+            device,
+            _native.capability(plane.device),
+            stream,
+        )
     return mask, threshold
 
 
@@ -288,8 +376,9 @@ def _forward_fake(sharpness: Tensor, steps: int, cuda: bool) -> tuple[Tensor, Te
     return mask, sharpness.new_empty(sharpness.shape[0], dtype=_op.wide(sharpness))
 
 
-forward_op = _op.register("sharp_regions(Tensor sharpness, int steps, bool cuda) -> (Tensor, Tensor)", _forward,
-                          _forward_fake)
+forward_op = _op.register(
+    "sharp_regions(Tensor sharpness, int steps, bool cuda) -> (Tensor, Tensor)", _forward, _forward_fake
+)
 
 
 # ---------------------------------------------------------------- public API
@@ -317,8 +406,10 @@ def sharp_regions(sharpness: Tensor, steps: int = 5, impl: str = "auto") -> tupl
     """
     check_image("sharp_regions", "sharpness", sharpness)
     if sharpness.shape[1] != 1:
-        raise ValueError(f"sharp_regions: sharpness must have one channel, got {tuple(sharpness.shape)}; pass an image "
-                         "through laplace_sharpness first")
+        raise ValueError(
+            f"sharp_regions: sharpness must have one channel, got {tuple(sharpness.shape)}; pass an image "
+            "through laplace_sharpness first"
+        )
     if not isinstance(steps, int) or steps < 0:
         raise ValueError(f"sharp_regions: steps must be an int >= 0, got {steps!r}")
     chosen = choose("sharp_regions", impl, sharpness)

@@ -20,8 +20,9 @@ from tmgan_kernels.laplace_sharpness import BORDERS, laplacian_eager, launch_lap
 
 
 # ---------------------------------------------------------------- definition
-def sharpness_score_eager(image: Tensor, value_range: tuple[float, float] = (-1.0, 1.0),
-                          border: str = "zeros") -> Tensor:
+def sharpness_score_eager(
+    image: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), border: str = "zeros"
+) -> Tensor:
     """The definition of `sharpness_score` in plain PyTorch."""
     low, high = value_range
     mapped = (image.to(_op.wide(image)) - low) * (255 / (high - low))
@@ -43,13 +44,15 @@ def _forward_fake(image: Tensor, low: float, high: float, border: str) -> Tensor
     return image.new_empty(image.shape[0], dtype=_op.wide(image))
 
 
-forward_op = _op.register("sharpness_score(Tensor image, float low, float high, str border) -> Tensor",
-                          _forward, _forward_fake)
+forward_op = _op.register(
+    "sharpness_score(Tensor image, float low, float high, str border) -> Tensor", _forward, _forward_fake
+)
 
 
 # ---------------------------------------------------------------- public API
-def sharpness_score(image: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), border: str = "zeros",
-                    impl: str = "auto") -> Tensor:
+def sharpness_score(
+    image: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), border: str = "zeros", impl: str = "auto"
+) -> Tensor:
     """Mean absolute Laplacian of the channel mean, in units of 0-255, an image.
 
     Args:
@@ -75,8 +78,10 @@ def sharpness_score(image: Tensor, value_range: tuple[float, float] = (-1.0, 1.0
     check_one_of("sharpness_score", "border", border, BORDERS)
     low, high = map(float, value_range)
     if not -math.inf < low < high < math.inf:
-        raise ValueError(f"sharpness_score: value_range must be (low, high) with low < high, got {value_range!r}; "
-                         "(-1, 1) for what a generator returns, (0, 255) for 8-bit values")
+        raise ValueError(
+            f"sharpness_score: value_range must be (low, high) with low < high, got {value_range!r}; "
+            "(-1, 1) for what a generator returns, (0, 255) for 8-bit values"
+        )
     wants_gradient = image.requires_grad and torch.is_grad_enabled()
     if choose("sharpness_score", impl, image) == "eager" or wants_gradient:
         return sharpness_score_eager(image, (low, high), border)

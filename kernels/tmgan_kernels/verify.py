@@ -56,8 +56,9 @@ def microseconds(functions: dict[str, Callable]) -> dict[str, float]:
     return {name: statistics.median(turn[name] for turn in turns) for name in functions}
 
 
-def race(operation: str, impls: list[str], device: torch.device, clock: Callable = microseconds,
-         shapes: tuple | None = None) -> Iterator[dict]:
+def race(
+    operation: str, impls: list[str], device: torch.device, clock: Callable = microseconds, shapes: tuple | None = None
+) -> Iterator[dict]:
     """A row for each size, type and layout: microseconds of forward and backward by each of impls and by eager.
 
     The first variant alone, in the layouts that training uses: float32 as NCHW, bfloat16 as NHWC.
@@ -65,10 +66,13 @@ def race(operation: str, impls: list[str], device: torch.device, clock: Callable
     check = CHECKS[operation]
     options = check.variants[0]
     for shape in shapes or check.raced:
-        for dtype, layout in _parity.PAIRS[:len(check.dtypes)]:
+        for dtype, layout in _parity.PAIRS[: len(check.dtypes)]:
             inputs = _parity.prepare(operation, shape, dtype, layout, device)
-            incoming = [torch.empty_like(y).fill_(0.5) for y in _parity.run(operation, inputs, options, "eager")] \
-                if check.differentiable else []
+            incoming = (
+                [torch.empty_like(y).fill_(0.5) for y in _parity.run(operation, inputs, options, "eager")]
+                if check.differentiable
+                else []
+            )
 
             def call(impl, inputs=inputs, incoming=incoming):
                 if incoming:
@@ -77,8 +81,13 @@ def race(operation: str, impls: list[str], device: torch.device, clock: Callable
                     _parity.run(operation, inputs, options, impl)
 
             times = clock({impl: lambda impl=impl, call=call: call(impl) for impl in ("eager", *impls)})
-            yield {"operation": operation, "shape": list(shape), "dtype": dtype, "layout": layout,
-                   "microseconds": times}
+            yield {
+                "operation": operation,
+                "shape": list(shape),
+                "dtype": dtype,
+                "layout": layout,
+                "microseconds": times,
+            }
 
 
 # ------------------------------------------------------------ child processes
@@ -138,9 +147,15 @@ class Findings:
         return found
 
     def verdict(self) -> dict:
-        return {"format": _verdict.FORMAT, "fingerprint": self.key, "library": _verdict.library_digest(),
-                "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "parity": self.parity(), "race": self.races, "rows": self.rows}
+        return {
+            "format": _verdict.FORMAT,
+            "fingerprint": self.key,
+            "library": _verdict.library_digest(),
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "parity": self.parity(),
+            "race": self.races,
+            "rows": self.rows,
+        }
 
     def close(self) -> None:
         self.file.close()
@@ -148,8 +163,16 @@ class Findings:
 
 def failed(operation: str, impl: str, problem: str) -> dict:
     """A row for what ended before it could say anything itself."""
-    return {"operation": operation, "impl": impl, "shape": [], "dtype": "", "layout": "", "options": {}, "share": None,
-            "problem": problem}
+    return {
+        "operation": operation,
+        "impl": impl,
+        "shape": [],
+        "dtype": "",
+        "layout": "",
+        "options": {},
+        "share": None,
+        "problem": problem,
+    }
 
 
 def gather(key: dict[str, str], operations: list[str], run: Callable, say: Callable = print) -> dict:
@@ -174,8 +197,11 @@ def gather(key: dict[str, str], operations: list[str], run: Callable, say: Calla
             if impl not in parity.get(name, {}):
                 findings.add(failed(name, impl, "nothing was compared"))
         parity = findings.parity()
-        passed = [(name, tuple(impl for impl, problem in parity[name].items() if problem is None))
-                  for name in operations if name in parity]
+        passed = [
+            (name, tuple(impl for impl, problem in parity[name].items() if problem is None))
+            for name in operations
+            if name in parity
+        ]
         say("race: one after the other, so that nothing else uses the GPU")
         for (name, _), row in run(race_on_gpu, [job for job in passed if job[1]], 1):
             if not isinstance(row, _children.Ended):
@@ -196,19 +222,27 @@ def table(verdict: dict) -> list[str]:
     """A line for each operation: what agrees, its times where the race was largest, and what `auto` takes."""
     lines = [f"{'operation':<22}{'triton':<10}{'cuda':<10}{'eager us':>10}{'triton us':>11}{'cuda us':>10}  auto"]
     for name, found in verdict["parity"].items():
-        said = ["-" if impl not in found else "agrees" if found[impl] is None else "FAILS"
-                for impl in _verdict.IMPLEMENTATIONS]
+        said = [
+            "-" if impl not in found else "agrees" if found[impl] is None else "FAILS"
+            for impl in _verdict.IMPLEMENTATIONS
+        ]
         rows = [row for row in verdict["race"] if row["operation"] == name]
         times = rows[-1]["microseconds"] if rows else {}
         shown = [f"{times[impl]:.1f}" if impl in times else "-" for impl in ("eager", "triton", "cuda")]
-        lines.append(f"{name:<22}{said[0]:<10}{said[1]:<10}{shown[0]:>10}{shown[1]:>11}{shown[2]:>10}  "
-                     f"{_verdict.ranking(verdict, name)[0]}")
+        lines.append(
+            f"{name:<22}{said[0]:<10}{said[1]:<10}{shown[0]:>10}{shown[1]:>11}{shown[2]:>10}  "
+            f"{_verdict.ranking(verdict, name)[0]}"
+        )
     return lines
 
 
 def failures(verdict: dict) -> list[str]:
-    return [f"{name} {impl}: {problem}" for name, found in verdict["parity"].items()
-            for impl, problem in found.items() if problem is not None]
+    return [
+        f"{name} {impl}: {problem}"
+        for name, found in verdict["parity"].items()
+        for impl, problem in found.items()
+        if problem is not None
+    ]
 
 
 def report(index: int | None = None) -> list[str]:
@@ -220,13 +254,17 @@ def report(index: int | None = None) -> list[str]:
     verdict = _verdict.read(key)
     if verdict is None:
         before = " (there is a verdict for other versions or sources)" if _verdict.others_of(key) else ""
-        return [f"fused kernels: not verified on this {card}{before}; run `{_verdict.COMMAND}`",
-                "  until then impl='auto' takes the Triton kernels, compiled and interpreted in tests, and no CUDA C++"]
+        return [
+            f"fused kernels: not verified on this {card}{before}; run `{_verdict.COMMAND}`",
+            "  until then impl='auto' takes the Triton kernels, compiled and interpreted in tests, and no CUDA C++",
+        ]
     taken: dict[str, list[str]] = {}
     for name in verdict["parity"]:
         taken.setdefault(_verdict.ranking(verdict, name)[0], []).append(name)
-    lines = [f"fused kernels: verified on {card}, {verdict['finished']}, torch {key['torch']}, Triton {key['triton']}, "
-             f"driver {key['driver']}"]
+    lines = [
+        f"fused kernels: verified on {card}, {verdict['finished']}, torch {key['torch']}, Triton {key['triton']}, "
+        f"driver {key['driver']}"
+    ]
     lines += [f"  {impl}: {', '.join(sorted(taken[impl]))}" for impl in ("triton", "cuda", "eager") if impl in taken]
     return lines + [f"  failed: {line}" for line in failures(verdict)]
 
@@ -237,45 +275,65 @@ def require_gpu(index: int) -> dict[str, str]:
     if torch.version.cuda is None:
         raise CannotVerify("this torch was built without CUDA; install a build for your GPU: pytorch.org/get-started")
     if not torch.cuda.is_available():
-        raise CannotVerify("torch finds no NVIDIA GPU; does nvidia-smi show one, and is CUDA_VISIBLE_DEVICES right? On "
-                           "a CPU the eager definitions run, and nothing needs to be verified")
+        raise CannotVerify(
+            "torch finds no NVIDIA GPU; does nvidia-smi show one, and is CUDA_VISIBLE_DEVICES right? On "
+            "a CPU the eager definitions run, and nothing needs to be verified"
+        )
     if not 0 <= index < torch.cuda.device_count():
         raise CannotVerify(f"--device is {index}; there are GPUs 0 to {torch.cuda.device_count() - 1}")
     if _triton.INTERPRETED:
         raise CannotVerify("TRITON_INTERPRET=1 is set, and would have the interpreter verified; unset it")
     if _triton.triton is None and _native.missing():
-        raise CannotVerify("neither Triton (pip install triton) nor the CUDA C++ kernels "
-                           f"(`{_native.BUILD}`) are installed; the eager definitions need no verdict")
+        raise CannotVerify(
+            "neither Triton (pip install triton) nor the CUDA C++ kernels "
+            f"(`{_native.BUILD}`) are installed; the eager definitions need no verdict"
+        )
     return _verdict.fingerprint(index)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog=_verdict.COMMAND, description="Verify the fused kernels on this GPU.",
-                                     epilog="Status: 0 all agree, 1 something does not, 2 cannot run here.")
+    parser = argparse.ArgumentParser(
+        prog=_verdict.COMMAND,
+        description="Verify the fused kernels on this GPU.",
+        epilog="Status: 0 all agree, 1 something does not, 2 cannot run here.",
+    )
     parser.add_argument("--device", type=int, default=0, help="which GPU, if there are several")
     given = parser.parse_args(arguments)
     begun = time.monotonic()
     try:
         key = require_gpu(given.device)
         _verdict.folder().mkdir(parents=True, exist_ok=True)
-        print(", ".join(f"{name} {value}" if name in ("torch", "triton", "cuda", "driver") else value
-                        for name, value in key.items() if name != "sources"))
-        verdict = gather(key, list(CHECKS), lambda function, jobs, at_once: on_gpu(function, jobs, given.device,
-                                                                                 at_once))
+        print(
+            ", ".join(
+                f"{name} {value}" if name in ("torch", "triton", "cuda", "driver") else value
+                for name, value in key.items()
+                if name != "sources"
+            )
+        )
+        verdict = gather(
+            key, list(CHECKS), lambda function, jobs, at_once: on_gpu(function, jobs, given.device, at_once)
+        )
     except CannotVerify as error:
         print(f"cannot verify: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"cannot verify: the verdict cannot be kept in {_verdict.folder()} ({error}); set TMGAN_CACHE to a "
-              "folder that can be written", file=sys.stderr)
+        print(
+            f"cannot verify: the verdict cannot be kept in {_verdict.folder()} ({error}); set TMGAN_CACHE to a "
+            "folder that can be written",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted: no new verdict", file=sys.stderr)
         return 130
     print("\n".join(["", *table(verdict), ""]))
     if problems := failures(verdict):
-        print("These do not agree with their definitions, and impl='auto' avoids them; please report them with this "
-              "output:", *problems, sep="\n  ")
+        print(
+            "These do not agree with their definitions, and impl='auto' avoids them; please report them with this "
+            "output:",
+            *problems,
+            sep="\n  ",
+        )
     else:
         print("All agree with their definitions.")
     print(f"{time.monotonic() - begun:.0f} s; kept in {_verdict.path_of(key)}")

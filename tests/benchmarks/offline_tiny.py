@@ -1,7 +1,8 @@
 """A small graph, counted by benchmarks/offline under its stand-ins: writes what test_offline.py compares to its file.
 
-    python -m tests.offline_tiny FILE   # by stand_ins.run_under
+python -m tests.offline_tiny FILE   # by stand_ins.run_under
 """
+
 import json
 import sys
 from pathlib import Path

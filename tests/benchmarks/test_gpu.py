@@ -1,4 +1,5 @@
 """The scripts of benchmarks/gpu: run dry, without the packages they must do without, stopped at any moment."""
+
 from __future__ import annotations
 
 import os
@@ -9,25 +10,37 @@ import textwrap
 import time
 from pathlib import Path
 
-from benchmarks.kernels import cases
-from benchmarks.step import measure as measure_steps
 import pytest
 import torch
-from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step
-from benchmarks.gpu.supervisor import Options
-from benchmarks.kernels.prepare import Prepared
 
 import tmgan_kernels
-from tmgan.training import bench
+from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step
+from benchmarks.gpu.supervisor import Options
+from benchmarks.kernels import cases
+from benchmarks.kernels.prepare import Prepared
+from benchmarks.step import measure as measure_steps
 from tmgan.config import configfile
-from tmgan.config.settings import RuntimeConfig
 from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training import bench
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("1-step", "2-rewrites", "3-kernels", "4-rest")
 # What a machine with a GPU may lack, and 1 to 3 must do without.
-ABSENT = ("tyro", "kornia", "pytorch_fid", "pytest_benchmark", "lpips", "skimage", "tensorboard", "textblob", "rich",
-          "typeguard", "matplotlib", "transformers")
+ABSENT = (
+    "tyro",
+    "kornia",
+    "pytorch_fid",
+    "pytest_benchmark",
+    "lpips",
+    "skimage",
+    "tensorboard",
+    "textblob",
+    "rich",
+    "typeguard",
+    "matplotlib",
+    "transformers",
+)
 
 
 @pytest.fixture
@@ -37,8 +50,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     blocked.mkdir()
     for name in ABSENT:
         (blocked / f"{name}.py").write_text("raise ImportError(f'{__name__} is blocked by a test')\n")
-    return {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(blocked),
-            "TMGAN_CACHES": str(tmp_path / "caches"), "PYTEST_ADDOPTS": "-p no:benchmark -p no:typeguard"}
+    return {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(blocked),
+        "TMGAN_CACHES": str(tmp_path / "caches"),
+        "PYTEST_ADDOPTS": "-p no:benchmark -p no:typeguard",
+    }
 
 
 def command(script: str, out: Path, *more: str) -> list[str]:
@@ -62,8 +80,12 @@ def test_a_dry_run_measures_what_it_planned(script, tmp_path, environment):
     assert "rows measured, 0 failed" in done.stdout
     assert sorted(path.name for path in out.iterdir()) == [f"{script}.jsonl", f"{script}.log"]
     written = {path.name.split("-cpu")[0] for path in collect.collect([out], tmp_path / "results", dry=True)}
-    assert written == {"1-step": {"steps"}, "2-rewrites": {"steps-ablation"}, "3-kernels": {"kernels"},
-                       "4-rest": {"kernels"}}[script]
+    assert (
+        written
+        == {"1-step": {"steps"}, "2-rewrites": {"steps-ablation"}, "3-kernels": {"kernels"}, "4-rest": {"kernels"}}[
+            script
+        ]
+    )
     with pytest.raises(ValueError, match="a dry run measures nothing"):
         collect.collect([out], tmp_path / "results", dry=False)
 
@@ -71,12 +93,17 @@ def test_a_dry_run_measures_what_it_planned(script, tmp_path, environment):
 def test_killed_while_it_runs_it_keeps_its_rows_and_says_what_is_missing(tmp_path, environment):
     out = tmp_path / "out"
     file = out / "1-step.jsonl"
-    with subprocess.Popen(command("1-step", out, "300", "--dry"), env=environment, process_group=0,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        command("1-step", out, "300", "--dry"),
+        env=environment,
+        process_group=0,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
         while len(journal.rows(journal.read(file))) < 4:
             assert running.poll() is None, (out / "1-step.log").read_text()
             time.sleep(0.05)
-        os.killpg(running.pid, signal.SIGKILL)      # as a machine that is taken away: none is told
+        os.killpg(running.pid, signal.SIGKILL)  # as a machine that is taken away: none is told
     time.sleep(1)
     before = file.read_bytes()
     lines = journal.Journal(file).lines()
@@ -91,7 +118,7 @@ def test_killed_while_it_runs_it_keeps_its_rows_and_says_what_is_missing(tmp_pat
 
 
 # ------------------------------------------------------------- the supervisor, on tasks that need no torch
-TASKS = '''
+TASKS = """
 import ctypes, os, sys, time
 from pathlib import Path
 from benchmarks.gpu import supervisor
@@ -158,7 +185,7 @@ def tasks(options):
 
 if __name__ == "__main__":
     supervisor.main("fake", "fake", tasks, width=2, needs_gpu=False)
-'''
+"""
 
 
 @pytest.fixture
@@ -168,8 +195,12 @@ def fake(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
     def start(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-m", "fake", str(tmp_path / "out"), *arguments, "--dry"],
-                                env=environment, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "fake", str(tmp_path / "out"), *arguments, "--dry"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     return start
 
@@ -237,13 +268,16 @@ def test_the_plans_name_everything():
     assert tuple(name for name, _ in bench.components(made.step, made.batch)) == step.PARTS
     on_gpu = Options(Path(), 540, False, True)
     first, batch = rewrites.plan(on_gpu)[:7], rewrites.BATCHES
-    assert first == [(rewrites.BASE, batch[0]), *((change, batch[0]) for change in rewrites.FIRST),
-                     (rewrites.BASE, batch[1])]
+    assert first == [
+        (rewrites.BASE, batch[0]),
+        *((change, batch[0]) for change in rewrites.FIRST),
+        (rewrites.BASE, batch[1]),
+    ]
     planned = kernels.planned(on_gpu)
     assert not {provider for _, provider, _ in planned} & {"compile", "compile-max", "kornia", "best-eager"}
     headline = [(case.operation, case.dtype, case.layout) for case, _, _ in planned]
     expected = ("instance_norm_glu", "bfloat16", "nhwc")
-    assert headline[:headline.count(expected)] == [expected] * headline.count(expected) != []
+    assert headline[: headline.count(expected)] == [expected] * headline.count(expected) != []
 
 
 def test_work_is_counted_on_small_batches():

@@ -1,4 +1,5 @@
 """The arithmetic of the benchmarks, which no GPU is needed to check."""
+
 from __future__ import annotations
 
 import contextlib
@@ -6,13 +7,11 @@ import dataclasses
 import json
 import math
 
-from benchmarks.kernels import cases
-from benchmarks.kernels import collector
-from benchmarks import machine
 import pytest
-from benchmarks import schema
-from benchmarks.kernels import timer
 import torch
+
+from benchmarks import machine, schema
+from benchmarks.kernels import cases, collector, timer
 from benchmarks.kernels.cases import OPERATIONS, Case
 from benchmarks.kernels.prepare import Prepared, prepared
 
@@ -21,8 +20,10 @@ PLANS = cases.gpu_plan() + cases.cpu_plan()
 
 
 # ----------------------------------------------------------------- the timer
-@pytest.mark.parametrize(("set_bytes", "sets"), [(60 * MEGABYTE, 4), (240 * MEGABYTE, 2), (500 * MEGABYTE, 2),
-                                                 (7 * MEGABYTE, 35), (1 * MEGABYTE, 240)])
+@pytest.mark.parametrize(
+    ("set_bytes", "sets"),
+    [(60 * MEGABYTE, 4), (240 * MEGABYTE, 2), (500 * MEGABYTE, 2), (7 * MEGABYTE, 35), (1 * MEGABYTE, 240)],
+)
 def test_input_sets_are_four_times_the_cache(set_bytes, sets):
     assert timer.input_sets(set_bytes, 60 * MEGABYTE) == sets
     assert sets * set_bytes >= timer.CACHE_MULTIPLE * 60 * MEGABYTE
@@ -75,9 +76,16 @@ def test_graph_timer_captures_every_set_and_divides_by_the_calls(monkeypatch):
         yield
         capturing.pop()
 
-    for name, fake in {"synchronize": lambda: None, "graph": graph, "CUDAGraph": FakeGraph, "Event": FakeEvent,
-                       "memory_allocated": lambda: 100, "reset_peak_memory_stats": lambda: None,
-                       "max_memory_allocated": lambda: 250, "set_sync_debug_mode": lambda mode: None}.items():
+    for name, fake in {
+        "synchronize": lambda: None,
+        "graph": graph,
+        "CUDAGraph": FakeGraph,
+        "Event": FakeEvent,
+        "memory_allocated": lambda: 100,
+        "reset_peak_memory_stats": lambda: None,
+        "max_memory_allocated": lambda: 250,
+        "set_sync_debug_mode": lambda mode: None,
+    }.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(timer, "_stream", lambda: None)
     captured = []
@@ -101,8 +109,8 @@ def test_graph_timer_captures_every_set_and_divides_by_the_calls(monkeypatch):
 def test_calls_return_what_they_time(which):
     work = Prepared(Case("laplace_sharpness", (1, 3, 8, 8)), "eager", 2)
     result = work.call(which)(1)
-    image, = work.sets[1]
-    gradient, = torch.autograd.grad(work.function(image), [image], work.cotangents[1])
+    (image,) = work.sets[1]
+    (gradient,) = torch.autograd.grad(work.function(image), [image], work.cotangents[1])
     if which == "forward":
         torch.testing.assert_close(result, work.function(image))
     else:
@@ -126,7 +134,7 @@ def test_declared_bytes_are_those_of_the_tensors(case):
     operation = OPERATIONS[case.operation]
     work = Prepared(case, "eager", 1)
     tensors, results = work.sets[0], work.all_of(work.function)
-    outputs, gradients = results[:len(results) - len(work.wanted)], results[len(results) - len(work.wanted):]
+    outputs, gradients = results[: len(results) - len(work.wanted)], results[len(results) - len(work.wanted) :]
     traffic = operation.traffic(case.shape[1], tensors[0].element_size())
     pixels = case.shape[0] * case.shape[2] * case.shape[3]
     if "forward" in operation.passes:
@@ -176,7 +184,12 @@ def test_plans_name_each_row_once_and_every_operation():
     gpu = cases.gpu_plan()
     assert {case.shape[0] for case, _ in gpu} == {16, 64, 256}
     assert {case.shape[1:] for case, _ in gpu if case.operation == "instance_norm_glu"} == {
-        (512, 16, 16), (256, 32, 32), (128, 64, 64), (64, 128, 128), (64, 256, 256)}
+        (512, 16, 16),
+        (256, 32, 32),
+        (128, 64, 64),
+        (64, 128, 128),
+        (64, 256, 256),
+    }
     assert all(provider in schema.PROVIDERS for _, provider in gpu)
 
 
@@ -203,8 +216,10 @@ class Benchmark:
 def test_failures_and_what_was_not_reached_are_in_the_file(tmp_path):
     collected = collector.Results(budget=0, only_compile=False, say=lambda line: None)
     collected.gpu, collected.copy, collected.machine = False, None, machine.describe("cpu")
-    keys = [{**Case("box_blur", (2, 3, 8, 8), options=(("kernel_size", 5),)).key(), "pass": "forward",
-             "provider": provider} for provider in ("eager", "kornia", "compile", "triton")]
+    keys = [
+        {**Case("box_blur", (2, 3, 8, 8), options=(("kernel_size", 5),)).key(), "pass": "forward", "provider": provider}
+        for provider in ("eager", "kornia", "compile", "triton")
+    ]
     collected.planned = keys
     with collected.measuring(keys[0], collected.rows):
         collected.measured(keys[0], timer.Timing((3.0, 3.5), 4, 2), 3072, Benchmark())
@@ -216,7 +231,10 @@ def test_failures_and_what_was_not_reached_are_in_the_file(tmp_path):
     assert path.name == f"kernels-cpu-{collected.machine['date']}.json"
     document = json.loads(path.read_text())
     assert [row.get("error") for row in document["rows"]] == [
-        None, "RuntimeError: first line", "ZeroDivisionError: division by zero"]
+        None,
+        "RuntimeError: first line",
+        "ZeroDivisionError: division by zero",
+    ]
     assert [row["provider"] for row in document["not_measured"]] == ["compile"]
 
 

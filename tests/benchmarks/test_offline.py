@@ -1,4 +1,5 @@
 """What the offline report counts, against numbers by hand; and what the step of `combined` is held to."""
+
 from __future__ import annotations
 
 import copy
@@ -7,12 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks import report
-from benchmarks.offline import tables as tables_offline
 import torch
-from benchmarks.offline import counting, outside, predict, rates, stand_ins, text
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import report
+from benchmarks.offline import counting, outside, predict, rates, stand_ins, text
+from benchmarks.offline import tables as tables_offline
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -25,8 +27,9 @@ def test_flops_of_a_convolution_and_its_gradients_are_those_by_hand_and_of_torch
 
     def both(x, weight):
         out = torch.ops.aten.convolution(x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
-        return torch.ops.aten.convolution_backward(out, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1,
-                                                   [True, True, False])[:2]
+        return torch.ops.aten.convolution_backward(
+            out, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
+        )[:2]
 
     graph = make_fx(both, tracing_mode="fake")(x, weight).graph
     forward = 2 * (2 * 8 * 10 * 10) * (3 * 3 * 3)
@@ -43,10 +46,18 @@ def test_bytes_of_a_tensor():
     assert counting.touched([0, 3], [3, 1], 4) == 0
 
 
-@pytest.mark.parametrize(("x", "form"), [
-    (torch.empty(2, 3, 4, 5), "nchw"), (torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last), "nhwc"),
-    (torch.empty(2, 1, 4, 5), "either"), (torch.empty(2, 3, 1, 1), "either"), (torch.empty(2, 3, 4, 1), "nchw"),
-    (torch.empty(2, 3, 4, 5).transpose(1, 2), "nchw"), (torch.empty(4, 5, 3, 2).permute(3, 2, 1, 0), "neither")])
+@pytest.mark.parametrize(
+    ("x", "form"),
+    [
+        (torch.empty(2, 3, 4, 5), "nchw"),
+        (torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last), "nhwc"),
+        (torch.empty(2, 1, 4, 5), "either"),
+        (torch.empty(2, 3, 1, 1), "either"),
+        (torch.empty(2, 3, 4, 1), "nchw"),
+        (torch.empty(2, 3, 4, 5).transpose(1, 2), "nchw"),
+        (torch.empty(4, 5, 3, 2).permute(3, 2, 1, 0), "neither"),
+    ],
+)
 def test_memory_formats(x, form):
     assert counting.memory_format(list(x.shape), list(x.stride())) == form
 
@@ -105,7 +116,8 @@ def test_a_prediction_is_the_slower_of_arithmetic_and_memory():
     assert predict.seconds(row, "H200") == pytest.approx(1 / (card.bf16_tflops * share))
     moved = {**row, "flop": 1, "bytes": 10**12}
     assert predict.seconds(moved, "H200") == pytest.approx(
-        1e12 / (card.gigabytes_per_second * 1e9 * rates.CONVOLUTION_MEMORY.value))
+        1e12 / (card.gigabytes_per_second * 1e9 * rates.CONVOLUTION_MEMORY.value)
+    )
     assert rates.CARDS.keys() == rates.CONVOLUTION.keys()
 
 
@@ -134,11 +146,15 @@ def test_the_page_shows_the_reports():
     assert "Predicted, not measured" in section
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda d: d.pop("torch"), "lacks 'torch'"),
-    (lambda d: d["graphs"][0].update(flop_of_graph=10**15), "the graph has 1e"),
-    (lambda d: d["graphs"][0]["rows"][0].update(kind="magic"), "magic"),
-    (lambda d: d["graphs"][0].update(atomics_in_code=3), "3 atomics in the code")])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: d.pop("torch"), "lacks 'torch'"),
+        (lambda d: d["graphs"][0].update(flop_of_graph=10**15), "the graph has 1e"),
+        (lambda d: d["graphs"][0]["rows"][0].update(kind="magic"), "magic"),
+        (lambda d: d["graphs"][0].update(atomics_in_code=3), "3 atomics in the code"),
+    ],
+)
 def test_the_checker_says_what_is_wrong(spoil, message):
     document = tables_offline.load(RESULTS / tables_offline.STEPS[0][0])
     spoilt = copy.deepcopy(document)
@@ -161,7 +177,9 @@ def combined(tmp_path_factory) -> dict:
     if not torch.__version__.startswith(tables_offline.PINNED):
         pytest.skip(f"counts of generated kernels are pinned to torch {tables_offline.PINNED}, not {torch.__version__}")
     file = tmp_path_factory.mktemp("offline") / "report.json"
-    assert stand_ins.run_under("benchmarks.offline", ["--preset", "combined", "--batch", "40", "--json", str(file)]) == 0
+    assert (
+        stand_ins.run_under("benchmarks.offline", ["--preset", "combined", "--batch", "40", "--json", str(file)]) == 0
+    )
     return tables_offline.load(file)
 
 

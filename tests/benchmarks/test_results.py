@@ -1,39 +1,86 @@
 """What benchmarks/results may hold, and that the pages say nothing else."""
+
 from __future__ import annotations
 
 import copy
 import json
 from pathlib import Path
 
-from benchmarks.loaders import tables as loader_tables
 import pytest
-from benchmarks import report
-from benchmarks import schema
+
+from benchmarks import report, schema
 from benchmarks.kernels import tables
+from benchmarks.loaders import tables as loader_tables
 
 ROOT = Path(__file__).parents[2]
-KEY = {"operation": "box_blur", "pass": "forward", "provider": "triton", "batch": 64, "channels": 3, "height": 256,
-       "width": 256, "dtype": "float32", "layout": "nchw", "options": {"kernel_size": 5}}
+KEY = {
+    "operation": "box_blur",
+    "pass": "forward",
+    "provider": "triton",
+    "batch": 64,
+    "channels": 3,
+    "height": 256,
+    "width": 256,
+    "dtype": "float32",
+    "layout": "nchw",
+    "options": {"kernel_size": 5},
+}
 COPY = {"gigabytes_per_second": 4000.0, "bytes": 10**9, "microseconds": 250.0, "iqr_microseconds": 0.5}
 
 
 def row(microseconds: float, **key) -> dict:
-    return {**KEY, **key, "microseconds": microseconds, "iqr_microseconds": 0.1, "samples": 30, "calls": 40,
-            "input_sets": 5, "bytes": 100_000_000, **schema.derived(microseconds, 100_000_000, COPY),
-            "peak_bytes": 50_000_000}
+    return {
+        **KEY,
+        **key,
+        "microseconds": microseconds,
+        "iqr_microseconds": 0.1,
+        "samples": 30,
+        "calls": 40,
+        "input_sets": 5,
+        "bytes": 100_000_000,
+        **schema.derived(microseconds, 100_000_000, COPY),
+        "peak_bytes": 50_000_000,
+    }
 
 
 @pytest.fixture
 def document() -> dict:
     """Invented, never to be written into benchmarks/results."""
-    return {"schema": schema.SCHEMA, "copy": dict(COPY), "seconds": 1.0, "not_measured": [],
-            "machine": {"processor": "p", "cores": 16, "gpu": "Imaginary", "driver": "1", "cuda": "13",
-                        "python": "3.12", "torch": "2.11", "triton": "3.6", "date": "2000-01-01", "commit": "c",
-                        "sources": "s"},
-            "rows": [row(50.0), row(500.0, provider="eager"), row(75.0, provider="compile"),
-                     {**KEY, "provider": "kornia", "error": "ValueError: no"}],
-            "host": [{"operation": "box_blur", "pass": "forward", "provider": "triton", "microseconds": 9.0,
-                      "iqr_microseconds": 0.1, "samples": 30}]}
+    return {
+        "schema": schema.SCHEMA,
+        "copy": dict(COPY),
+        "seconds": 1.0,
+        "not_measured": [],
+        "machine": {
+            "processor": "p",
+            "cores": 16,
+            "gpu": "Imaginary",
+            "driver": "1",
+            "cuda": "13",
+            "python": "3.12",
+            "torch": "2.11",
+            "triton": "3.6",
+            "date": "2000-01-01",
+            "commit": "c",
+            "sources": "s",
+        },
+        "rows": [
+            row(50.0),
+            row(500.0, provider="eager"),
+            row(75.0, provider="compile"),
+            {**KEY, "provider": "kornia", "error": "ValueError: no"},
+        ],
+        "host": [
+            {
+                "operation": "box_blur",
+                "pass": "forward",
+                "provider": "triton",
+                "microseconds": 9.0,
+                "iqr_microseconds": 0.1,
+                "samples": 30,
+            }
+        ],
+    }
 
 
 @pytest.fixture
@@ -76,30 +123,33 @@ def spoil(document: dict, *path, value=...):
     return spoilt
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    (("rows", 0, "bytes"), ..., r"rows\[0\]: lacks 'bytes'"),
-    (("rows", 0, "bytes"), 0, r"rows\[0\].bytes: 0 is not above 0"),
-    (("rows", 0, "microseconds"), -1.0, "microseconds"),
-    (("rows", 0, "microseconds"), float("nan"), "finite number"),
-    (("rows", 0, "iqr_microseconds"), ..., "lacks 'iqr_microseconds'"),
-    (("rows", 0, "copy_fraction"), 0.9, "does not follow"),
-    (("rows", 0, "copy_fraction"), None, "copy_fraction"),
-    (("rows", 0, "floor_microseconds"), 1.0, "does not follow"),
-    (("rows", 0, "gigabytes_per_second"), 4000.0, "does not follow"),
-    (("rows", 0, "provider"), "magic", "'magic' is not one of"),
-    (("rows", 0, "options"), ..., "lacks 'options'"),
-    (("rows", 0, "batch"), True, "batch"),
-    (("rows", 0, "error"), "also failed", "both an error and a measurement"),
-    (("rows", 3, "error"), ..., "lacks 'microseconds'"),
-    (("rows", 1, "provider"), "triton", "measured twice"),
-    (("rows",), [], "nothing was measured"),
-    (("machine", "driver"), ..., "lacks 'driver'"),
-    (("machine", "date"), "yesterday", "machine.date"),
-    (("copy",), None, "must hold the bandwidth"),
-    (("host", 0, "microseconds"), ..., r"host\[0\]: lacks"),
-    (("not_measured",), [{**KEY, "provider": "kornia", "reason": "r"}], "among the measured"),
-    (("schema",), 99, "99"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("rows", 0, "bytes"), ..., r"rows\[0\]: lacks 'bytes'"),
+        (("rows", 0, "bytes"), 0, r"rows\[0\].bytes: 0 is not above 0"),
+        (("rows", 0, "microseconds"), -1.0, "microseconds"),
+        (("rows", 0, "microseconds"), float("nan"), "finite number"),
+        (("rows", 0, "iqr_microseconds"), ..., "lacks 'iqr_microseconds'"),
+        (("rows", 0, "copy_fraction"), 0.9, "does not follow"),
+        (("rows", 0, "copy_fraction"), None, "copy_fraction"),
+        (("rows", 0, "floor_microseconds"), 1.0, "does not follow"),
+        (("rows", 0, "gigabytes_per_second"), 4000.0, "does not follow"),
+        (("rows", 0, "provider"), "magic", "'magic' is not one of"),
+        (("rows", 0, "options"), ..., "lacks 'options'"),
+        (("rows", 0, "batch"), True, "batch"),
+        (("rows", 0, "error"), "also failed", "both an error and a measurement"),
+        (("rows", 3, "error"), ..., "lacks 'microseconds'"),
+        (("rows", 1, "provider"), "triton", "measured twice"),
+        (("rows",), [], "nothing was measured"),
+        (("machine", "driver"), ..., "lacks 'driver'"),
+        (("machine", "date"), "yesterday", "machine.date"),
+        (("copy",), None, "must hold the bandwidth"),
+        (("host", 0, "microseconds"), ..., r"host\[0\]: lacks"),
+        (("not_measured",), [{**KEY, "provider": "kornia", "reason": "r"}], "among the measured"),
+        (("schema",), 99, "99"),
+    ],
+)
 def test_the_checker_says_what_is_wrong(document, path, value, message):
     with pytest.raises(schema.SchemaError, match=message):
         schema.check(spoil(document, *path, value=value))
@@ -132,7 +182,8 @@ def test_where_a_rival_is_faster_the_section_says_so(document, tmp_path):
     document["rows"][2] = row(40.0, provider="compile")
     (tmp_path / "kernels-imaginary.json").write_text(json.dumps(document))
     assert "Somewhere slower than another implementation: `box_blur(kernel_size=5)` forward." in report.kernel_section(
-        tmp_path)
+        tmp_path
+    )
 
 
 def test_without_a_gpu_the_section_says_so(cpu_document, tmp_path):
@@ -152,8 +203,10 @@ def test_the_terminal_table(document):
 def test_plots_are_drawn_from_the_file_alone(document, tmp_path):
     pytest.importorskip("matplotlib")
     from benchmarks.kernels import plots
-    document["rows"] += [row(20.0, operation="instance_norm_glu", channels=64, layout="nhwc", dtype="bfloat16",
-                             options={})]
+
+    document["rows"] += [
+        row(20.0, operation="instance_norm_glu", channels=64, layout="nhwc", dtype="bfloat16", options={})
+    ]
     plots.draw(document, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -161,25 +214,40 @@ def test_plots_are_drawn_from_the_file_alone(document, tmp_path):
 @pytest.fixture
 def loaders(document) -> dict:
     """Invented, never to be written into benchmarks/results."""
-    row = {"loader": "dali", "batch": 128, "threads": 16, "images_per_second": 2500.0, "iqr_images_per_second": 40.0,
-           "images_per_core_second": 700.0, "samples": 7, "images": 2560}
-    return {"schema": schema.SCHEMA, "kind": "loaders", "seconds": 9.0,
-            "machine": {**document["machine"], "pillow": "13.0.0", "dali": "2.4.0", "load": 0.5},
-            "data": {"images": 64, "width": 500, "height": 375, "size": 256, "bytes_per_file": 90_000.0},
-            "rows": [row, {**row, "loader": "pillow", "images_per_second": 900.0}]}
+    row = {
+        "loader": "dali",
+        "batch": 128,
+        "threads": 16,
+        "images_per_second": 2500.0,
+        "iqr_images_per_second": 40.0,
+        "images_per_core_second": 700.0,
+        "samples": 7,
+        "images": 2560,
+    }
+    return {
+        "schema": schema.SCHEMA,
+        "kind": "loaders",
+        "seconds": 9.0,
+        "machine": {**document["machine"], "pillow": "13.0.0", "dali": "2.4.0", "load": 0.5},
+        "data": {"images": 64, "width": 500, "height": 375, "size": 256, "bytes_per_file": 90_000.0},
+        "rows": [row, {**row, "loader": "pillow", "images_per_second": 900.0}],
+    }
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    (("rows", 0, "images_per_second"), ..., r"rows\[0\]: lacks 'images_per_second'"),
-    (("rows", 0, "images_per_core_second"), 0.0, "not above 0"),
-    (("rows", 0, "loader"), "magic", "'magic' is not one of"),
-    (("rows", 1, "loader"), "dali", "a loader stands there twice"),
-    (("rows",), [], "nothing was measured"),
-    (("kind",), "kernels", "is not 'loaders'"),
-    (("data", "bytes_per_file"), "many", "finite number"),
-    (("machine", "pillow"), ..., "lacks 'pillow'"),
-    (("machine", "date"), "yesterday", "machine.date"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("rows", 0, "images_per_second"), ..., r"rows\[0\]: lacks 'images_per_second'"),
+        (("rows", 0, "images_per_core_second"), 0.0, "not above 0"),
+        (("rows", 0, "loader"), "magic", "'magic' is not one of"),
+        (("rows", 1, "loader"), "dali", "a loader stands there twice"),
+        (("rows",), [], "nothing was measured"),
+        (("kind",), "kernels", "is not 'loaders'"),
+        (("data", "bytes_per_file"), "many", "finite number"),
+        (("machine", "pillow"), ..., "lacks 'pillow'"),
+        (("machine", "date"), "yesterday", "machine.date"),
+    ],
+)
 def test_the_checker_of_loaders_says_what_is_wrong(loaders, path, value, message):
     schema.check_loaders(loaders)
     with pytest.raises(schema.SchemaError, match=message):

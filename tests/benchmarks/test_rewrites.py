@@ -1,22 +1,30 @@
 """The rewrites that the ablation measures, and the published step it compares with, compute what tmgan computes."""
+
 from __future__ import annotations
 
 import copy
 import dataclasses
 
-from benchmarks.step import frozen_relu
 import pytest
-from benchmarks.step import rewrites
-from tests.training import steps
 import torch
 import torch.nn.functional as F
-from benchmarks.step.published import PublishedStep
 
-from tmgan.training.bench import synthetic_step
-from tmgan.config.settings import BlurConfig, EncoderConfig, MethodConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
+from benchmarks.step import frozen_relu, rewrites
+from benchmarks.step.published import PublishedStep
+from tests.training import steps
+from tmgan.config.runtime import decide
+from tmgan.config.settings import (
+    BlurConfig,
+    EncoderConfig,
+    MethodConfig,
+    ModelConfig,
+    RuntimeConfig,
+    TextConfig,
+    TrainConfig,
+)
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import fold_batch_norms, init_weights
-from tmgan.config.runtime import decide
+from tmgan.training.bench import synthetic_step
 from tmgan_kernels import instance_norm_glu
 
 
@@ -34,17 +42,21 @@ def agree(ours, other, inputs) -> None:
 
 
 def test_phase_convolution():
-    agree(rewrites.phase_convolution,
-          lambda x, w: F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1),
-          [double(2, 3, 5, 6), double(4, 3, 3, 3)])
+    agree(
+        rewrites.phase_convolution,
+        lambda x, w: F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1),
+        [double(2, 3, 5, 6), double(4, 3, 3, 3)],
+    )
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fourfold_up_block(layout):
     x, weight = double(2, 3, 5, 6), double(4, 3, 3, 3)
-    agree(lambda x, w: rewrites.fourfold_up_block(x.contiguous(memory_format=layout), w),
-          lambda x, w: instance_norm_glu(F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1)),
-          [x, weight])
+    agree(
+        lambda x, w: rewrites.fourfold_up_block(x.contiguous(memory_format=layout), w),
+        lambda x, w: instance_norm_glu(F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), w, padding=1)),
+        [x, weight],
+    )
     out = rewrites.fourfold_up_block(x.contiguous(memory_format=torch.channels_last), weight)
     assert out.is_contiguous(memory_format=torch.channels_last), "the next convolution would copy it"
 
@@ -60,8 +72,9 @@ def test_fourfold_phases_are_normalised_where_they_lie(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [4, 8])
-@pytest.mark.parametrize(("shape", "bias"), [((5, 3, 3, 3), True), ((3, 6, 3, 3), False), ((4, 6, 3, 3), True),
-                                             ((3, 3, 1, 1), True)])
+@pytest.mark.parametrize(
+    ("shape", "bias"), [((5, 3, 3, 3), True), ((3, 6, 3, 3), False), ((4, 6, 3, 3), True), ((3, 3, 1, 1), True)]
+)
 def test_padded_convolution(channels, shape, bias):
     conv = torch.nn.Conv2d(shape[1], shape[0], shape[2], stride=2, padding=1, bias=bias)
     padded = rewrites.padded_convolution(channels)
@@ -86,8 +99,11 @@ def test_frozen_networks_with_padded_channels(monkeypatch):
 
 
 def test_composed_convolution():
-    agree(rewrites.composed_convolution, lambda x, a, b: F.conv2d(F.conv2d(x, a, padding=1), b, padding=1),
-          [double(2, 3, 9, 8), double(5, 3, 3, 3), double(4, 5, 3, 3)])
+    agree(
+        rewrites.composed_convolution,
+        lambda x, a, b: F.conv2d(F.conv2d(x, a, padding=1), b, padding=1),
+        [double(2, 3, 9, 8), double(5, 3, 3, 3), double(4, 5, 3, 3)],
+    )
 
 
 def test_the_trunk_in_one_pass_keeps_each_groups_statistics():
@@ -130,9 +146,16 @@ def test_frozen_networks_with_bias_and_relu_together(monkeypatch):
         return torch.cat([x.flatten() for x in photo.features(x)])
 
     agree(together, flat, [image])
-    torch.library.opcheck(torch.ops.tmgan_rewrites.conv_relu.default,
-                          (torch.randn(2, 3, 9, 8).to(memory_format=torch.channels_last),
-                           torch.randn(4, 3, 3, 3), torch.randn(4), [2, 2], [1, 1]))
+    torch.library.opcheck(
+        torch.ops.tmgan_rewrites.conv_relu.default,
+        (
+            torch.randn(2, 3, 9, 8).to(memory_format=torch.channels_last),
+            torch.randn(4, 3, 3, 3),
+            torch.randn(4),
+            [2, 2],
+            [1, 1],
+        ),
+    )
     frozen_relu.check(torch.device("cpu"))
 
 
@@ -160,21 +183,39 @@ class Masks(torch.nn.Module):
 def test_the_published_step_has_the_same_losses(monkeypatch):
     """The paper's combined method at thin widths: same weights, same batch, one step each."""
     import tmgan.models.encoders.inception as inception
+
     monkeypatch.setattr(inception, "INPUT_SIZE", 75)
-    method = MethodConfig(keep_mask="fcn", wrong_pairs="published",
-                          blur=BlurConfig(sizes=(9,), kind="grey", border="zeros"))
+    method = MethodConfig(
+        keep_mask="fcn", wrong_pairs="published", blur=BlurConfig(sizes=(9,), kind="grey", border="zeros")
+    )
     config = TrainConfig(
-        batch=3, method=method, text=TextConfig(words=6), encoder=EncoderConfig(dim=16, word_dim=8),
-        model=ModelConfig(image_size=64, g_width=4, d_width=4, affine_dim=8, condition_dim=8, noise_dim=4))
+        batch=3,
+        method=method,
+        text=TextConfig(words=6),
+        encoder=EncoderConfig(dim=16, word_dim=8),
+        model=ModelConfig(image_size=64, g_width=4, d_width=4, affine_dim=8, condition_dim=8, noise_dim=4),
+    )
     made = synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
     lengths, order = made.batch.lengths.sort(descending=True)
     assert not torch.equal(order, torch.arange(3)), "a batch sorted as it was would show less"
     rows = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}
     batch = type(made.batch)(**{name: x if x is None else x[order] for name, x in rows.items()})
-    published = PublishedStep(made.step.generator, made.step.discriminator, made.text, made.photo, config.loss,
-                              config.optim, Masks(), blur=True)
-    batch = dataclasses.replace(batch, keep=published.keep_mask(batch.images), class_ids=torch.tensor([4, 4, 5]),
-                                target_class_ids=torch.tensor([4, 4, 5]))
+    published = PublishedStep(
+        made.step.generator,
+        made.step.discriminator,
+        made.text,
+        made.photo,
+        config.loss,
+        config.optim,
+        Masks(),
+        blur=True,
+    )
+    batch = dataclasses.replace(
+        batch,
+        keep=published.keep_mask(batch.images),
+        class_ids=torch.tensor([4, 4, 5]),
+        target_class_ids=torch.tensor([4, 4, 5]),
+    )
     theirs, ours = published(batch), made.step(batch, 0)
     weight = {"words": 5.0, "sentence": 5.0}
     assert theirs["d_pairs"] + theirs["d_blurred"] == pytest.approx(ours["d"].item(), rel=1e-5)

@@ -1,4 +1,5 @@
 """Configuration: precedence, round trip, and messages that say what to change."""
+
 from __future__ import annotations
 
 import re
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tmgan.config import configfile
 from tmgan.cli.parse import parse_run
+from tmgan.config import configfile
 from tmgan.config.settings import DamsmConfig, TrainConfig
 
 
@@ -41,29 +42,32 @@ def test_equals_form_of_preset():
     assert parse_run(TrainConfig, ["--preset=lightweight"], "train", preset=True).model.image_size == 256
 
 
-@pytest.mark.parametrize("text, message", [
-    ("bach: 6", "Did you mean 'batch'"),
-    ("model: {image_sise: 64}", "Did you mean 'image_size'"),
-    ("batch: many", "not a whole number"),
-    ("batch: 2.5", "not a whole number"),
-    ("model: {keep_input: maybe}", "not true or false"),
-    ("model: {attention: other}", "not one of 'own', 'published'"),
-    ("model: {image_size: 100}", "use 64, 128 or 256"),
-    ("batch: 1", "need 2 or more"),
-    ("output: {keep: 1}", "keep at least 2"),
-    ("method: {mismatched_text_p: 1.5}", "use 0 to 1"),
-    ("- a\n- b", "expected settings"),
-    ("a: [", "not valid YAML"),
-    ("data:", "not a text"),
-    ("seed: true", "not a whole number"),
-    ("images: .inf", "not a whole number"),
-    ("optim: {lr_g: .nan}", "not a number"),
-    ("seed: -1", "seed is -1"),
-    ("runtime: {threads: -1}", "use 0 or more"),
-    ("pretrain: {images: 0}", "less than one batch"),
-    ("drawn_images: 1", "use 20 or more"),
-    ("model: {keep_input: true}", "method.keep_mask dataset"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("bach: 6", "Did you mean 'batch'"),
+        ("model: {image_sise: 64}", "Did you mean 'image_size'"),
+        ("batch: many", "not a whole number"),
+        ("batch: 2.5", "not a whole number"),
+        ("model: {keep_input: maybe}", "not true or false"),
+        ("model: {attention: other}", "not one of 'own', 'published'"),
+        ("model: {image_size: 100}", "use 64, 128 or 256"),
+        ("batch: 1", "need 2 or more"),
+        ("output: {keep: 1}", "keep at least 2"),
+        ("method: {mismatched_text_p: 1.5}", "use 0 to 1"),
+        ("- a\n- b", "expected settings"),
+        ("a: [", "not valid YAML"),
+        ("data:", "not a text"),
+        ("seed: true", "not a whole number"),
+        ("images: .inf", "not a whole number"),
+        ("optim: {lr_g: .nan}", "not a number"),
+        ("seed: -1", "seed is -1"),
+        ("runtime: {threads: -1}", "use 0 or more"),
+        ("pretrain: {images: 0}", "less than one batch"),
+        ("drawn_images: 1", "use 20 or more"),
+        ("model: {keep_input: true}", "method.keep_mask dataset"),
+    ],
+)
 def test_mistakes_say_what_to_change(text, message, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -91,16 +95,28 @@ def test_a_preset_repeats_no_default(name):
     defaults = configfile.to_dict(TrainConfig())
 
     def repeated(values: dict, beneath: dict) -> list[str]:
-        return [name for key, value in values.items() for name in
-                (repeated(value, beneath[key]) if isinstance(value, dict) else [key] * (value == beneath[key]))]
+        return [
+            name
+            for key, value in values.items()
+            for name in (repeated(value, beneath[key]) if isinstance(value, dict) else [key] * (value == beneath[key]))
+        ]
 
     assert repeated(yaml.safe_load(text) or {}, defaults) == []
 
 
 def test_help_shows_first_what_people_use(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")      # a wider terminal shows sections side by side
+    monkeypatch.setenv("COLUMNS", "80")  # a wider terminal shows sections side by side
     with pytest.raises(SystemExit):
         parse_run(TrainConfig, ["--help"], "train", preset=True)
     first = capsys.readouterr().out.split("method options")[0]
     assert re.findall(r"^\W*?(--[a-z-]+) [A-Z]", first, re.M) == [
-        "--config", "--preset", "--data", "--run", "--encoders", "--images", "--batch", "--seed", "--drawn-images"]
+        "--config",
+        "--preset",
+        "--data",
+        "--run",
+        "--encoders",
+        "--images",
+        "--batch",
+        "--seed",
+        "--drawn-images",
+    ]

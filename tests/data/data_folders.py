@@ -47,12 +47,7 @@ def write_cub(
 ) -> Path:
     """A CUB folder of `count` plain images with captions and both kinds of lists; class k has images 5k-5 to 5k-1."""
     cub = folder / "CUB_200_2011"
-    lines: dict[str, list[str]] = {
-        "images": [],
-        "bounding_boxes": [],
-        "image_class_labels": [],
-        "train_test_split": [],
-    }
+    lines: dict[str, list[str]] = {"images": [], "bounding_boxes": [], "image_class_labels": [], "train_test_split": []}
     # Written in an order that is not that of the lists below, as nothing may depend on it.
     for number in reversed(range(count)):
         name = name_of(number)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tmgan.data.drawn.birds import OTHER, SPECIES
+from tmgan.data.drawn.dataset import CAPTIONS_PER_IMAGE, bird, describe, write_birds
 from tmgan.data.drawn.drawing import MINIMUM_SHARE
 from tmgan.data.palette import PALETTE, PARTS
-from tmgan.data.drawn.dataset import CAPTIONS_PER_IMAGE, bird, describe, write_birds
 
 COUNT = 120
 NAMES = list(PALETTE)

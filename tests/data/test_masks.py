@@ -1,4 +1,5 @@
 """Masks that a network finds: the published FCN mask, and what is stored in a pack, cropped and flipped with it."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,19 +8,19 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from tests.golden import FOLDER, assert_golden, fill, image
 from tests.published_names import SEGMENTER
-from tmgan_kernels import gather_crop
-
-from tmgan.config import configfile
 from tmgan.cli import main
+from tmgan.common.progress import Progress
+from tmgan.config import configfile
+from tmgan.config.runtime import decide
 from tmgan.data.masks import RANDOM_NOTE, agreement, first_captions, mask_path, open_masks, read_record, write_masks
 from tmgan.data.pack import Pack
-from tmgan.common.progress import Progress
+from tmgan.models.segmentation import VOC, Segmenter, voc_ids
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.jobs import train_editor
-from tmgan.models.segmentation import VOC, Segmenter, voc_ids
-from tmgan.config.runtime import decide
+from tmgan_kernels import gather_crop
 
 QUIET = Progress(visible=False)
 
@@ -44,7 +45,7 @@ def test_published_mask(published):
     logits = published.logits(images, 224)
     assert_golden(logits, "au_fcn_mask", "logits", 1e-5, run="f32")
     stored = np.load(FOLDER / "au_fcn_mask.npz")
-    bird = np.unpackbits(stored["f32:argmax_is3_bits"])[:2 * 224 * 224].reshape(2, 224, 224)
+    bird = np.unpackbits(stored["f32:argmax_is3_bits"])[: 2 * 224 * 224].reshape(2, 224, 224)
     close = float(stored["f32:frac_margin_lt_1e-3"])  # share of the pixels that rounding may turn
     assert 0.1 < bird.mean() < 0.9
     assert ((logits.argmax(1) == 3).numpy() != bird).mean() <= close
@@ -104,6 +105,7 @@ def test_where_the_tile_is_the_crop_a_stored_mask_is_the_one_of_the_crop(own, pu
 
 def test_stored_masks_are_cropped_and_flipped_with_the_image(own, tiny, encoders):
     """The pack's true masks, stored as if found: every batch brings along what it brings along of the true ones."""
+
     def true(images, texts, span, at=iter(range(100))):
         rows = [next(at) for _ in texts]
         return own.masks[rows].permute(0, 3, 1, 2).float() / 255
@@ -189,8 +191,9 @@ def test_a_pack_without_masks_is_refused_with_the_command_that_makes_them(own, t
 
 
 def test_masks_of_random_weights_are_noted_and_other_masks_are_no_way_to_resume(own, tiny, capsys):
-    config = configfile.merge(tiny, {"data": str(own.path), "images": 4, "method": {"keep_mask": "fcn"},
-                                     "pretrain": {"images": 4}}, "test")
+    config = configfile.merge(
+        tiny, {"data": str(own.path), "images": 4, "method": {"keep_mask": "fcn"}, "pretrain": {"images": 4}}, "test"
+    )
     store(own)
     assert train_editor(config) == "done"
     assert RANDOM_NOTE in capsys.readouterr().out
@@ -235,9 +238,11 @@ def test_the_command(own, monkeypatch, capsys):
 
 def test_the_command_says_what_to_do(own, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    for flags, message in [(["--classes", "brid"], "no class 'brid'"),
-                           ([], "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth"),
-                           (["--batch", "0"], "--batch is 0")]:
+    for flags, message in [
+        (["--classes", "brid"], "no class 'brid'"),
+        ([], "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth"),
+        (["--batch", "0"], "--batch is 0"),
+    ]:
         with pytest.raises(SystemExit) as stopped:
             main(["data", "masks", str(own.path), *flags])
         assert stopped.value.code == 2 and message in capsys.readouterr().err

@@ -12,16 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.data_folders import SIZE, captions_of, colour_of, name_of, number_of, textured, write_cub, write_image_folder
 from PIL import Image
-from tests.processes import ended
 
+from tests.data.data_folders import (
+    SIZE,
+    captions_of,
+    colour_of,
+    name_of,
+    number_of,
+    textured,
+    write_cub,
+    write_image_folder,
+)
+from tests.processes import ended
 from tmgan.data import prepare as prepare_module
-from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.doctor import examine
-from tmgan.data.pack import Pack
-from tmgan.data.prepare import prepare
 from tmgan.data.drawn.dataset import write_birds
+from tmgan.data.pack import Pack
+from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.prepare import prepare
 from tmgan.data.tiles import tile_edge
 
 ROOT = Path(__file__).resolve().parents[2]

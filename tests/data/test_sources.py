@@ -10,12 +10,12 @@ import sys
 
 import numpy as np
 import pytest
-from tests.data.data_folders import captions_of, name_of, write_cub, write_image_folder, write_lists
 
+from tests.data.data_folders import captions_of, name_of, write_cub, write_image_folder, write_lists
 from tmgan.data import captions
 from tmgan.data.captions import label_backend, tokenize, word_labels
-from tmgan.data.sources.read import read_source
 from tmgan.data.doctor import examine
+from tmgan.data.sources.read import read_source
 from tmgan.data.vocabulary import Vocabulary
 
 

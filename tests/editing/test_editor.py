@@ -1,4 +1,5 @@
 """Editing: geometry, resolution, unknown words, and refusals that say what to do."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tmgan_kernels import change_mask
 
-from tmgan.models.bundle import load_encoders, load_generator, save_encoders, save_generator
-from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
 from tmgan.config.settings import HistogramConfig
+from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
 from tmgan.editing.editor import BOX_TO_SQUARE, Editor, open_photo, square
 from tmgan.evaluation.metrics.colour_accuracy import colour_accuracy, make_test
+from tmgan.models.bundle import load_encoders, load_generator, save_encoders, save_generator
+from tmgan_kernels import change_mask
 
 
 @pytest.fixture
@@ -27,15 +28,16 @@ def test_only_the_square_changes_and_its_border_fades(editor, photo):
     left, top, side = square(photo.size, None)
     assert (left, top, side) == (35, 0, 150) and edited.shape == before.shape
     assert np.array_equal(edited[:, :left], before[:, :left])
-    assert np.array_equal(edited[:, left + side:], before[:, left + side:])
-    change = np.abs(edited - before)[:, left:left + side].mean((0, 2))
-    assert change[side // 2 - 20:side // 2 + 20].mean() > 3 * max(change[0], change[-1])
+    assert np.array_equal(edited[:, left + side :], before[:, left + side :])
+    change = np.abs(edited - before)[:, left : left + side].mean((0, 2))
+    assert change[side // 2 - 20 : side // 2 + 20].mean() > 3 * max(change[0], change[-1])
 
 
 def test_no_change_leaves_every_pixel(editor, photo, monkeypatch):
     class Copy(torch.nn.Module):
         def forward(self, noise, sentence, words, padding, eps, features, image):
             from tmgan.models.lightweight import GeneratorOutput
+
             return GeneratorOutput(image, torch.ones(1, words.shape[2], 16, 16), eps, eps, None)
 
     editor.generator = Copy()
@@ -61,12 +63,14 @@ def two_halves(view: View) -> torch.Tensor:
 @pytest.mark.parametrize("box", [None, (100, 60, 60, 40)])
 def test_compositing_is_the_photo_where_kept_and_the_edit_elsewhere(editor, photo, box):
     whole = editor.edit_in_full(photo, "a bird with a red head", box, keep=two_halves)
-    before, edited, composited, keep = (np.array(p).astype(int) for p in (photo, whole.picture, whole.composited, whole.keep))
+    before, edited, composited, keep = (
+        np.array(p).astype(int) for p in (photo, whole.picture, whole.composited, whole.keep)
+    )
     assert np.array_equal(edited, np.array(editor.edit(photo, "a bird with a red head", box)))
     left, top, side = square(photo.size, box)
-    assert keep.shape == before.shape[:2] and (keep[:, :left] == 255).all() and (keep[:, left + side:] == 255).all()
+    assert keep.shape == before.shape[:2] and (keep[:, :left] == 255).all() and (keep[:, left + side :] == 255).all()
     kept, free = keep == 255, keep == 0
-    assert kept[top:top + side, left:left + side].mean() > 0.3 and free.mean() > 0.05
+    assert kept[top : top + side, left : left + side].mean() > 0.3 and free.mean() > 0.05
     assert np.array_equal(composited[kept], before[kept]) and np.array_equal(composited[free], edited[free])
     assert (edited[kept] != before[kept]).any() and (edited[free] != before[free]).any()
     mixed = keep[..., None] / 255 * before + (1 - keep[..., None] / 255) * edited
@@ -184,13 +188,15 @@ def test_colour_accuracy_of_known_answers(pack):
         painted = images.clone()
         for i, row in enumerate(rows):
             part = test.part[row]
-            painted[i] = torch.where(test.part_masks[row, part], palette[test.colours[row, part]][:, None, None], images[i])
+            painted[i] = torch.where(
+                test.part_masks[row, part], palette[test.colours[row, part]][:, None, None], images[i]
+            )
         return painted
 
     best = values(perfect)
     assert best["colour_accuracy"] == 1 and best["others_kept"] == 1 and best["background_psnr"] == float("inf")
     shifted = values(lambda images, texts: images + 2 * 0.1)
-    assert shifted["background_psnr"] == pytest.approx(20.0, abs=1e-3)       # 0.1 of the full range
+    assert shifted["background_psnr"] == pytest.approx(20.0, abs=1e-3)  # 0.1 of the full range
 
 
 def test_a_broken_model_or_an_empty_test_has_no_score(pack):

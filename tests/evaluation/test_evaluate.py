@@ -1,4 +1,5 @@
 """`evaluate`: pairing, per-image numbers against their definitions, intervals, paired comparison, JSON."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,10 +16,10 @@ from tmgan.data.crops import centre_crops
 from tmgan.data.masks import mask_path
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
-from tmgan.evaluation.evaluate import Evaluation, baselines, quick_protocol, describe, evaluate, table
-from tmgan.evaluation.protocol import Protocol
+from tmgan.evaluation.evaluate import Evaluation, baselines, describe, evaluate, quick_protocol, table
 from tmgan.evaluation.metrics.edits import eight_bit, make_edits, make_pairs
 from tmgan.evaluation.metrics.measure import Measure, compare
+from tmgan.evaluation.protocol import Protocol
 from tmgan.models.lightweight import GeneratorOutput
 from tmgan_kernels import change_mask
 
@@ -73,11 +74,13 @@ def test_every_image_has_the_numbers_of_the_definitions(editor, pack):
     pairs = make_pairs(pack, "train", 5, "other", 0)
     photos = centre_crops(pack.tiles, pairs.image, 64)
     texts = [pack.caption(int(c)) for c in pairs.target]
-    edits = torch.cat([editor.edit_tensors(photos[i:i + 2], texts[i:i + 2]).image for i in (0, 2, 4)])
+    edits = torch.cat([editor.edit_tensors(photos[i : i + 2], texts[i : i + 2]).image for i in (0, 2, 4)])
     edits = ((edits + 1) * 127.5).round().clamp(0, 255)
     levels = ((photos + 1) * 127.5).round()
-    keep = {"dataset": 1 - centre_crops(pack.masks, pairs.image, 64, (0.0, 1.0)),
-            "histogram": change_mask(levels, edits, (0, 255), eight_bit=True).float()}
+    keep = {
+        "dataset": 1 - centre_crops(pack.masks, pairs.image, 64, (0.0, 1.0)),
+        "histogram": change_mask(levels, edits, (0, 255), eight_bit=True).float(),
+    }
     assert found.images == tuple(pack.names[int(i)] for i in pairs.image)
     for name, mask in keep.items():
         squared = ((levels - edits) * mask).square().mean((1, 2, 3))
@@ -87,8 +90,9 @@ def test_every_image_has_the_numbers_of_the_definitions(editor, pack):
         inside[mask.mean((1, 2, 3)) < 0.01] = math.nan
         assert found[f"preserved_mse/{name}"].values == pytest.approx(inside.tolist(), rel=1e-4, nan_ok=True)
     grey = torch.nn.functional.pad(edits.mean(1), (1, 1, 1, 1))
-    laplacian = (grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-                 - 4 * grey[:, 1:-1, 1:-1])
+    laplacian = (
+        grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * grey[:, 1:-1, 1:-1]
+    )
     assert found["sharpness"].values == pytest.approx(laplacian.abs().mean((1, 2)).tolist(), rel=1e-5)
 
 
@@ -140,8 +144,9 @@ def test_an_empty_region_has_no_number(editor, pack):
 def test_interval_is_that_of_the_bootstrap():
     values = np.random.default_rng(0).gamma(2.0, size=300)
     measure = Measure.of(values.tolist())
-    wanted = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=9999,
-                                   random_state=1).confidence_interval
+    wanted = scipy.stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=9999, random_state=1
+    ).confidence_interval
     assert (measure.low, measure.high) == pytest.approx((wanted.low, wanted.high), rel=0.01)
     assert measure == Measure.of(values.tolist())
     weighted = Measure.of([1.0, math.nan, 3.0], weights=[3, 5, 1])
@@ -160,7 +165,7 @@ def test_paired_comparison_sees_what_intervals_of_each_do_not():
     random = np.random.default_rng(2)
     hard = random.gamma(1.0, 100.0, size=80)
     one, other = Measure.of(hard.tolist()), Measure.of((hard * 0.9 + random.normal(size=80)).tolist())
-    assert other.high > one.low                          # the intervals overlap widely
+    assert other.high > one.low  # the intervals overlap widely
     difference, share = compare(one, other), compare(one, other, relative=True)
     assert difference.distinct and difference.high < 0 and difference.n == 80
     assert difference.value == pytest.approx(other.value - one.value)
@@ -181,7 +186,7 @@ def test_round_trip_through_json(editor, pack, tmp_path):
         found = evaluate(model, pack, Protocol(metrics=(*PER_IMAGE, "colour_accuracy"), count=3))
         found.save(tmp_path / name)
         back = Evaluation.load(tmp_path / name)
-        assert repr(back) == repr(found)                 # by repr: NaN equals itself
+        assert repr(back) == repr(found)  # by repr: NaN equals itself
     (tmp_path / "other.json").write_text("{}")
     for path in (tmp_path / "other.json", tmp_path / "none.json"):
         with pytest.raises(ValueError, match="holds no evaluation"):
@@ -197,8 +202,11 @@ def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
         evaluate(editor, plain, Protocol(metrics=("colour_accuracy",), count=3))
     with pytest.raises(ValueError, match="it has histogram"):
         evaluate(editor, plain, Protocol(masks=("dataset",), count=3))
-    for wrong, message in (({"metrics": ("fud",)}, "no metric 'fud'"),
-                           ({"count": 0}, "use 1 or more"), ({"seed": -1}, "seed is -1")):
+    for wrong, message in (
+        ({"metrics": ("fud",)}, "no metric 'fud'"),
+        ({"count": 0}, "use 1 or more"),
+        ({"seed": -1}, "seed is -1"),
+    ):
         with pytest.raises(ValueError, match=message):
             Protocol(**wrong)
 

@@ -12,17 +12,18 @@ import scipy.linalg
 import torch
 import torch.nn.functional as F
 import torchvision
-from tests.golden import FOLDER, tensor
 from PIL import Image
-from tmgan.models import weights
+from torch import nn
+
+from tests.golden import FOLDER, tensor
 from tmgan.evaluation.metrics import features
 from tmgan.evaluation.metrics import kid as kid_module
 from tmgan.evaluation.metrics.fid import frechet_distance
 from tmgan.evaluation.metrics.inception_score import inception_score
 from tmgan.evaluation.metrics.kid import kid
 from tmgan.evaluation.metrics.moments import Moments
+from tmgan.models import weights
 from tmgan.models.layers import init_frozen
-from torch import nn
 
 
 def _features(n, dim=12, seed=0, shift=0.0, scale=1.0):
@@ -43,6 +44,7 @@ def _moments(rows, batch=7, network="net", protocol="test"):
 @pytest.fixture
 def pytorch_fid_distance(monkeypatch):
     """calculate_frechet_distance of pytorch-fid, which calls scipy with an argument that new versions do not know."""
+
     def sqrtm(matrix, disp=True):
         root = scipy.linalg.sqrtm(matrix)
         return root if disp else (root, 0.0)
@@ -137,8 +139,12 @@ def test_mistakes_with_moments_end_in_sentences(tmp_path):
 def test_frechet_distance_equals_pytorch_fid(pytorch_fid_distance, n_real, n_fake, dim):
     real, fake = _features(n_real, dim), _features(n_fake, dim, seed=1, shift=0.1, scale=1.3)
     result = frechet_distance(_moments(real), _moments(fake))
-    wanted = pytorch_fid_distance(real.mean(0).numpy(), np.cov(real.numpy(), rowvar=False),
-                                  fake.mean(0).numpy(), np.cov(fake.numpy(), rowvar=False))
+    wanted = pytorch_fid_distance(
+        real.mean(0).numpy(),
+        np.cov(real.numpy(), rowvar=False),
+        fake.mean(0).numpy(),
+        np.cov(fake.numpy(), rowvar=False),
+    )
     assert result.fid == pytest.approx(wanted, rel=1e-8)
     assert result.means == pytest.approx((real.mean(0) - fake.mean(0)).square().sum().item(), rel=1e-12)
     assert result.fid == result.means + result.covariances
@@ -240,7 +246,7 @@ def test_inception_score_equals_the_published_one(splits):
     with np.load(FOLDER / "au_scores.npz") as archive:
         mean, std = archive[f"f32:IS/splits{splits}"]
     result = inception_score(tensor("is/logits", (96, 1000), 4.0), splits)
-    assert result.mean == pytest.approx(mean, rel=1e-6)      # the published code softmaxes in float32
+    assert result.mean == pytest.approx(mean, rel=1e-6)  # the published code softmaxes in float32
     assert result.std is None if splits == 1 else result.std == pytest.approx(std, rel=1e-4)
 
 
@@ -248,7 +254,7 @@ def test_inception_score_of_extremes():
     assert inception_score(torch.zeros(30, 7), splits=3) == (pytest.approx(1, rel=1e-12), pytest.approx(0, abs=1e-12))
     assert inception_score(_features(1, 7).expand(20, 7), splits=1).mean == pytest.approx(1, rel=1e-12)
     separated = 1000.0 * F.one_hot(torch.arange(40) % 5, 9)
-    result = inception_score(separated.float(), splits=4)    # probabilities that underflow to zero
+    result = inception_score(separated.float(), splits=4)  # probabilities that underflow to zero
     assert result == (pytest.approx(5, rel=1e-12), pytest.approx(0, abs=1e-12))
 
 
@@ -278,8 +284,12 @@ def _state(network):
     init_frozen(network, generator)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            for values, low, high in ((layer.weight, 0.8, 1.2), (layer.bias, -0.1, 0.2),
-                                      (layer.running_mean, -0.1, 0.1), (layer.running_var, 0.5, 1.5)):
+            for values, low, high in (
+                (layer.weight, 0.8, 1.2),
+                (layer.bias, -0.1, 0.2),
+                (layer.running_mean, -0.1, 0.1),
+                (layer.running_var, 0.5, 1.5),
+            ):
                 values.data.uniform_(low, high, generator=generator)
     return network.state_dict()
 
@@ -288,8 +298,10 @@ def _state(network):
 def states():
     """By key of weights.KNOWN, with the names and shapes of the published files."""
     build = torchvision.models.inception_v3
-    return {"fid_inception": _state(build(weights=None, num_classes=1008, aux_logits=False, init_weights=False)),
-            "inception": _state(build(weights=None, init_weights=False))}
+    return {
+        "fid_inception": _state(build(weights=None, num_classes=1008, aux_logits=False, init_weights=False)),
+        "inception": _state(build(weights=None, init_weights=False)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +325,7 @@ def pictures(tmp_path_factory):
     folders, images = [], []
     for name, low in (("real", -1.1), ("fake", -0.6)):
         generator = torch.Generator().manual_seed(len(images))
-        coarse = torch.rand(6, 3, 6, 8, generator=generator) * (1.1 - low) + low      # some outside of [-1, 1]
+        coarse = torch.rand(6, 3, 6, 8, generator=generator) * (1.1 - low) + low  # some outside of [-1, 1]
         batch = F.interpolate(coarse, scale_factor=12, mode="bicubic")
         folder = tmp_path_factory.mktemp(name)
         for i, image in enumerate(((batch + 1) * 127.5).round().clamp(0, 255).byte()):

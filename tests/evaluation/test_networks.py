@@ -1,4 +1,5 @@
 """Metrics that need a network of their own: FID, KID, Inception score, LPIPS, MP and CLIP in `evaluate`."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,11 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from tmgan.models import weights
-from tmgan.data.crops import centre_crops
 from tmgan.common.progress import Progress
+from tmgan.data.crops import centre_crops
 from tmgan.evaluation.evaluate import baselines, describe, evaluate
-from tmgan.evaluation.protocol import Protocol
 from tmgan.evaluation.metrics import distances, features
 from tmgan.evaluation.metrics.distances import cache_folder, reals
 from tmgan.evaluation.metrics.edits import make_edits, make_pairs
@@ -26,6 +25,8 @@ from tmgan.evaluation.metrics.features import FrozenInception
 from tmgan.evaluation.metrics.inception_score import inception_score
 from tmgan.evaluation.metrics.kid import kid
 from tmgan.evaluation.metrics.lpips import Lpips
+from tmgan.evaluation.protocol import Protocol
+from tmgan.models import weights
 
 QUIET = Progress(visible=False)
 
@@ -79,6 +80,7 @@ def _save(images, folder):
 @pytest.fixture
 def sqrtm(monkeypatch):
     """pytorch-fid gives scipy an argument that new releases do not know."""
+
     class Linalg:
         @staticmethod
         def sqrtm(matrix, disp=True):
@@ -111,10 +113,16 @@ def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, 
 def test_fid_equals_pytorch_fid_on_the_saved_pictures(editor, pack, sqrtm, tmp_path, monkeypatch):  # noqa: F811
     """With the real network, whose random weights pytorch-fid gets in place of its download."""
     protocol = Protocol(metrics=("fid",), count=12, weights="random")
-    monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url",
-                        lambda url, progress: features.random_fid_state())
-    folders = [_save(images, tmp_path / name) for name, images in (
-        ("reals", centre_crops(pack.tiles, pack.test, 64)), ("edits", _edits(editor, pack, protocol)))]
+    monkeypatch.setattr(
+        pytorch_fid.inception, "load_state_dict_from_url", lambda url, progress: features.random_fid_state()
+    )
+    folders = [
+        _save(images, tmp_path / name)
+        for name, images in (
+            ("reals", centre_crops(pack.tiles, pack.test, 64)),
+            ("edits", _edits(editor, pack, protocol)),
+        )
+    ]
     wanted = pytorch_fid.fid_score.calculate_fid_given_paths([str(f) for f in folders], 4, "cpu", 2048, 1)
     assert evaluate(editor, pack, protocol)["fid/test"].value == pytest.approx(wanted, rel=1e-4)
 
@@ -164,12 +172,22 @@ def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, 
     found = evaluate(editor, pack, Protocol(count=3))
     text = describe(found)
     assert {"fid", "kid", "inception_score", "lpips", "clip"} == set(found.skipped)
-    for expected in ("pt_inception-2015-12-05-6726825d.pth", "https://github.com/mseitzer", str(tmp_path / "none"),
-                     "alexnet-owt-7be5be79.pth", "Not measured: fid, kid.", "--clip"):
+    for expected in (
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer",
+        str(tmp_path / "none"),
+        "alexnet-owt-7be5be79.pth",
+        "Not measured: fid, kid.",
+        "--clip",
+    ):
         assert expected in text
     assert "mp_damsm" in found and "mask_score/dataset" in found
-    for name, message in (("fid", "pt_inception"), ("inception_score", "inception_v3_google"), ("lpips", "alexnet"),
-                          ("clip", "--clip")):
+    for name, message in (
+        ("fid", "pt_inception"),
+        ("inception_score", "inception_v3_google"),
+        ("lpips", "alexnet"),
+        ("clip", "--clip"),
+    ):
         with pytest.raises(ValueError, match=message):
             evaluate(editor, pack, Protocol(metrics=(name,), count=3))
 
@@ -186,8 +204,11 @@ def test_lpips_equals_its_definition_written_out():
     for image in range(2):
         maps = []
         for picture in (x[image], y[image]):
-            h, found = (picture - torch.tensor([-.030, -.088, -.188])[:, None, None]) / torch.tensor(
-                [.458, .448, .450])[:, None, None], []
+            h, found = (
+                (picture - torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
+                / torch.tensor([0.458, 0.448, 0.450])[:, None, None],
+                [],
+            )
             for layer in network.trunk:
                 h = layer(h[None])[0] if not isinstance(layer, nn.ReLU) else h.clamp(min=0)
                 if isinstance(layer, nn.ReLU):
@@ -195,8 +216,11 @@ def test_lpips_equals_its_definition_written_out():
             maps.append(found)
         for number, (a, b) in enumerate(zip(*maps)):
             w = getattr(network, f"linear{number}").flatten().numpy()
-            places = [sum(w * (a[:, i, j] / np.linalg.norm(a[:, i, j]) - b[:, i, j] / np.linalg.norm(b[:, i, j])) ** 2)
-                      for i in range(a.shape[1]) for j in range(a.shape[2])]
+            places = [
+                sum(w * (a[:, i, j] / np.linalg.norm(a[:, i, j]) - b[:, i, j] / np.linalg.norm(b[:, i, j])) ** 2)
+                for i in range(a.shape[1])
+                for j in range(a.shape[2])
+            ]
             wanted[image] += np.mean(places)
     assert got.tolist() == pytest.approx(wanted.tolist(), rel=1e-4)
 
@@ -205,14 +229,17 @@ def test_lpips_equals_the_published_package(monkeypatch):
     published = pytest.importorskip("lpips")
     theirs = published.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False).eval()
     state = {f"features.{name.split('.', 1)[1]}": value for name, value in theirs.net.state_dict().items()}
-    files = {"alexnet": state, "lpips": {k: v for k, v in theirs.state_dict().items() if k.startswith("lin")
-                                         and not k.startswith("lins")}}
+    files = {
+        "alexnet": state,
+        "lpips": {k: v for k, v in theirs.state_dict().items() if k.startswith("lin") and not k.startswith("lins")},
+    }
     monkeypatch.setattr(weights, "load", lambda key, folder: files[key])
     network = Lpips()
     x, y = torch.rand(2, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         assert network.between(network.features(x), network.features(y)).tolist() == pytest.approx(
-            theirs(x, y).flatten().tolist(), rel=1e-5)
+            theirs(x, y).flatten().tolist(), rel=1e-5
+        )
 
 
 def test_lpips_outside_sees_the_kept_region_only(editor, pack):  # noqa: F811
@@ -233,13 +260,17 @@ def test_manipulative_precision_equals_its_definition(editor, pack):  # noqa: F8
     photos, edits = centre_crops(pack.tiles, pairs.image, 64), _edits(editor, pack, Protocol(count=4, batch=3))
     with torch.no_grad():
         for row in range(4):
-            code = editor.encoders.photo.regions_and_code(edits[row:row + 1])[1][0]
+            code = editor.encoders.photo.regions_and_code(edits[row : row + 1])[1][0]
             sentence = editor.encoders.text(*editor.tokens([pack.caption(int(pairs.target[row]))]))[1][0]
             similarity = (code @ sentence / code.norm() / sentence.norm()).item()
             difference = ((photos[row] - edits[row]) / 2).abs().mean().item()
             assert found["mp_damsm"].values[row] == pytest.approx((1 - difference) * similarity, rel=1e-4, abs=1e-6)
-    assert evaluate(baselines(editor)["input copied"], pack, Protocol(metrics=("mp_damsm",), count=4))[
-        "mp_difference"].value == 0
+    assert (
+        evaluate(baselines(editor)["input copied"], pack, Protocol(metrics=("mp_damsm",), count=4))[
+            "mp_difference"
+        ].value
+        == 0
+    )
 
 
 @pytest.fixture
@@ -254,9 +285,17 @@ def clip_folder(tmp_path):
     (folder / "merges.txt").write_text("#version: 0.2\n")
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPConfig(
-        text_config={**small, "vocab_size": len(words), "max_position_embeddings": 77, "bos_token_id": len(words) - 2,
-                     "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1},
-        vision_config={**small, "image_size": 32, "patch_size": 8}, projection_dim=12)
+        text_config={
+            **small,
+            "vocab_size": len(words),
+            "max_position_embeddings": 77,
+            "bos_token_id": len(words) - 2,
+            "eos_token_id": len(words) - 1,
+            "pad_token_id": len(words) - 1,
+        },
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
     torch.manual_seed(0)
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
@@ -271,8 +310,10 @@ def test_clip_direction_equals_its_definition(editor, pack, clip_folder):  # noq
     model, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
     pairs = make_pairs(pack, "test", 3, "other", 0)
     photos, edits = centre_crops(pack.tiles, pairs.image, 64), _edits(editor, pack, protocol)
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.48145466, 0.4578275, 0.40821073),
-                                                          (0.26862954, 0.26130258, 0.27577711)))
+    mean, std = (
+        torch.tensor(v)[:, None, None]
+        for v in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    )
 
     def embed(image, text):
         small = F.interpolate((image[None] + 1) / 2, (32, 32), mode="bicubic")

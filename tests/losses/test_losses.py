@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.losses.perceptual import perceptual_loss
@@ -203,7 +204,7 @@ def test_perceptual_loss_has_the_gradient_of_its_formula(kept):
     keep = None if kept is None else torch.rand(2, 1, 8, 8) > 0.5
     assert torch.autograd.gradcheck(lambda fake: perceptual_loss(real.detach(), fake, keep), fake)
     low = fake.detach().bfloat16().requires_grad_()
-    gradient, = torch.autograd.grad(perceptual_loss(real.detach().bfloat16(), low, keep), low)
+    (gradient,) = torch.autograd.grad(perceptual_loss(real.detach().bfloat16(), low, keep), low)
     assert gradient.dtype == torch.bfloat16
 
 

@@ -1,4 +1,5 @@
 """Masks for any text by CLIPSeg: a tiny random model of the real class, saved and loaded as the real one is."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,8 +8,8 @@ import json
 import pytest
 import torch
 
-from tmgan.data.masks import agreement, open_masks, write_masks
 from tmgan.common.progress import Progress
+from tmgan.data.masks import agreement, open_masks, write_masks
 from tmgan.methods.mask_providers import ClipSegMasks, make_provider
 
 transformers = pytest.importorskip("transformers", reason="extra `clip` is not installed")
@@ -18,21 +19,39 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("clipseg")
-    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    words = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
     transformers.CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[]).save_pretrained(path)
     layer = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
     config = transformers.CLIPSegConfig(
-        text_config={**layer, "vocab_size": len(words), "max_position_embeddings": 24, "bos_token_id": 0, "eos_token_id": 1,
-                     "pad_token_id": 1},
-        vision_config={**layer, "image_size": 32, "patch_size": 8}, projection_dim=16, reduce_dim=16, extract_layers=[1, 2],
-        decoder_num_attention_heads=2, decoder_intermediate_size=16, conditional_layer=0)
+        text_config={
+            **layer,
+            "vocab_size": len(words),
+            "max_position_embeddings": 24,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        },
+        vision_config={**layer, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+        reduce_dim=16,
+        extract_layers=[1, 2],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+        conditional_layer=0,
+    )
     torch.manual_seed(0)
     model = transformers.CLIPSegForImageSegmentation(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     model.save_pretrained(path)
-    (path / "preprocessor_config.json").write_text(json.dumps(
-        {"size": {"height": 64, "width": 64}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}))
+    (path / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"height": 64, "width": 64}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]})
+    )
     return path
 
 

@@ -1,4 +1,5 @@
 """The paper's methods inside a training step: each changes the gradient it should, where and how it should."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -8,6 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
+
+from tmgan.common.progress import Progress
+from tmgan.config import configfile
+from tmgan.config.runtime import decide
+from tmgan.config.settings import BlurConfig, GradientConfig, SharpnessLossConfig
+from tmgan.data.masks import write_masks
+from tmgan.losses.adversarial import discriminator_loss
+from tmgan.losses.matching import word_level_correlation
+from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
+from tmgan.methods.sharpness import sharpness_loss
+from tmgan.models.discriminator import Discriminator
+from tmgan.models.layers import init_weights
+from tmgan.training.editor_task import EditorTask
 from tmgan_kernels import (
     change_mask,
     laplace_sharpness,
@@ -18,26 +33,13 @@ from tmgan_kernels import (
 )
 from tmgan_kernels.change_mask import difference_eager
 
-from tmgan.config import configfile
-from tmgan.config.settings import BlurConfig, GradientConfig, SharpnessLossConfig
-from tmgan.data.masks import write_masks
-from tmgan.common.progress import Progress
-from tmgan.training.editor_task import EditorTask
-from tmgan.losses.adversarial import discriminator_loss
-from tmgan.losses.matching import word_level_correlation
-from tmgan.methods.blurred_real import blurred, counts
-from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
-from tmgan.methods.sharpness import sharpness_loss
-from tmgan.models.discriminator import Discriminator
-from tmgan.models.layers import init_weights
-from tmgan.config.runtime import decide
-
 BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
 
 
 @pytest.fixture
 def run(tiny, own, encoders):
     """run(**method) -> one step of the same networks on the same batch: its task, batch, edit, image gradient, losses."""
+
     def one_step(**method):
         config = configfile.merge(tiny, {"method": {**BASELINE, **method}, "model": {"keep_input": False}}, "test")
         task = EditorTask(config, own, encoders, decide(tiny.runtime))
@@ -61,13 +63,17 @@ def weights(task) -> list[torch.Tensor]:
     return [p.detach() for network in (step.generator, step.discriminator) for p in network.parameters()]
 
 
-@pytest.mark.parametrize("off", [
-    {"sharpness": {"weight": 0.0, "gamma": 5.0, "labels": "original"}},
-    {"gradient": {"mode": "none", "gain": 9.0, "losses": "text"}},
-    {"blur": {"sizes": [], "border": "zeros", "heads": "both", "skip_below": 3.0}},
-    {"histogram": {"threshold": 1.0, "adaptive": True}},
-    {"mae_alpha": 99.0, "keep_weight": 99.0},
-], ids=["nsl", "gm", "sad", "histogram", "masked mae"])
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"sharpness": {"weight": 0.0, "gamma": 5.0, "labels": "original"}},
+        {"gradient": {"mode": "none", "gain": 9.0, "losses": "text"}},
+        {"blur": {"sizes": [], "border": "zeros", "heads": "both", "skip_below": 3.0}},
+        {"histogram": {"threshold": 1.0, "adaptive": True}},
+        {"mae_alpha": 99.0, "keep_weight": 99.0},
+    ],
+    ids=["nsl", "gm", "sad", "histogram", "masked mae"],
+)
 def test_switched_off_it_is_the_baseline_bit_for_bit(run, off):
     baseline, _, _, _, losses = run()
     task, _, _, _, same = run(**off)
@@ -108,7 +114,7 @@ def separable(image: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def coupled(image: torch.Tensor) -> torch.Tensor:
     """A loss that is not: pixels side by side matter to each other, as they do to a discriminator."""
-    return (image[..., 1:] * image[..., :-1]).sum() ** 2 + (image ** 3).sum()
+    return (image[..., 1:] * image[..., :-1]).sum() ** 2 + (image**3).sum()
 
 
 @pytest.fixture
@@ -121,8 +127,8 @@ def test_appendix_the_layer_is_the_k_weighted_loss_where_loss_is_a_sum_over_pixe
     """The paper's appendix: multiplying the gradient of the enhanced region by k is weighting its loss by k."""
     k, sharp = 1.5, sharp_regions(laplace_sharpness(small_image))[0]
     assert 0 < sharp.sum() < sharp.numel()
-    layer, = torch.autograd.grad(separable(sharp_gradient(small_image, k), torch.ones(())), small_image)
-    weighted, = torch.autograd.grad(separable(small_image, torch.where(sharp, k, 1.0)), small_image)
+    (layer,) = torch.autograd.grad(separable(sharp_gradient(small_image, k), torch.ones(())), small_image)
+    (weighted,) = torch.autograd.grad(separable(small_image, torch.where(sharp, k, 1.0)), small_image)
     torch.testing.assert_close(layer, weighted, rtol=1e-12, atol=0)
 
 
@@ -130,12 +136,13 @@ def test_appendix_no_weighted_loss_at_all_where_pixels_matter_to_each_other(smal
     """The gradient of any loss has a symmetric derivative. The layer's is not, so it follows no loss: docs/fidelity.md."""
     sharp = sharp_regions(laplace_sharpness(small_image))[0]
     for k, symmetric in ((1.0, True), (1.5, False)):
-        plain, = torch.autograd.grad(coupled(small_image), small_image, create_graph=True)
+        (plain,) = torch.autograd.grad(coupled(small_image), small_image, create_graph=True)
         followed = torch.where(sharp, k, 1.0) * plain
-        layer, = torch.autograd.grad(coupled(sharp_gradient(small_image, k)), small_image)
+        (layer,) = torch.autograd.grad(coupled(sharp_gradient(small_image, k)), small_image)
         torch.testing.assert_close(layer, followed.detach())
-        derivative = torch.stack([torch.autograd.grad(value, small_image, retain_graph=True)[0].flatten()
-                                  for value in followed.flatten()])
+        derivative = torch.stack(
+            [torch.autograd.grad(value, small_image, retain_graph=True)[0].flatten() for value in followed.flatten()]
+        )
         assert torch.allclose(derivative, derivative.T) == symmetric
 
 
@@ -158,7 +165,7 @@ def test_naive_sharpness_loss_adds_its_own_gradient_and_sharpens(run):
     _, _, _, grad, with_loss = run(sharpness={"weight": 1.0, "gamma": 0.1})
     assert "sharpness" in with_loss and "sharpness" not in losses
     image = edit.clone().requires_grad_()
-    own, = torch.autograd.grad(naive_sharpness_loss(image, 0.1), image)
+    (own,) = torch.autograd.grad(naive_sharpness_loss(image, 0.1), image)
     torch.testing.assert_close(grad - plain, own, rtol=1e-3, atol=1e-7)
     # Downhill is sharper where the image is sharp already.
     sharp = sharp_regions(laplace_sharpness(edit))[0]
@@ -177,11 +184,19 @@ def test_naive_sharpness_loss_can_ask_for_the_photos_sharp_regions(run):
 def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, own, method):
     """fcn: with masks in the pack as `tmgan data masks` stores them."""
     if method == "fcn":
-        write_masks(own, "fcn", {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8,
-                    Progress(visible=False))
+        write_masks(
+            own,
+            "fcn",
+            {"weights": "random"},
+            lambda images, texts, span: (images[:, :1] > 0).float(),
+            8,
+            Progress(visible=False),
+        )
     _, batch, edit, plain, _ = run()
-    _, masked, _, grad, losses = run(keep_mask="histogram" if method == "adaptive" else method,
-                                     histogram={"threshold": 60.0, "adaptive": method == "adaptive"})
+    _, masked, _, grad, losses = run(
+        keep_mask="histogram" if method == "adaptive" else method,
+        histogram={"threshold": 60.0, "adaptive": method == "adaptive"},
+    )
     if method == "histogram":
         keep = change_mask(batch.images, edit, threshold=60.0, eight_bit=True)
     else:
@@ -198,7 +213,11 @@ def test_keep_masks_pull_the_edit_back_to_the_photo_inside_them_only(run, own, m
 def test_otsu_threshold_equals_scikit_image():
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(0, high, (400,), generator=generator) for high in (256, 40, 3)]
-    rows += [torch.cat([torch.randint(0, 20, (300,), generator=generator), torch.randint(90, 130, (100,), generator=generator)])]
+    rows += [
+        torch.cat(
+            [torch.randint(0, 20, (300,), generator=generator), torch.randint(90, 130, (100,), generator=generator)]
+        )
+    ]
     found = otsu_threshold(torch.stack(rows))
     assert found.tolist() == [threshold_otsu(row.numpy()) for row in rows]
     assert 19 <= found[3] < 90
@@ -227,8 +246,10 @@ def test_adaptive_mask_is_the_change_mask_of_its_threshold():
     whole = float(otsu_threshold(levels)) + 1  # levels above t: differences from t + 1 on
     below = math.nextafter(whole, 0)
     for ceiling in (None, 160.0):
-        assert torch.equal(adaptive_change_mask(photo, edit, ceiling),
-                           change_mask(photo, edit, threshold=below, ceiling=ceiling, eight_bit=True))
+        assert torch.equal(
+            adaptive_change_mask(photo, edit, ceiling),
+            change_mask(photo, edit, threshold=below, ceiling=ceiling, eight_bit=True),
+        )
 
 
 def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
@@ -277,7 +298,10 @@ def test_blurred_photos_of_both_heads_and_those_left_out():
         return discriminator_loss(discriminator, real, fake, sentence, sentence, blurred=shown, **options).blurred
 
     features = discriminator(shown)
-    heads = [F.softplus(discriminator.conditional(features, sentence)), F.softplus(discriminator.unconditional(features))]
+    heads = [
+        F.softplus(discriminator.conditional(features, sentence)),
+        F.softplus(discriminator.unconditional(features)),
+    ]
     torch.testing.assert_close(loss(), heads[0].mean())
     torch.testing.assert_close(loss(blurred_heads="both"), (heads[0].mean() + heads[1].mean()) / 2)
     torch.testing.assert_close(loss(blurred_counts=torch.tensor([1.0, 0.0, 1.0])), heads[0][[0, 2]].mean())
@@ -291,8 +315,10 @@ def test_word_correlation_is_logged_and_changes_nothing(run):
     assert logged.keys() - losses.keys() == {"d_words"}
     step = task.train_step
     words, _ = task.editor.encoders.text(batch.tokens, batch.lengths)
-    torch.testing.assert_close(logged["d_words"], word_level_correlation(
-        step.photo.features(batch.images).regions, words, batch.tokens == 0, batch.word_labels))
+    torch.testing.assert_close(
+        logged["d_words"],
+        word_level_correlation(step.photo.features(batch.images).regions, words, batch.tokens == 0, batch.word_labels),
+    )
     assert batch.word_labels.any() and not batch.word_labels[batch.tokens == 0].any()
 
 
@@ -315,12 +341,33 @@ def test_published_wrong_pairs_are_neighbours_in_length(run, monkeypatch):
 
 
 def test_every_method_at_once_shows_its_own_loss(run, own):
-    write_masks(own, "fcn", {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8,
-                Progress(visible=False))
-    _, _, _, _, losses = run(keep_mask="fcn", mismatched_text_p=0.5, sharpness={"weight": 1.0},
-                             gradient={"mode": "regions"}, blur={"sizes": [5, 7, 9]})
-    assert losses.keys() == {"d", "d_blurred", "g_adv", "words", "sentence", "perceptual", "kl", "kept", "masked_mae",
-                             "sharpness"}
+    write_masks(
+        own,
+        "fcn",
+        {"weights": "random"},
+        lambda images, texts, span: (images[:, :1] > 0).float(),
+        8,
+        Progress(visible=False),
+    )
+    _, _, _, _, losses = run(
+        keep_mask="fcn",
+        mismatched_text_p=0.5,
+        sharpness={"weight": 1.0},
+        gradient={"mode": "regions"},
+        blur={"sizes": [5, 7, 9]},
+    )
+    assert losses.keys() == {
+        "d",
+        "d_blurred",
+        "g_adv",
+        "words",
+        "sentence",
+        "perceptual",
+        "kl",
+        "kept",
+        "masked_mae",
+        "sharpness",
+    }
     assert all(torch.isfinite(loss) and loss > 0 for loss in losses.values())
 
 
@@ -332,8 +379,8 @@ def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):
     assert torch.equal(batch.blur_sizes, task.planner(3).blur_sizes)
     shown = blurred(config.method.blur, batch.images, batch.blur_sizes)
     for row, size in enumerate(batch.blur_sizes.tolist()):
-        alone = blurred(BlurConfig(sizes=(size,)), batch.images[row:row + 1], batch.blur_sizes[row:row + 1])
-        torch.testing.assert_close(shown[row:row + 1], alone)
+        alone = blurred(BlurConfig(sizes=(size,)), batch.images[row : row + 1], batch.blur_sizes[row : row + 1])
+        torch.testing.assert_close(shown[row : row + 1], alone)
 
 
 def test_kinds_of_blur(pack):
@@ -355,12 +402,15 @@ def test_photos_that_are_blurred_already_can_be_left_out():
     assert counts(BlurConfig(sizes=(9,), skip_below=5.0), photo).tolist() == [1.0, 0.0]
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: BlurConfig(sizes=(4,)), "odd numbers"),
-    (lambda: BlurConfig(sizes=(5, 7), kind="gaussian"), "one size"),
-    (lambda: SharpnessLossConfig(gamma=0.0), "more than 0"),
-    (lambda: GradientConfig(gain=-1.0), "gain"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BlurConfig(sizes=(4,)), "odd numbers"),
+        (lambda: BlurConfig(sizes=(5, 7), kind="gaussian"), "one size"),
+        (lambda: SharpnessLossConfig(gamma=0.0), "more than 0"),
+        (lambda: GradientConfig(gain=-1.0), "gain"),
+    ],
+)
 def test_settings_that_mean_nothing_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
@@ -369,6 +419,7 @@ def test_settings_that_mean_nothing_are_refused(make, message):
 def test_lists_survive_yaml(tiny):
     config = configfile.merge(tiny, {"method": {"blur": {"sizes": [5, 9]}}}, "test")
     import yaml
+
     again = configfile.merge(tiny, yaml.safe_load(configfile.to_yaml(config)), "again")
     assert again == config and again.method.blur.sizes == (5, 9)
     assert configfile.differences(yaml.safe_load(configfile.to_yaml(config)), configfile.to_dict(config)) == []

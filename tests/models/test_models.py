@@ -5,8 +5,16 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.published_names import CHANNEL_ATTENTION, DISCRIMINATOR, GENERATOR, IMAGE_ENCODER, TEXT_ENCODER, published_key
 from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tests.published_names import (
+    CHANNEL_ATTENTION,
+    DISCRIMINATOR,
+    GENERATOR,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    published_key,
+)
 from tmgan.models import (
     Discriminator,
     Generator,
@@ -441,13 +449,7 @@ def test_photo_encoder_refuses_odd_couples():
 
 
 @pytest.mark.parametrize(
-    "make",
-    [
-        _small,
-        lambda: Discriminator(64, width=4),
-        lambda: TextEncoder(20, 12, 6),
-        lambda: SmallEncoder(64, 8, 4),
-    ],
+    "make", [_small, lambda: Discriminator(64, width=4), lambda: TextEncoder(20, 12, 6), lambda: SmallEncoder(64, 8, 4)]
 )
 def test_init_depends_on_the_generator_alone(make):
     def start(global_seed, seed):
@@ -485,14 +487,14 @@ def test_folded_inception_equals_the_one_it_was_made_from(inception):
     whole = copy.deepcopy(inception).eval().double()
     with torch.no_grad():
         for norm in (m for m in whole.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-            norm.weight.copy_(torch.randn(norm.weight.shape, generator=_generator()))      # of either sign
+            norm.weight.copy_(torch.randn(norm.weight.shape, generator=_generator()))  # of either sign
             norm.bias.copy_(torch.randn(norm.bias.shape, generator=_generator()))
     folded = fold_batch_norms(copy.deepcopy(whole))
     photo = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=_generator(), requires_grad=True)
     results = []
     for encoder in (whole, folded):
         features = encoder.features(photo)
-        gradient, = torch.autograd.grad(sum(x.square().mean() for x in features), photo)
+        (gradient,) = torch.autograd.grad(sum(x.square().mean() for x in features), photo)
         results.append([*features, gradient])
     for one, other in zip(*results):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)

@@ -1,4 +1,5 @@
 """tmgan.models.resampling: torch's values, torch's gradients, and nothing for a compiler to scatter."""
+
 from __future__ import annotations
 
 import pytest
@@ -60,17 +61,17 @@ def test_values_layout_and_gradients_are_torchs(case, dtype):
     assert torch.equal(one, two) and one.stride() == two.stride() and one.dtype == dtype
     weights = torch.randn(two.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     weights = weights.contiguous(memory_format=torch.channels_last)
-    gradient, = torch.autograd.grad(one, x, weights)
+    (gradient,) = torch.autograd.grad(one, x, weights)
     assert gradient.dtype == dtype and gradient.is_contiguous(memory_format=torch.channels_last)
-    exact = at_least_float32(x.detach()).requires_grad_()      # torch adds up bf16 gradients in bf16 on a CPU
-    expected, = torch.autograd.grad(torchs(exact), exact, weights.to(exact.dtype))
+    exact = at_least_float32(x.detach()).requires_grad_()  # torch adds up bf16 gradients in bf16 on a CPU
+    (expected,) = torch.autograd.grad(torchs(exact), exact, weights.to(exact.dtype))
     torch.testing.assert_close(gradient, expected.to(dtype))
 
 
 @pytest.mark.parametrize("case", ["doubling", "pool 3, 2", "mean 3", "larger"])
 def test_gradients_have_gradients(case):
     ours, _, shape = CASES[case]
-    x = torch.randn(1, 2, *shape[2:], dtype=torch.float64, requires_grad=True)      # no two equal: a maximum has a corner
+    x = torch.randn(1, 2, *shape[2:], dtype=torch.float64, requires_grad=True)  # no two equal: a maximum has a corner
     assert torch.autograd.gradgradcheck(lambda x: ours(x) * ours(x), x)
 
 
@@ -94,9 +95,12 @@ def test_a_compiler_finds_nothing_to_scatter(case):
         assert len(graphs) == 2
         return any(name in str(node.target) for node in graphs[1].graph.nodes for name in ("index_put", "scatter"))
 
-    public = {"doubling": nearest_doubling, "pool 2, 2": lambda x: resampling.max_pool(x, 2, 2),
-              "pool 3, 2": lambda x: resampling.max_pool(x, 3, 2),
-              "a little larger": lambda x: resampling.bilinear_resize(x, 299)}
+    public = {
+        "doubling": nearest_doubling,
+        "pool 2, 2": lambda x: resampling.max_pool(x, 2, 2),
+        "pool 3, 2": lambda x: resampling.max_pool(x, 3, 2),
+        "a little larger": lambda x: resampling.bilinear_resize(x, 299),
+    }
     assert not scatters(public[case])
-    if not case.startswith("pool"):      # a scatter in the newest torch only
+    if not case.startswith("pool"):  # a scatter in the newest torch only
         assert scatters(torchs)

@@ -1,4 +1,5 @@
 """The paper's tables: what is compared with what, that runs are reused and resumed, and what the page says."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -8,15 +9,13 @@ import re
 import pytest
 import torch
 
-from tmgan.config import configfile
-from tmgan.training import jobs
-from tmgan.models.bundle import GENERATOR, build_encoders, save_encoders
 from tmgan.cli import main
-from tmgan.evaluation.evaluate import Evaluation
-from tmgan.evaluation.protocol import Protocol
-from tmgan.training.editor_task import EditorTask
-from tmgan.evaluation.metrics.measure import Measure
+from tmgan.config import configfile
 from tmgan.config.runtime import decide
+from tmgan.evaluation.evaluate import Evaluation
+from tmgan.evaluation.metrics.measure import Measure
+from tmgan.evaluation.protocol import Protocol
+from tmgan.models.bundle import GENERATOR, build_encoders, save_encoders
 from tmgan.paper import make
 from tmgan.paper import variants as rows
 from tmgan.paper.measure import change, over_seeds
@@ -24,11 +23,17 @@ from tmgan.paper.pages import document
 from tmgan.paper.published import Bench
 from tmgan.paper.results import gather, paper
 from tmgan.paper.runs import Estimate, Run, finished, images_done, train_all
+from tmgan.training import jobs
+from tmgan.training.editor_task import EditorTask
 from tmgan_kernels import change_mask, laplace_sharpness, sharp_regions
 
-SMALL = {"model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
-         "encoder": {"dim": 16, "word_dim": 12, "width": 4}, "pretrain": {"images": 16, "batch": 4}, "batch": 4,
-         "runtime": {"threads": 1}}
+SMALL = {
+    "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
+    "encoder": {"dim": 16, "word_dim": 12, "width": 4},
+    "pretrain": {"images": 16, "batch": 4},
+    "batch": 4,
+    "runtime": {"threads": 1},
+}
 
 
 @pytest.fixture
@@ -39,10 +44,22 @@ def small(monkeypatch):
 
 def runs_of(names, packed, tmp_path, images=8):
     found = {v.name: v for v in rows.variants("dataset")}
-    return [Run(n, 0, rows.configuration(found[n], True, data=str(packed), encoders=str(tmp_path / "encoders"), images=images,
-                                         run=str(tmp_path / "runs" / n),
-                                         output={"tick_images": 8, "sample_images": 8, "checkpoint_images": 8}))
-            for n in names]
+    return [
+        Run(
+            n,
+            0,
+            rows.configuration(
+                found[n],
+                True,
+                data=str(packed),
+                encoders=str(tmp_path / "encoders"),
+                images=images,
+                run=str(tmp_path / "runs" / n),
+                output={"tick_images": 8, "sample_images": 8, "checkpoint_images": 8},
+            ),
+        )
+        for n in names
+    ]
 
 
 # ------------------------------------------------------------------- what is compared
@@ -68,8 +85,10 @@ def test_variants_are_the_presets(name):
 
 
 def test_paired_runs_begin_alike_and_see_the_same(small, packed, pack, encoders, tmp_path):
-    tasks = [EditorTask(run.config, pack, encoders, decide(run.config.runtime))
-             for run in runs_of(["lightweight", "masks", "sad9", "combined"], packed, tmp_path)]
+    tasks = [
+        EditorTask(run.config, pack, encoders, decide(run.config.runtime))
+        for run in runs_of(["lightweight", "masks", "sad9", "combined"], packed, tmp_path)
+    ]
     first = tasks[0]
     for task in tasks[1:]:
         for network in ("generator", "discriminator"):
@@ -95,13 +114,13 @@ def test_estimate_prefers_what_was_measured(tmp_path, tiny):
     estimate = Estimate(first=0.5)
     assert estimate.left([run, run]) == 100
     estimate.add("sad9", 10, 20.0)
-    assert estimate.left([run]) == 200           # the others' speed
+    assert estimate.left([run]) == 200  # the others' speed
     estimate.add("gm", 10, 10.0)
-    assert estimate.left([run]) == 100           # its own
+    assert estimate.left([run]) == 100  # its own
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "run.json").write_text('{"images": 40}')
     assert images_done(run.path) == 40 and estimate.left([run]) == 60
-    estimate.add("nsl", 0, 5.0)                  # nothing was trained: no division by it
+    estimate.add("nsl", 0, 5.0)  # nothing was trained: no division by it
     assert estimate.seconds("nsl", 10) == pytest.approx(15)
 
 
@@ -133,7 +152,9 @@ def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, 
 
 
 # ------------------------------------------------------------------- comparison
-def evaluation(shift: float = 0.0, names=("sharpness", "sharpness_photo", "mask_score/dataset", "mask_score/histogram")):
+def evaluation(
+    shift: float = 0.0, names=("sharpness", "sharpness_photo", "mask_score/dataset", "mask_score/histogram")
+):
     values = [10.0 + k % 5 + shift for k in range(40)]
     measures = {n: Measure.of(values, "levels", "lower") for n in names}
     return Evaluation(Protocol(count=40), measures, tuple(f"bird{k}" for k in range(40)), "hash")
@@ -157,14 +178,37 @@ def test_over_seeds_is_each_photos_mean():
 def test_page_says_where_nothing_moved_and_what_is_reduced():
     everything = rows.variants("dataset")
     found = {"lightweight": [evaluation()], "nsl": [evaluation(2)], "gm": [evaluation()], "masks": [evaluation(-3)]}
-    setup = {"command": "tmgan tables", "drawn": True, "reduced": True, "tables": [1, 2, 3], "n": 40, "seeds": [0], "images": 16,
-             "image_size": 64, "pre_trained": "dataset", "encoder_weights": "none", "seconds": {"encoders": 1.0}, "photos": ""}
+    setup = {
+        "command": "tmgan tables",
+        "drawn": True,
+        "reduced": True,
+        "tables": [1, 2, 3],
+        "n": 40,
+        "seeds": [0],
+        "images": 16,
+        "image_size": 64,
+        "pre_trained": "dataset",
+        "encoder_weights": "none",
+        "seconds": {"encoders": 1.0},
+        "photos": "",
+    }
     machine = dict.fromkeys(("device", "cores", "processor", "gpu", "tmgan", "torch", "date"), "x")
-    about = json.loads(json.dumps(gather(setup, machine, everything, found, {}, None)))       # as read back from a file
+    about = json.loads(json.dumps(gather(setup, machine, everything, found, {}, None)))  # as read back from a file
     text = document(about, {}).markdown("x")
     assert "**Sharpness**: up with NSL; down with true masks; no change can be told with GM." in text
-    for words in ("Drawn birds are not CUB", "n = 40", "95% interval", "389.94", "13.719", "5.745", "885,500", "true masks",
-                  "not there yet", "seed 0", "FID and Inception score were not measured"):
+    for words in (
+        "Drawn birds are not CUB",
+        "n = 40",
+        "95% interval",
+        "389.94",
+        "13.719",
+        "5.745",
+        "885,500",
+        "true masks",
+        "not there yet",
+        "seed 0",
+        "FID and Inception score were not measured",
+    ):
         assert words in text, words
     assert re.search(r"\| true masks \| 9\.0+ \(.*\) \| \+25\.0%", text)
 
@@ -172,7 +216,7 @@ def test_page_says_where_nothing_moved_and_what_is_reduced():
 # ------------------------------------------------------------------- as published
 def test_published_histogram_mask_is_one_everywhere():
     photo, edit = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in (0, 1))
-    published = change_mask(photo, edit, value_range=(0.0, 255.0))          # images in [-1, 1] taken for 0-255
+    published = change_mask(photo, edit, value_range=(0.0, 255.0))  # images in [-1, 1] taken for 0-255
     assert published.min() == 1 and torch.equal(published, change_mask(photo, edit, threshold=254.9))
     assert change_mask(photo, edit).min() == 0
 
@@ -183,8 +227,24 @@ def test_command_end_to_end_and_gradients_as_published(small, packed, pack, enco
     save_encoders(encoders, tmp_path / "encoders")
     few = {"lightweight", "sad9", "combined", "sad-published"}
     monkeypatch.setattr(make, "variants", lambda masks: tuple(v for v in rows.variants(masks) if v.name in few))
-    command = ["tables", "--data", packed, "--encoders", tmp_path / "encoders", "--reduced", "--images", "4", "--count", "4",
-               "--seeds", "0", "--out", tmp_path / "out", "--runtime.threads", "1"]
+    command = [
+        "tables",
+        "--data",
+        packed,
+        "--encoders",
+        tmp_path / "encoders",
+        "--reduced",
+        "--images",
+        "4",
+        "--count",
+        "4",
+        "--seeds",
+        "0",
+        "--out",
+        tmp_path / "out",
+        "--runtime.threads",
+        "1",
+    ]
     main([*map(str, command), "--only", "3"])
     assert "2 to train" in capsys.readouterr().out
     main([*map(str, command), "--as-published"])
@@ -198,16 +258,26 @@ def test_command_end_to_end_and_gradients_as_published(small, packed, pack, enco
     by = {(m["method"], m["as"], m["about"].split(",")[0]): m for m in numbers["gradients"]["maps"]}
     assert by["GM", "published", "on a Python list"]["strength"] == 0
     assert by["NSL", "published", "what was left of it in G's update"]["strength"] == 0
-    assert by["NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero"]["strength"] > 0
+    assert (
+        by["NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero"]["strength"]
+        > 0
+    )
     assert by["NSL", "paper", "in the generator's loss"]["strength"] > 0
     assert by["GM", "paper", "on the image"]["sharp"] == pytest.approx(1, abs=1e-6)
     assert by["masked MAE, true masks", "paper", "inside the mask only"]["bird"] < 0.1
 
-    config = rows.configuration(rows.variants("dataset")[0], True, data=str(packed), encoders=str(tmp_path / "encoders"),
-                                run=str(tmp_path / "out" / "runs" / "lightweight-seed-0"))
+    config = rows.configuration(
+        rows.variants("dataset")[0],
+        True,
+        data=str(packed),
+        encoders=str(tmp_path / "encoders"),
+        run=str(tmp_path / "out" / "runs" / "lightweight-seed-0"),
+    )
     bench = Bench(config, "dataset", pack, encoders, {})
     sharp = sharp_regions(laplace_sharpness(bench.edit.image))[0]
-    assert torch.allclose(bench.with_method(gradient={"mode": "regions", "gain": 1.5}), 0.5 * bench.plain * sharp, atol=1e-7)
+    assert torch.allclose(
+        bench.with_method(gradient={"mode": "regions", "gain": 1.5}), 0.5 * bench.plain * sharp, atol=1e-7
+    )
     (tmp_path / "others").mkdir()
     save_encoders(build_encoders(encoders.config, 64, pack.vocabulary, seed=2), tmp_path / "others")
     with pytest.raises(SystemExit):
@@ -215,12 +285,19 @@ def test_command_end_to_end_and_gradients_as_published(small, packed, pack, enco
     assert "other encoders. Choose another --out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--only", "4"], "tables 1, 2 and 3"), (["--seeds", "1", "1"], "different numbers"), (["--images", "-1"], "0 or more"),
-    (["--as-published", "--only", "3"], "leave out --only"), (["--data", "nowhere"], "nowhere")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--only", "4"], "tables 1, 2 and 3"),
+        (["--seeds", "1", "1"], "different numbers"),
+        (["--images", "-1"], "0 or more"),
+        (["--as-published", "--only", "3"], "leave out --only"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
 def test_mistakes_end_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["tables", *arguments])
-    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())      # a box may break the line
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())  # a box may break the line
     assert message in shown and not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 """Pages: nothing from outside, nothing unescaped, the same content as HTML and as Markdown; charts that can be read."""
+
 from __future__ import annotations
 
 import base64
@@ -94,7 +95,12 @@ def test_ticks_are_round_and_enclose(low, high):
 
 
 def test_curves_are_valid_svg_inside_their_frame():
-    for x, y in (([10], [3.0]), ([1, 2, 3], [1.0, None, 2.0]), ([1, 2], [None, None]), (list(range(3000)), [float(k % 7) for k in range(3000)])):
+    for x, y in (
+        ([10], [3.0]),
+        ([1, 2, 3], [1.0, None, 2.0]),
+        ([1, 2], [None, None]),
+        (list(range(3000)), [float(k % 7) for k in range(3000)]),
+    ):
         root = ElementTree.fromstring(curve("a & b", x, y))
         width, height = map(float, root.get("viewBox").split()[2:])
         for line in root.iter("{http://www.w3.org/2000/svg}polyline"):

@@ -1,20 +1,21 @@
 """tmgan report: of a finished run, of one that has hardly begun, of encoders, and of no run."""
+
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
 
-from tmgan.models.bundle import save_encoders
 from tmgan.cli import main
+from tmgan.common.files import write_json
+from tmgan.common.text import number
 from tmgan.config.settings import RuntimeConfig
 from tmgan.editing.editor import load
-from tmgan.common.files import write_json
 from tmgan.evaluation.evaluate import baselines, evaluate
 from tmgan.evaluation.protocol import Protocol
-from tmgan.training.jobs import train_editor, train_encoders
-from tmgan.common.text import number
+from tmgan.models.bundle import save_encoders
 from tmgan.reports.run_report import report
+from tmgan.training.jobs import train_editor, train_encoders
 
 
 def test_finished_run(tiny, pack, encoders, tmp_path, capsys):
@@ -24,12 +25,26 @@ def test_finished_run(tiny, pack, encoders, tmp_path, capsys):
     train_editor(config, evaluated=False)
     editor, protocol = load(config.run, config.runtime), Protocol(metrics=("sharpness", "colour_accuracy"), count=4)
     models = {"trained": editor, "input copied": baselines(editor)["input copied"]}
-    write_json(tmp_path / "run" / "evaluation.json", {n: evaluate(m, pack, protocol).to_json() for n, m in models.items()})
+    write_json(
+        tmp_path / "run" / "evaluation.json", {n: evaluate(m, pack, protocol).to_json() for n, m in models.items()}
+    )
     main(["report", config.run])
     assert "report.html" in capsys.readouterr().out
     text = (tmp_path / "run" / "report.md").read_text()
-    for words in ("**Finished**: 24 of 24 images", "## Pictures", "samples-24", "## Evaluation", "input copied", "95% intervals",
-                  "Losses-perceptual", "## Speed", "## Data", "`optim.lr_g` ", "`model.g_width` 4", "colour_accuracy"):
+    for words in (
+        "**Finished**: 24 of 24 images",
+        "## Pictures",
+        "samples-24",
+        "## Evaluation",
+        "input copied",
+        "95% intervals",
+        "Losses-perceptual",
+        "## Speed",
+        "## Data",
+        "`optim.lr_g` ",
+        "`model.g_width` 4",
+        "colour_accuracy",
+    ):
         assert words in text, words
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<figure>") == 2 and "<svg" in page and "https://" not in page
@@ -44,7 +59,9 @@ def test_encoders_and_a_run_that_has_not_begun(tiny_damsm, tmp_path):
     assert "encoders: encoders" in text and "retrieval" in text and "## Evaluation" not in text
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.yaml").write_text((tmp_path / "encoders" / "config.yaml").read_text())
-    (tmp_path / "begun" / "stats.jsonl").write_text('{"images": 4, "loss": 1.0, "images_per_second": 2.0}\n{"images": 8, "lo')
+    (tmp_path / "begun" / "stats.jsonl").write_text(
+        '{"images": 4, "loss": 1.0, "images_per_second": 2.0}\n{"images": 8, "lo'
+    )
     assert "not begun" in report(tmp_path / "begun").markdown("x")
 
 
@@ -54,7 +71,9 @@ def test_no_run(tmp_path, capsys):
     assert "no run folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value, text", [(1234.5, "1,234"), (12.34, "12.3"), (0.1234, "0.123"), (1e-5, "1.0e-05"), (0, "0.000"),
-                                         (None, "inf")])
+@pytest.mark.parametrize(
+    "value, text",
+    [(1234.5, "1,234"), (12.34, "12.3"), (0.1234, "0.123"), (1e-5, "1.0e-05"), (0, "0.000"), (None, "inf")],
+)
 def test_numbers(value, text):
     assert number(value) == text

@@ -10,6 +10,7 @@ table of them.
 With --launches nothing is compiled: the operators get tensors without memory, of sizes that need a GPU, and every
 launch is printed with its grid and what its compilation would depend on.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -52,9 +53,18 @@ TARGETS = (80, 90)
 LAYOUTS = ("contiguous", "channels_last")
 # Without --every: each type and each layout once.
 BRIEF = ((torch.float32, "contiguous"), (torch.bfloat16, "channels_last"))
-POINTERS = {torch.float64: "*fp64", torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
-            torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16", torch.int8: "*i8", torch.uint8: "*u8",
-            torch.bool: "*i1"}
+POINTERS = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int16: "*i16",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+    torch.bool: "*i1",
+}
 OPTIONS = ("num_warps", "num_stages")
 
 
@@ -63,8 +73,16 @@ def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
     signature, constants, attributes = {}, {}, {}
     for i, parameter in enumerate(kernel.params):
         value = arguments[parameter.name]
-        if parameter.is_constexpr or value is None or (isinstance(value, int) and not isinstance(value, bool)
-                                                       and value == 1 and not parameter.do_not_specialize):
+        if (
+            parameter.is_constexpr
+            or value is None
+            or (
+                isinstance(value, int)
+                and not isinstance(value, bool)
+                and value == 1
+                and not parameter.do_not_specialize
+            )
+        ):
             signature[parameter.name], constants[parameter.name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[parameter.name] = POINTERS[value.dtype]
@@ -73,7 +91,7 @@ def specialise(kernel: JITFunction, arguments: dict) -> tuple[dict, dict, dict]:
         elif isinstance(value, bool):
             signature[parameter.name] = "i1"
         elif isinstance(value, int):
-            signature[parameter.name] = "i32" if -2**31 <= value < 2**31 else "i64"
+            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
             if value % 16 == 0 and not parameter.do_not_specialize:
                 attributes[(i,)] = [["tt.divisibility", 16]]
         else:
@@ -103,11 +121,17 @@ class Recorder:
                 continue
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-            row = {"operation": self.operation, "kernel": kernel.fn.__name__, "case": self.label, "large": self.large,
-                   "sm": target,
-                   "types": sorted({t for t in signature.values() if t.startswith("*")}),
-                   "warps": options.get("num_warps", 4), "shared": built.metadata.shared,
-                   **resources(built.asm["cubin"])}
+            row = {
+                "operation": self.operation,
+                "kernel": kernel.fn.__name__,
+                "case": self.label,
+                "large": self.large,
+                "sm": target,
+                "types": sorted({t for t in signature.values() if t.startswith("*")}),
+                "warps": options.get("num_warps", 4),
+                "shared": built.metadata.shared,
+                **resources(built.asm["cubin"]),
+            }
             row["float_atomics"] = len(re.findall(r"\b(?:atom|red)\.[\w.]*f(?:16|32|64)", built.asm["ptx"]))
             row["wide_offsets"] = bool(re.search(r"arith\.ext[su]i .*: i32 to i64", built.asm["ttir"]))
             self.rows[key] = row
@@ -116,22 +140,29 @@ class Recorder:
 def contract_of(name: str):
     """The tests of one operation."""
     from .contract import KernelContract
+
     module = importlib.import_module(f".test_{name}", __package__)
-    return next(value for value in vars(module).values() if isinstance(value, type)
-                and issubclass(value, KernelContract) and value.operation is not None)()
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, KernelContract) and value.operation is not None
+    )()
 
 
 def compile_operation(name: str, recorder: Recorder, every: bool) -> None:
     """Variants, dtypes and layouts of one operation, forward and backward; fewer of each unless `every`."""
     from .contract import DTYPES
     from .contract import LAYOUTS as CONTRACT_LAYOUTS
+
     contract = contract_of(name)
     recorder.operation, large = name, contract.compiled_shapes
     cases = [(shape, variant, *brief) for shape in large for variant in contract.variants for brief in BRIEF]
     if every:
         # The shapes of the parity tests have sizes and strides of 1, which the compiler takes for constants.
-        cases = [*itertools.product(large, contract.variants + contract.more_variants, DTYPES, LAYOUTS),
-                 *itertools.product(contract.shapes, contract.variants, DTYPES, LAYOUTS)]
+        cases = [
+            *itertools.product(large, contract.variants + contract.more_variants, DTYPES, LAYOUTS),
+            *itertools.product(contract.shapes, contract.variants, DTYPES, LAYOUTS),
+        ]
     for shape, variant, dtype, layout in cases:
         recorder.label = f"{name} {tuple(shape)} {variant} {dtype} {layout}".replace("torch.", "")
         # Images of a few pixels, and filters wider than registers hold, have no 128-bit accesses to make.
@@ -153,9 +184,20 @@ def launch_operation(name: str) -> None:
         with torch.device("meta"):
             calls = contract.operators(contract.inputs(shape, torch.bfloat16, None))
         for number, (operator, arguments) in enumerate(calls):
+
             def show(kernel, *args, grid, warmup, shape=shape, number=number, **kwargs):
-                print(json.dumps({"operation": name, "call": number, "shape": shape, "kernel": kernel.fn.__name__,
-                                  "grid": grid, "variant": repr(variant(kernel, args, kwargs))}))
+                print(
+                    json.dumps(
+                        {
+                            "operation": name,
+                            "call": number,
+                            "shape": shape,
+                            "kernel": kernel.fn.__name__,
+                            "grid": grid,
+                            "variant": repr(variant(kernel, args, kwargs)),
+                        }
+                    )
+                )
 
             JITFunction.run = show
             LAUNCHERS[operator.name().partition("::")[2]](*arguments)
@@ -163,8 +205,9 @@ def launch_operation(name: str) -> None:
 
 def main(operations: list[str], every: bool) -> None:
     recorder = Recorder()
-    JITFunction.run = lambda kernel, *args, grid, warmup, **kwargs: recorder(kernel, *args, grid=grid, warmup=warmup,
-                                                                             **kwargs)
+    JITFunction.run = lambda kernel, *args, grid, warmup, **kwargs: recorder(
+        kernel, *args, grid=grid, warmup=warmup, **kwargs
+    )
     for name in operations:
         compile_operation(name, recorder, every)
     for row in recorder.rows.values():

@@ -1,4 +1,5 @@
 """Where kernels are interpreted: Triton's interpreter twice as fast, and its oldest versions with a new numpy."""
+
 from __future__ import annotations
 
 import os

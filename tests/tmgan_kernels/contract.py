@@ -5,6 +5,7 @@ C++ kernels as their host build (csrc/host): same tests. The oracle is the eager
 (flash-attention's): the kernel's error against it is at most twice the error that the eager definition makes in the
 same dtype, plus two units in the last place of the largest value.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -152,8 +153,7 @@ class KernelContract:
         for shape, variant in self.sizes_and_variants:
             inputs = self.make(shape, dtype)
             actual = self.run(inputs, self.impl, variant)
-            self.compare(actual, self.run(inputs, "eager", variant),
-                         self.run(self.widened(inputs), "eager", variant))
+            self.compare(actual, self.run(inputs, "eager", variant), self.run(self.widened(inputs), "eager", variant))
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=ids(DTYPES))
     def test_gradient_parity(self, dtype):
@@ -164,9 +164,11 @@ class KernelContract:
             # Rounded to the dtype first, so that all three see the same incoming gradient.
             outputs = self.run(inputs, "eager", variant)
             cotangents = [c.to(y.dtype) for y, c in zip(outputs, self.cotangents(outputs), strict=True)]
-            triple = (self.gradients(inputs, self.impl, variant, cotangents),
-                      self.gradients(inputs, "eager", variant, cotangents),
-                      self.gradients(self.widened(inputs), "eager", variant, cotangents))
+            triple = (
+                self.gradients(inputs, self.impl, variant, cotangents),
+                self.gradients(inputs, "eager", variant, cotangents),
+                self.gradients(self.widened(inputs), "eager", variant, cotangents),
+            )
             for i, (actual, low, exact) in enumerate(zip(*triple, strict=True)):
                 assert_accurate(actual, low, exact, f"gradient {i}, {tuple(shape)}, {variant}")
 
@@ -191,25 +193,30 @@ class KernelContract:
             if layout == "expanded":
                 cotangents = [c[:1].repeat(3, *[1] * (c.dim() - 1)) if c.dim() == 4 else c for c in cotangents]
             strided = [LAYOUTS[layout](c) if c.dim() == 4 else c for c in cotangents]
-            for a, w in zip(self.gradients(arranged, self.impl, variant, strided),
-                            self.gradients([x.contiguous() for x in arranged], self.impl, variant, cotangents),
-                            strict=True):
+            for a, w in zip(
+                self.gradients(arranged, self.impl, variant, strided),
+                self.gradients([x.contiguous() for x in arranged], self.impl, variant, cotangents),
+                strict=True,
+            ):
                 torch.testing.assert_close(a, w)
 
     @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
     def test_dense_inputs_are_not_copied(self, layout):
         for variant in self.brief:
-            inputs = self.require_grad([LAYOUTS[layout](x) if x.dim() == 4 else x
-                                        for x in self.make(self.small, torch.float32)])
+            inputs = self.require_grad(
+                [LAYOUTS[layout](x) if x.dim() == 4 else x for x in self.make(self.small, torch.float32)]
+            )
             with Log() as log:
                 outputs = self.run(inputs, self.impl, variant)
-                grads = [LAYOUTS[layout](y.detach()) if y.dim() == 4 else y.detach()
-                         for y in outputs if y.requires_grad]
+                grads = [
+                    LAYOUTS[layout](y.detach()) if y.dim() == 4 else y.detach() for y in outputs if y.requires_grad
+                ]
             assert not log.copies, (variant, log.copies)
             if grads:
                 with Log() as log:
-                    torch.autograd.grad([y for y in outputs if y.requires_grad],
-                                        [inputs[i] for i in self.differentiable], grads)
+                    torch.autograd.grad(
+                        [y for y in outputs if y.requires_grad], [inputs[i] for i in self.differentiable], grads
+                    )
                 assert not log.copies, (variant, "backward", log.copies)
 
     def test_gradcheck(self):
@@ -265,8 +272,9 @@ class KernelContract:
     def test_empty_batch(self):
         for variant in self.brief:
             inputs = self.make((0, *self.small[1:]), torch.float32)
-            for actual, wanted in zip(self.run(inputs, self.impl, variant), self.run(inputs, "eager", variant),
-                                      strict=True):
+            for actual, wanted in zip(
+                self.run(inputs, self.impl, variant), self.run(inputs, "eager", variant), strict=True
+            ):
                 assert actual.shape == wanted.shape
                 torch.testing.assert_close(actual, wanted, equal_nan=True)
 
@@ -275,8 +283,9 @@ class KernelContract:
         for variant in self.variants:
             inputs = self.make(self.small, torch.float32)
             inputs[0][0, 1, 2, 3] = value
-            for actual, wanted in zip(self.run(inputs, self.impl, variant), self.run(inputs, "eager", variant),
-                                      strict=True):
+            for actual, wanted in zip(
+                self.run(inputs, self.impl, variant), self.run(inputs, "eager", variant), strict=True
+            ):
                 torch.testing.assert_close(actual, wanted, equal_nan=True)
 
     def test_constant_and_large_values(self):
@@ -284,8 +293,11 @@ class KernelContract:
             for fill in (0.25, 1e4):
                 inputs = self.make(self.small, torch.float32)
                 inputs[0].fill_(fill)
-                self.compare(self.run(inputs, self.impl, variant), self.run(inputs, "eager", variant),
-                             self.run(self.widened(inputs), "eager", variant))
+                self.compare(
+                    self.run(inputs, self.impl, variant),
+                    self.run(inputs, "eager", variant),
+                    self.run(self.widened(inputs), "eager", variant),
+                )
 
     def test_repeats_are_bit_equal(self):
         """Whatever the memory held that results and scratch tables are put in."""

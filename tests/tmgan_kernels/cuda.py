@@ -1,10 +1,12 @@
 """The contract of every operation for impl="cuda": on a GPU the real library, elsewhere its host build."""
+
 from __future__ import annotations
 
 import ctypes
 
 import pytest
 import torch
+
 from tmgan_kernels import _native, build
 
 from .contract import GPU, KernelContract
@@ -21,8 +23,9 @@ def built() -> None:
 
 def contract_in_cuda(source: type[KernelContract], **changes) -> type[KernelContract]:
     """The settings of an operation's own test class, without the tests that only it has, for impl="cuda"."""
-    only_its_own = {name: None for name in vars(source)
-                    if name.startswith("test_") and not hasattr(KernelContract, name)}
+    only_its_own = {
+        name: None for name in vars(source) if name.startswith("test_") and not hasattr(KernelContract, name)
+    }
     # Without float64 there is no gradcheck: gradients are held against those of the definition in float64.
     own = {"impl": "cuda", "layout_dtype": torch.float32, "test_gradcheck": None}
     return type(f"{source.__name__}InCuda", (source,), only_its_own | own | changes)

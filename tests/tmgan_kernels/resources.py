@@ -5,6 +5,7 @@
 aot.py compiles, in a process of its own: here Triton may be interpreting. test_aot.py holds the table against what it
 compiles.
 """
+
 from __future__ import annotations
 
 import json
@@ -16,8 +17,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import tmgan_kernels
 import triton
+
+import tmgan_kernels
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "kernels"
@@ -31,8 +33,13 @@ def run_aot(*arguments: str) -> list[dict]:
     """The rows that `python -m tests.tmgan_kernels.aot ARGUMENTS` prints. Fails with the compiler's last words."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(KERNELS), str(HERE.parents[1])])
-    done = subprocess.run([sys.executable, "-m", "tests.tmgan_kernels.aot", *arguments], cwd=HERE.parents[1], env=environment,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tmgan_kernels.aot", *arguments],
+        cwd=HERE.parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -41,8 +48,9 @@ def resources(cubin: bytes) -> dict:
     """Of one compiled kernel: registers, stack and local bytes of a thread, barriers, loads and stores by width."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(cubin)
-        code = subprocess.run([TOOLS / "cuobjdump", "-res-usage", "-sass", file.name], capture_output=True, text=True,
-                              check=True).stdout
+        code = subprocess.run(
+            [TOOLS / "cuobjdump", "-res-usage", "-sass", file.name], capture_output=True, text=True, check=True
+        ).stdout
     counts = {name.lower(): int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", code)}
     assert len(counts) == 3, code[:1000]
     return counts | accesses(code) | {"barrier": len(re.findall(r"\bBAR\b", code))}
@@ -65,14 +73,31 @@ def section(operation: str, rows: list[dict]) -> str:
     for row in rows:
         if row["operation"] == operation:
             case = row["case"].removeprefix(f"{operation} ").replace(" {}", "")
-            moves = [", ".join(f"{row[f'{kind}_{bits}']} x {bits}" for bits in WIDTHS if row[f"{kind}_{bits}"])
-                     for kind in ("load", "store")]
-            cells = [f"`{row['kernel']}`", case, f"sm_{row['sm']}", row["warps"], row["reg"], row["stack"],
-                     row["shared"], *(move or "none" for move in moves)]
+            moves = [
+                ", ".join(f"{row[f'{kind}_{bits}']} x {bits}" for bits in WIDTHS if row[f"{kind}_{bits}"])
+                for kind in ("load", "store")
+            ]
+            cells = [
+                f"`{row['kernel']}`",
+                case,
+                f"sm_{row['sm']}",
+                row["warps"],
+                row["reg"],
+                row["stack"],
+                row["shared"],
+                *(move or "none" for move in moves),
+            ]
             lines["| " + " | ".join(map(str, cells)) + " |"] = None
-    return "\n".join([f"## {operation}", "",
-                      "| kernel | compiled for | GPU | warps | registers | stack | shared | loads | stores |",
-                      "|---|---|---|---|---|---|---|---|---|", *lines, ""])
+    return "\n".join(
+        [
+            f"## {operation}",
+            "",
+            "| kernel | compiled for | GPU | warps | registers | stack | shared | loads | stores |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
 
 
 def main() -> None:
@@ -80,14 +105,17 @@ def main() -> None:
     version = subprocess.run([TOOLS / "ptxas", "--version"], capture_output=True, text=True, check=True).stdout
     ptxas = re.search(r"V([\d.]+)", version)[1]
     TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(f"""# What the Triton kernels take: Triton {triton.__version__}, ptxas {ptxas}
+    TABLE.write_text(
+        f"""# What the Triton kernels take: Triton {triton.__version__}, ptxas {ptxas}
 
 Written by `{COMMAND}` from what the compiler made, without a GPU, and held against it by
 `tests/tmgan_kernels/test_aot.py` wherever this Triton is installed. Registers are a thread's; stack (bytes a thread) is
 where registers are spilled to; shared memory is a block's, in bytes. Loads and stores are instructions to global
 memory in the compiled code, by the bits that each moves for one thread: unrolled, not executed.
 
-""" + "\n".join(section(operation, rows) for operation in tmgan_kernels.__all__))
+"""
+        + "\n".join(section(operation, rows) for operation in tmgan_kernels.__all__)
+    )
     print(TABLE)
 
 

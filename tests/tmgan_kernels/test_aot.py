@@ -3,31 +3,56 @@
 An interpreted kernel may still fail to compile, spill registers, or index in 32 bits across images; nothing but the
 compiler finds that out.
 """
+
 from __future__ import annotations
 
 import re
 
 import pytest
-import tmgan_kernels
 import triton
+
+import tmgan_kernels
 
 from .resources import COMMAND, KERNELS, TABLE, WIDTHS, accesses, run_aot, section
 
 # Operations whose kernels move 16 bytes an instruction in both layouts, NCHW and NHWC, where they stream.
-WIDE = ("laplace_sharpness", "sharp_gradient", "sharpness_score", "sharp_regions", "naive_sharpness_loss", "masked_mae",
-        "mask_score", "scale_gradient", "instance_norm_glu", "box_blur", "gaussian_blur", "gather_crop")
+WIDE = (
+    "laplace_sharpness",
+    "sharp_gradient",
+    "sharpness_score",
+    "sharp_regions",
+    "naive_sharpness_loss",
+    "masked_mae",
+    "mask_score",
+    "scale_gradient",
+    "instance_norm_glu",
+    "box_blur",
+    "gaussian_blur",
+    "gather_crop",
+)
 SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an image
 # Of these, the ones that load less than 32 bits at a time, and what: every other narrow access is a lost vector.
-NARROW = {"gather_crop": "bytes from anywhere", "masked_mae": "a plane beside NHWC", "mask_score": "the same",
-          "scale_gradient": "the same"}
+NARROW = {
+    "gather_crop": "bytes from anywhere",
+    "masked_mae": "a plane beside NHWC",
+    "mask_score": "the same",
+    "scale_gradient": "the same",
+}
 if triton.__version__.startswith("3.6."):
     NARROW["instance_norm_glu"] = "a plane's first values, once a program: this Triton gives a lane one of them"
 BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
 # Registers a thread with which as many programs run side by side as the kernels' comments promise.
 REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}
 # Launches for images of 256 x 256, by operation and the number of its operator in the contract.
-LAUNCHES = {("sharp_regions", 0): 1, ("naive_sharpness_loss", 0): 4, ("naive_sharpness_loss", 2): 1,
-            ("sharp_gradient", 0): 2, ("laplace_sharpness", 0): 1, ("laplace_sharpness", 1): 1, ("gather_crop", 0): 1}
+LAUNCHES = {
+    ("sharp_regions", 0): 1,
+    ("naive_sharpness_loss", 0): 4,
+    ("naive_sharpness_loss", 2): 1,
+    ("sharp_gradient", 0): 2,
+    ("laplace_sharpness", 0): 1,
+    ("laplace_sharpness", 1): 1,
+    ("gather_crop", 0): 1,
+}
 
 
 def check(operations: list[str], rows: list[dict]) -> None:

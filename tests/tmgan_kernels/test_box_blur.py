@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from tests.golden import assert_golden, image as published_image
+
+from tests.golden import assert_golden
+from tests.golden import image as published_image
 from tmgan_kernels import box_blur
 from tmgan_kernels._separable import BORDERS
 from tmgan_kernels.box_blur import blur_op
@@ -19,8 +21,17 @@ SCIPY = {"replicate": "nearest", "zeros": "constant", "reflect": "mirror"}
 class TestBoxBlur(KernelContract):
     operation = box_blur
     variants = ({"kernel_size": 5},)
-    more_variants = tuple({"kernel_size": size, "border": border} for size, border in (
-        (3, "zeros"), (7, "reflect"), (9, "replicate"), (15, "reflect"), ("drawn", "replicate"), ("drawn", "reflect")))
+    more_variants = tuple(
+        {"kernel_size": size, "border": border}
+        for size, border in (
+            (3, "zeros"),
+            (7, "reflect"),
+            (9, "replicate"),
+            (15, "reflect"),
+            ("drawn", "replicate"),
+            ("drawn", "reflect"),
+        )
+    )
     preserves_layout = True
     small = (2, 2, 3, 4)
     # Rows of whole 16-byte vectors, of single values, and shorter than the filter.
@@ -33,12 +44,14 @@ class TestBoxBlur(KernelContract):
         return KernelContract.run(self, inputs, impl, variant)  # also where another class borrows this one
 
     def operators(self, inputs):
-        image, = inputs
+        (image,) = inputs
         sizes = torch.full(image.shape[:1], 5, device=image.device)
         cuda = self.impl == "cuda"
-        return [(blur_op, (image, None, 5, "replicate", False, cuda)),
-                (blur_op, (image, None, 3, "zeros", True, cuda)),
-                (blur_op, (image, sizes, None, "replicate", True, cuda))]
+        return [
+            (blur_op, (image, None, 5, "replicate", False, cuda)),
+            (blur_op, (image, None, 3, "zeros", True, cuda)),
+            (blur_op, (image, sizes, None, "replicate", True, cuda)),
+        ]
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize("border", BORDERS)
@@ -52,7 +65,7 @@ class TestBoxBlur(KernelContract):
 
     def test_equals_kornia(self):
         filters = pytest.importorskip("kornia").filters
-        image, = self.make((1, 3, 9, 9), torch.float64)
+        (image,) = self.make((1, 3, 9, 9), torch.float64)
         wanted = filters.box_blur(image, 5, border_type="replicate", separable=True)
         torch.testing.assert_close(box_blur(image, 5, impl="triton"), wanted)
 
@@ -66,9 +79,9 @@ class TestBoxBlur(KernelContract):
             x = self.make(shape, torch.float64, 1)[0].contiguous(memory_format=layout).requires_grad_()
             y = self.make(shape, torch.float64, 2)[0].contiguous(memory_format=layout)
             blurred = box_blur(x, size, border, impl="triton")
-            grad, = torch.autograd.grad(blurred, x, y)
+            (grad,) = torch.autograd.grad(blurred, x, y)
             torch.testing.assert_close((blurred * y).sum(), (x * grad).sum())
-            wanted, = torch.autograd.grad(box_blur(x, size, border, impl="eager"), x, y)
+            (wanted,) = torch.autograd.grad(box_blur(x, size, border, impl="eager"), x, y)
             torch.testing.assert_close(grad, wanted)
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
@@ -76,12 +89,12 @@ class TestBoxBlur(KernelContract):
         image = self.make((3, 2, 8, 8), torch.float64)[0].requires_grad_()
         sizes = torch.tensor([5, 3, 9], device=DEVICE)
         together = box_blur(image, sizes, impl=impl)
-        grad, = torch.autograd.grad(together.square().sum(), image)
+        (grad,) = torch.autograd.grad(together.square().sum(), image)
         for i, size in enumerate(sizes.tolist()):
-            alone = image[i:i + 1].detach().requires_grad_()
+            alone = image[i : i + 1].detach().requires_grad_()
             one = box_blur(alone, size, impl="eager")
-            torch.testing.assert_close(together[i:i + 1], one)
-            torch.testing.assert_close(grad[i:i + 1], torch.autograd.grad(one.square().sum(), alone)[0])
+            torch.testing.assert_close(together[i : i + 1], one)
+            torch.testing.assert_close(grad[i : i + 1], torch.autograd.grad(one.square().sum(), alone)[0])
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_constant_images_stay(self, impl):
@@ -96,13 +109,17 @@ class TestBoxBlur(KernelContract):
         grey = box_blur(real.mean(1, keepdim=True), 9, "zeros", impl="eager")
         assert_golden(grey.expand_as(real), "au_sharpness", "SAD/blurring")
 
-    @pytest.mark.parametrize(("arguments", "message"), [
-        ({"kernel_size": 4}, "kernel_size=4"), ({"kernel_size": 17}, "kernel_size=17"),
-        ({"kernel_size": 5, "border": "wrap"}, "border='wrap'"),
-        ({"kernel_size": 15, "border": "reflect"}, "greater than 7"),
-        ({"kernel_size": torch.tensor([3, 5, 7])}, "one size an image"),
-        ({"kernel_size": torch.tensor([math.pi])}, "one size an image"),
-    ])
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"kernel_size": 4}, "kernel_size=4"),
+            ({"kernel_size": 17}, "kernel_size=17"),
+            ({"kernel_size": 5, "border": "wrap"}, "border='wrap'"),
+            ({"kernel_size": 15, "border": "reflect"}, "greater than 7"),
+            ({"kernel_size": torch.tensor([3, 5, 7])}, "one size an image"),
+            ({"kernel_size": torch.tensor([math.pi])}, "one size an image"),
+        ],
+    )
     def test_refuses_what_it_cannot_mean(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             box_blur(torch.zeros(1, 3, 6, 6), **arguments)

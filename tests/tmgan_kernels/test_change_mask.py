@@ -1,10 +1,12 @@
 """change_mask: the contract of all operations, the published masks, and the same pipeline in numpy and scipy."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+
 from tests.golden import FOLDER, image, unit
 from tmgan_kernels.change_mask import (
     change_mask,
@@ -27,7 +29,7 @@ def edited(shape: tuple, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     original = (original * 127.5).round() / 127.5
     generated = 0.9 * original + 0.01 * torch.rand(shape, generator=torch.Generator().manual_seed(seed))
     height, width = shape[2:]
-    generated[:, -1:, height // 4:height // 2 + 1, width // 4:width // 2 + 1] += 0.9
+    generated[:, -1:, height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] += 0.9
     return original.to(DEVICE), generated.clamp(-1, 1).to(DEVICE)
 
 
@@ -126,19 +128,31 @@ class TestChangeMask(KernelContract):
         random = np.random.default_rng(7)
         matched = random.integers(0, 256, shape) if levels else np.float32(random.random(shape) * 255)
         generated = np.float32(random.random(shape) * 255)
-        difference = np.abs(scipy.ndimage.gaussian_filter(matched.astype(np.float64) - generated, sigma=1, radius=2,
-                                                          mode="mirror", axes=(2, 3)))
+        difference = np.abs(
+            scipy.ndimage.gaussian_filter(
+                matched.astype(np.float64) - generated, sigma=1, radius=2, mode="mirror", axes=(2, 3)
+            )
+        )
         threshold = np.median(difference).item()
         images = [torch.from_numpy(x).to(DEVICE) for x in (matched.astype(np.uint8) if levels else matched, generated)]
         words, rows = launch_changed(*images, (0.0, 255.0), threshold, 60.0)
         bits = words.cpu().numpy()[:, :, None] >> np.arange(rows)[:, None] & 1
         bits = bits.reshape(shape[0], -1, shape[3])
         changed = ((difference > threshold) & (difference <= 60.0)).any(axis=1)
-        assert np.array_equal(bits[:, :shape[2]], changed)
-        assert not bits[:, shape[2]:].any()
+        assert np.array_equal(bits[:, : shape[2]], changed)
+        assert not bits[:, shape[2] :].any()
 
-    @pytest.mark.parametrize("options", [{"quantize": False, "ceiling": 100.0}, {"ties": "level"},
-                                         {"ties": "level", "quantize": False}, {}, {"eight_bit": True}], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"quantize": False, "ceiling": 100.0},
+            {"ties": "level"},
+            {"ties": "level", "quantize": False},
+            {},
+            {"eight_bit": True},
+        ],
+        ids=str,
+    )
     def test_every_option_equals_the_definition(self, options):
         """Two blocks of columns; memory in another order."""
         original, generated = edited((1, 2, 5, 33))

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+
 from tmgan_kernels import box_blur, gaussian_blur
 from tmgan_kernels._separable import BORDERS, SIZES
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tmgan_kernels import _native, instance_norm_glu
 
 from .contract import DEVICE, GPU, KernelContract, assert_accurate
@@ -10,8 +11,11 @@ from .test_instance_norm_glu import TestInstanceNormGLU as _Norm
 
 # Triton's limits, which the tests of this class change, play no part here.
 TestInstanceNormGLUInCuda = contract_in_cuda(
-    _Norm, test_parity=KernelContract.test_parity, test_gradient_parity=KernelContract.test_gradient_parity,
-    shapes=((1, 1, 1, 2), (1, 2, 5, 7), (2, 3, 4, 8), (2, 3, 3, 5, "channels_last"), (1, 40, 9, 3, "channels_last")))
+    _Norm,
+    test_parity=KernelContract.test_parity,
+    test_gradient_parity=KernelContract.test_gradient_parity,
+    shapes=((1, 1, 1, 2), (1, 2, 5, 7), (2, 3, 4, 8), (2, 3, 3, 5, "channels_last"), (1, 40, 9, 3, "channels_last")),
+)
 
 LAST = torch.channels_last
 ROUTES = {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tmgan_kernels import _native, naive_sharpness_loss, sharp_regions
 from tmgan_kernels.sharp_regions import two_means_eager
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tmgan_kernels.gather_crop import gather_crop, gather_crop_eager, gather_op
 
 from .contract import DEVICE, GPU, KernelContract
@@ -23,10 +24,13 @@ class TestGatherCrop(KernelContract):
     def inputs(self, shape, dtype, random):
         batch, channels, edge, _ = shape
         corners = edge - self.size(edge) + 1
-        return [torch.randint(256, (batch + 2, edge, edge, channels), generator=random, dtype=torch.uint8),
-                torch.randint(batch + 2, (batch,), generator=random),
-                torch.randint(corners, (batch,), generator=random), torch.randint(corners, (batch,), generator=random),
-                torch.arange(batch) % 2 == 0]
+        return [
+            torch.randint(256, (batch + 2, edge, edge, channels), generator=random, dtype=torch.uint8),
+            torch.randint(batch + 2, (batch,), generator=random),
+            torch.randint(corners, (batch,), generator=random),
+            torch.randint(corners, (batch,), generator=random),
+            torch.arange(batch) % 2 == 0,
+        ]
 
     @staticmethod
     def size(edge):
@@ -59,11 +63,14 @@ class TestGatherCrop(KernelContract):
         """Instead of the contract's layouts, which pad with NaN: tiles of any strides."""
         for edge in (8, 10):  # rows of 21 and of 24 values; sliced, of 14
             tiles, *places = self.make((3, 3, edge, edge), None)
-            strided = {"transposed": tiles.transpose(1, 2), "sliced": tiles[:, 1:, :-1, 1:], "expanded":
-                       tiles[:1].expand(5, edge, edge, 3), "channels first": tiles.permute(0, 3, 1, 2).contiguous()
-                       .permute(0, 2, 3, 1)}[layout]
+            strided = {
+                "transposed": tiles.transpose(1, 2),
+                "sliced": tiles[:, 1:, :-1, 1:],
+                "expanded": tiles[:1].expand(5, edge, edge, 3),
+                "channels first": tiles.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+            }[layout]
             for inputs in ([strided, *places], [strided, *(place[::2] for place in places)]):
-                actual, = self.run(inputs, "triton", {})
+                (actual,) = self.run(inputs, "triton", {})
                 assert torch.equal(actual, *self.run([x.contiguous() for x in inputs], "eager", {}))
 
     # ------------------------------------------------------- independent oracle
@@ -75,7 +82,7 @@ class TestGatherCrop(KernelContract):
         tiles, index, top, left, flip = self.make((6, channels, 12, 12), None)
         crops = gather_crop(tiles, index, top, left, flip, 7, value_range, impl=impl)
         for crop, tile, row, column, mirrored in zip(crops, tiles[index], top, left, flip, strict=True):
-            wanted = tile[row:row + 7, column:column + 7]
+            wanted = tile[row : row + 7, column : column + 7]
             wanted = (wanted.flip(1) if mirrored else wanted).permute(2, 0, 1).double() * (high - low) / 255 + low
             torch.testing.assert_close(crop.double(), wanted, rtol=0, atol=1e-7 * (high - low))
 
@@ -88,8 +95,9 @@ class TestGatherCrop(KernelContract):
         zero = torch.zeros(1, dtype=torch.int64, device=DEVICE)
         actual = gather_crop(byte, zero, zero, zero, zero > 0, 16, value_range, impl=impl).flatten()
         values = byte.cpu().flatten().numpy().astype("float32")
-        wanted = torch.from_numpy(values * values.dtype.type(high - low) / values.dtype.type(255)
-                                  + values.dtype.type(low))
+        wanted = torch.from_numpy(
+            values * values.dtype.type(high - low) / values.dtype.type(255) + values.dtype.type(low)
+        )
         assert torch.equal(actual.cpu(), wanted)
         assert actual[[0, -1]].tolist() == torch.tensor(value_range).tolist()
 
@@ -102,10 +110,10 @@ class TestGatherCrop(KernelContract):
     def test_a_crop_out_of_range_is_nan_and_no_other(self, which, value):
         """Also where Python would count from the end: no silent wrong answer."""
         inputs = self.make((3, 3, 8, 8), None)
-        wanted, = self.run(inputs, "eager", {})
+        (wanted,) = self.run(inputs, "eager", {})
         inputs[which][1] = value
         for implementation in IMPLEMENTATIONS if DEVICE.type == "cuda" else ("triton",):
-            actual, = self.run(inputs, implementation, {})
+            (actual,) = self.run(inputs, implementation, {})
             assert actual[1].isnan().all()
             assert torch.equal(actual[[0, 2]], wanted[[0, 2]])
         with pytest.raises(IndexError, match="crop 1 lies outside"):
@@ -128,7 +136,11 @@ class TestGatherCrop(KernelContract):
         for size in (0, 9):
             with pytest.raises(ValueError, match="does not fit"):
                 gather_crop(tiles, index, top, left, flip, size)
-        for name, places in (("index", (index.int(), top, left, flip)), ("top", (index, top[:1], left, flip)),
-                             ("left", (index, top, left[:, None], flip)), ("flip", (index, top, left, flip.long()))):
+        for name, places in (
+            ("index", (index.int(), top, left, flip)),
+            ("top", (index, top[:1], left, flip)),
+            ("left", (index, top, left[:, None], flip)),
+            ("flip", (index, top, left, flip.long())),
+        ):
             with pytest.raises(ValueError, match=f"{name} must be"):
                 gather_crop(tiles, *places, 7)

@@ -1,4 +1,5 @@
 """The package without Triton, without a GPU, and as its documentation says."""
+
 from __future__ import annotations
 
 import doctest
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import tmgan_kernels
 
 ROOT = Path(__file__).parents[2]
@@ -47,13 +49,16 @@ def test_says_what_an_explicit_choice_lacks():
 
 def test_every_operation_runs_without_triton():
     """Their examples, executed where `import triton` fails."""
-    run(WITHOUT_TRITON + f"""
+    run(
+        WITHOUT_TRITON
+        + f"""
 import doctest, importlib
 for name in {tmgan_kernels.__all__!r}:
     module = importlib.import_module("tmgan_kernels." + name)
     failed, tried = doctest.testmod(module)
     assert tried and not failed, name
-""")
+"""
+    )
 
 
 @pytest.mark.parametrize("name", tmgan_kernels.__all__)

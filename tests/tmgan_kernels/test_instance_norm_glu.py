@@ -4,8 +4,9 @@ import sys
 
 import pytest
 import torch
-from tmgan_kernels.instance_norm_glu import backward_op, forward_op, instance_norm_glu, instance_norm_glu_eager, plan
 from torch import nn
+
+from tmgan_kernels.instance_norm_glu import backward_op, forward_op, instance_norm_glu, instance_norm_glu_eager, plan
 
 from .contract import DEVICE, DTYPES, GPU, LAYOUTS, KernelContract, ids
 
@@ -26,8 +27,12 @@ class TestInstanceNormGLU(KernelContract):
     preserves_layout = True
     # Shapes of the output. One pixel has no variance; two, one row, odd sizes, channels that fill no block, or two.
     shapes = ((1, 1, 1, 2), (1, 2, 5, 7), (2, 3, 3, 5, "channels_last"), (1, 20, 1, 3, "channels_last"))
-    gpu_shapes = ((2, 32, 256, 256, "channels_last"), (4, 64, 32, 32, "channels_last"), (3, 32, 128, 128),
-                  (2, 4, 256, 255))
+    gpu_shapes = (
+        (2, 32, 256, 256, "channels_last"),
+        (4, 64, 32, 32, "channels_last"),
+        (3, 32, 128, 128),
+        (2, 4, 256, 255),
+    )
     small = (2, 2, 3, 4)
     compiled_shapes = ((2, 256, 16, 16), (2, 32, 128, 128), (2, 32, 256, 256))
 
@@ -43,7 +48,7 @@ class TestInstanceNormGLU(KernelContract):
         return [channels_last(x.to(dtype)) if layout else x.to(dtype)]
 
     def operators(self, inputs):
-        x, = inputs
+        (x,) = inputs
         cuda = self.impl == "cuda"
         out, mean, rstd = forward_op(x, 1e-5, cuda)
         return [(forward_op, (x, 1e-5, cuda)), (backward_op, (out, x, mean, rstd, cuda))]
@@ -66,6 +71,7 @@ class TestInstanceNormGLU(KernelContract):
 
     def test_plans_reach_every_route(self, monkeypatch):
         """Else the tests above, with their limits, and test_aot.py, with those shipped, test less than they say."""
+
         def routes(shapes):
             plans = [plan(x)[1] for shape in shapes for x in self.make(shape, torch.bfloat16)]
             return {("NCHW" if p["x_pixel"] == 1 else "NHWC", p["STRIPS"] > 1) for p in plans if p["STEPS"] > 1}
@@ -83,21 +89,24 @@ class TestInstanceNormGLU(KernelContract):
     @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
     @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
     def test_equals_torch_modules(self, impl, layout, limits):
-        x, = self.make((1, 3, 5, 4), torch.float64)
+        (x,) = self.make((1, 3, 5, 4), torch.float64)
         x = LAYOUTS[layout](x * 3 + 2).requires_grad_()
         wanted = nn.Sequential(nn.InstanceNorm2d(6, eps=1e-3), nn.GLU(dim=1))(x)
         actual = instance_norm_glu(x, 1e-3, impl=impl)
         torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-13)
         slope = torch.rand_like(wanted)
-        torch.testing.assert_close(torch.autograd.grad(actual, x, slope), torch.autograd.grad(wanted, x, slope),
-                                   rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(
+            torch.autograd.grad(actual, x, slope), torch.autograd.grad(wanted, x, slope), rtol=1e-11, atol=1e-12
+        )
 
     # ---------------------------------------------------------------- accuracy
-    @pytest.mark.parametrize(("dtype", "layout"), [(torch.float32, "contiguous"), (torch.bfloat16, "contiguous"),
-                                                   (torch.bfloat16, "channels_last")])
+    @pytest.mark.parametrize(
+        ("dtype", "layout"),
+        [(torch.float32, "contiguous"), (torch.bfloat16, "contiguous"), (torch.bfloat16, "channels_last")],
+    )
     def test_statistics_of_large_planes(self, dtype, layout):
         """256x256 pixels around 1000, through the strips and the limits as shipped: no bit lost to the offset."""
-        x, = self.make((1, 1, 256, 256), torch.float64)
+        (x,) = self.make((1, 1, 256, 256), torch.float64)
         x = LAYOUTS[layout]((x + torch.tensor([1000.0, -3.0], device=DEVICE).view(1, 2, 1, 1)).to(dtype))
         _, mean, rstd = forward_op(x, 1e-5, False)
         variance, centre = torch.var_mean(x.double(), (2, 3), correction=0)
@@ -122,14 +131,14 @@ class TestInstanceNormGLU(KernelContract):
 
     # -------------------------------------------------------------- properties
     def test_an_image_does_not_depend_on_its_batch(self):
-        x, = self.make((3, 2, 3, 4, "channels_last"), torch.float32)
+        (x,) = self.make((3, 2, 3, 4, "channels_last"), torch.float32)
         alone = torch.cat([instance_norm_glu(channels_last(image[None]), impl="triton") for image in x])
         assert torch.equal(instance_norm_glu(x, impl="triton"), alone)
 
     def test_gradient_leaves_mean_and_scale_alone(self, limits):
         """Adding a constant to a plane, or stretching it, changes nothing (eps apart): no gradient along either."""
         x = self.make((1, 3, 5, 7, "channels_last"), torch.float64)[0].requires_grad_()
-        dx, = torch.autograd.grad(instance_norm_glu(x, 1e-12, impl="triton").square().sum(), x)
+        (dx,) = torch.autograd.grad(instance_norm_glu(x, 1e-12, impl="triton").square().sum(), x)
         assert dx.abs().max() > 1e-2
         assert dx.sum((2, 3)).abs().max() < 1e-12
         assert (dx * x).sum((2, 3)).abs().max() < 1e-9
@@ -138,7 +147,7 @@ class TestInstanceNormGLU(KernelContract):
         """Though it takes the eager path."""
         x = self.make(self.small, torch.float64)[0].requires_grad_()
         y = instance_norm_glu(x, 1e-2, impl="triton").square().sum()
-        plain, = torch.autograd.grad(y, x, retain_graph=True)
+        (plain,) = torch.autograd.grad(y, x, retain_graph=True)
         torch.testing.assert_close(torch.autograd.grad(y, x, create_graph=True)[0], plain)
 
     # ------------------------------------------------------------- memory use
@@ -153,7 +162,7 @@ class TestInstanceNormGLU(KernelContract):
     @pytest.mark.parametrize("of_gradient", ["contiguous", "channels_last"])
     def test_copies_no_more_than_it_must(self, of_x, of_gradient, monkeypatch):
         """Nothing dense, but a gradient whose layout is not that of x. The contract cannot see inside an operator."""
-        x, = self.make(self.small, torch.float32)
+        (x,) = self.make(self.small, torch.float32)
         x = LAYOUTS[of_x](x).requires_grad_()
         copied, contiguous = [], torch.Tensor.contiguous
 
@@ -173,7 +182,11 @@ class TestInstanceNormGLU(KernelContract):
     # ------------------------------------------------------------------ errors
     @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
     def test_refuses_what_it_cannot_mean(self, impl):
-        for x, message in ((torch.zeros(1, 3, 4, 4), "even"), (torch.zeros(2, 4, 1, 1), "one pixel"),
-                           (torch.zeros(4, 3, 3), "B, C, H, W"), (torch.zeros(1, 4, 0, 3), "at least one pixel")):
+        for x, message in (
+            (torch.zeros(1, 3, 4, 4), "even"),
+            (torch.zeros(2, 4, 1, 1), "one pixel"),
+            (torch.zeros(4, 3, 3), "B, C, H, W"),
+            (torch.zeros(1, 4, 0, 3), "at least one pixel"),
+        ):
             with pytest.raises(ValueError, match=message):
                 instance_norm_glu(x, impl=impl)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+
 from tmgan_kernels import laplace_sharpness
 from tmgan_kernels.laplace_sharpness import backward_op, forward_op, laplacian_eager
 
@@ -15,15 +16,18 @@ class TestLaplaceSharpness(KernelContract):
     variants = ({"border": "replicate"}, {"border": "zeros"})
 
     def operators(self, inputs):
-        image, = inputs
+        (image,) = inputs
         grad, sign = forward_op(image, "zeros")
-        return [(forward_op, (image, "replicate")), (backward_op, (grad, sign, "zeros", image.shape[1], True)),
-                (backward_op, (grad, sign, "zeros", image.shape[1], False))]
+        return [
+            (forward_op, (image, "replicate")),
+            (backward_op, (grad, sign, "zeros", image.shape[1], True)),
+            (backward_op, (grad, sign, "zeros", image.shape[1], False)),
+        ]
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize(("border", "mode"), [("replicate", "nearest"), ("zeros", "constant")])
     def test_equals_scipy(self, impl, border, mode):
-        image, = self.make((2, 3, 11, 13), torch.float64)
+        (image,) = self.make((2, 3, 11, 13), torch.float64)
         grey = image.cpu().numpy().mean(1)
         wanted = [np.abs(scipy.ndimage.laplace(plane, mode=mode)) for plane in grey]
         actual = laplace_sharpness(image, border, impl=impl).cpu().numpy()[:, 0]

@@ -1,9 +1,11 @@
 """mask_score: the contract of all operations, numpy, and the published scores."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+
 from tests.golden import image, stored_value, unit
 from tmgan_kernels._stream import launch_finish
 from tmgan_kernels.mask_score import forward_op, mask_score
@@ -56,7 +58,7 @@ class TestMaskScore(KernelContract):
         original, generated, mask = self.make((2, 3, 5, 7), torch.float64)
         generated.requires_grad_()
         score = mask_score(original, generated, mask, impl=impl)
-        slope, = torch.autograd.grad(score.sum(), generated)
+        (slope,) = torch.autograd.grad(score.sum(), generated)
         torch.testing.assert_close(slope, 2 * 127.5**2 / 105 * mask**2 * (generated.detach() - original))
 
     @pytest.mark.parametrize("impl", ["eager", pytest.param("triton", marks=pytest.mark.slow)])

@@ -1,4 +1,5 @@
 """masked_mae: the contract of all operations, loops, the published loss, and mixtures of dtypes and layouts."""
+
 from __future__ import annotations
 
 import itertools
@@ -6,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+
 from tests.golden import assert_golden, image, unit
 from tmgan_kernels.masked_mae import backward_op, forward_op, masked_mae
 
@@ -63,14 +65,17 @@ class TestMaskedMAE(KernelContract):
         exact = self.make((2, 3, 5, 7), torch.float64)
         exact[0], exact[1] = exact[0].float().double(), exact[1].bfloat16().double()
         mask = exact[2] > 0.4
-        mixed = [LAYOUTS[layouts[0]](exact[0].float()).requires_grad_(),
-                 LAYOUTS[layouts[1]](exact[1].bfloat16()).requires_grad_()]
+        mixed = [
+            LAYOUTS[layouts[0]](exact[0].float()).requires_grad_(),
+            LAYOUTS[layouts[1]](exact[1].bfloat16()).requires_grad_(),
+        ]
         wide = [x.requires_grad_() for x in exact[:2]]
         loss, wanted = masked_mae(*mixed, mask, impl=impl), masked_mae(*wide, mask, impl="eager")
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=0)
-        for x, gradient, slope in zip(mixed, torch.autograd.grad(loss, mixed), torch.autograd.grad(wanted, wide),
-                                      strict=True):
+        for x, gradient, slope in zip(
+            mixed, torch.autograd.grad(loss, mixed), torch.autograd.grad(wanted, wide), strict=True
+        ):
             assert gradient.dtype == x.dtype
             assert_accurate(gradient, slope.to(x.dtype), slope, str(x.dtype))
 
@@ -85,11 +90,13 @@ class TestMaskedMAE(KernelContract):
     @pytest.mark.parametrize("needed", [(True, False), (False, True)])
     def test_only_the_gradient_that_is_needed(self, needed):
         original, generated, mask = self.make((2, 3, 5, 7), torch.float32)
-        both = torch.autograd.grad(masked_mae(original.requires_grad_(), generated.requires_grad_(), mask,
-                                              impl="triton"), [original, generated])
+        both = torch.autograd.grad(
+            masked_mae(original.requires_grad_(), generated.requires_grad_(), mask, impl="triton"),
+            [original, generated],
+        )
         one = [original.detach().requires_grad_(needed[0]), generated.detach().requires_grad_(needed[1])]
         which = needed.index(True)
-        gradient, = torch.autograd.grad(masked_mae(*one, mask, impl="triton"), one[which])
+        (gradient,) = torch.autograd.grad(masked_mae(*one, mask, impl="triton"), one[which])
         assert torch.equal(gradient, both[which])
 
     def test_signs_are_written_only_for_a_gradient(self):

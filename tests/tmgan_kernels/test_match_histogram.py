@@ -1,9 +1,11 @@
 """match_histogram: the contract of all operations, the published sort, numpy's and skimage's, and what both imply."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+
 from tests.golden import FOLDER, image, unit
 from tmgan_kernels._ranks import CHUNK
 from tmgan_kernels.match_histogram import forward_op, match_histogram
@@ -47,42 +49,69 @@ class TestMatchHistogram(KernelContract):
 
     def operators(self, inputs):
         cuda = self.impl == "cuda"
-        return [(forward_op, (*inputs, -1.0, 1.0, "rank", True, True, cuda)),
-                (forward_op, (*inputs, -1.0, 1.0, "level", False, False, cuda))]
+        return [
+            (forward_op, (*inputs, -1.0, 1.0, "rank", True, True, cuda)),
+            (forward_op, (*inputs, -1.0, 1.0, "level", False, False, cuda)),
+        ]
 
     @pytest.mark.parametrize("impl", ["eager"] + ["triton"] * GPU)
     def test_equals_the_published_sort(self, impl):
         stored = dict(np.load(FOLDER / "au_hist_mask.npz"))
-        for original, generated, name in ((image("au/real", 4), image("au/fake", 4), "pm1"),
-                                          (*published_photos(), "255")):
+        for original, generated, name in (
+            (image("au/real", 4), image("au/fake", 4), "pm1"),
+            (*published_photos(), "255"),
+        ):
             # As published: images in [-1, 1] are floored as if in [0, 255], which a level, never negative, cannot be.
             matched = match_histogram(original.to(DEVICE).float(), generated.to(DEVICE).float(), (0, 255), impl=impl)
             matched = matched.floor().cpu().double().flatten()
             assert np.array_equal(matched[::769].numpy(), stored[f"f32:{name}/matched|sub"])
             assert matched.sum() == stored[f"f32:{name}/matched|stats"][0]
-        quantized = match_histogram(original.to(DEVICE).float(), generated.to(DEVICE).float(), (0, 255), quantize=True,
-                                    eight_bit=False, impl=impl)
+        quantized = match_histogram(
+            original.to(DEVICE).float(),
+            generated.to(DEVICE).float(),
+            (0, 255),
+            quantize=True,
+            eight_bit=False,
+            impl=impl,
+        )
         assert torch.equal(quantized.flatten().cpu().double(), matched)
 
-    @pytest.mark.parametrize(("shape", "dtype"), [((1, 1, 5, CHUNK // 5 + 30), torch.float32),
-                                                  ((1, 1, 5, 13), torch.bfloat16)], ids=str)
+    @pytest.mark.parametrize(
+        ("shape", "dtype"), [((1, 1, 5, CHUNK // 5 + 30), torch.float32), ((1, 1, 5, 13), torch.bfloat16)], ids=str
+    )
     def test_equals_numpys_stable_sort(self, shape, dtype):
         """By counting (in two chunks, the last one of an odd size), by torch's sort, and by the definition."""
         source, reference = photo(shape, 1, dtype), photo(shape, 2, dtype) / 3
         wanted = numpy_ranked(source.float().cpu().numpy(), reference.float().cpu().numpy())
         wanted = torch.from_numpy(wanted).to(dtype)
-        for options in ({"impl": "triton", "eight_bit": True}, {"impl": "triton"}, {"impl": "eager"},
-                        {"impl": "eager", "eight_bit": True}):
+        for options in (
+            {"impl": "triton", "eight_bit": True},
+            {"impl": "triton"},
+            {"impl": "eager"},
+            {"impl": "eager", "eight_bit": True},
+        ):
             assert torch.equal(match_histogram(source, reference, **options).cpu(), wanted), options
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_equals_skimage(self, impl):
         exposure = pytest.importorskip("skimage.exposure")
         random = np.random.default_rng(3)
-        source = np.stack([random.integers(40, 140, (9, 11)), random.integers(0, 256, (9, 11)), np.full((9, 11), 7),
-                           random.integers(0, 3, (9, 11)) * 90]).astype(np.uint8)
-        reference = np.stack([random.integers(0, 256, (9, 11)), random.integers(0, 4, (9, 11)) * 85,
-                              random.integers(5, 250, (9, 11)), np.full((9, 11), 200)]).astype(np.uint8)
+        source = np.stack(
+            [
+                random.integers(40, 140, (9, 11)),
+                random.integers(0, 256, (9, 11)),
+                np.full((9, 11), 7),
+                random.integers(0, 3, (9, 11)) * 90,
+            ]
+        ).astype(np.uint8)
+        reference = np.stack(
+            [
+                random.integers(0, 256, (9, 11)),
+                random.integers(0, 4, (9, 11)) * 85,
+                random.integers(5, 250, (9, 11)),
+                np.full((9, 11), 200),
+            ]
+        ).astype(np.uint8)
         wanted = [exposure.match_histograms(*pair) for pair in zip(source, reference, strict=True)]
         images = [torch.from_numpy(x[None]).double().to(DEVICE) for x in (source, reference)]
         matched = match_histogram(*images, (0, 255), "level", impl=impl)[0].cpu().numpy()
@@ -106,8 +135,9 @@ class TestMatchHistogram(KernelContract):
         matched = match_histogram(source, reference, (0, 255), quantize=True, eight_bit=eight_bit, impl=impl)
         assert matched.flatten().tolist() == [2, 255, 0, 255]
 
-    @pytest.mark.parametrize("options", [{}, {"quantize": True}, {"quantize": True, "eight_bit": True},
-                                         {"ties": "level"}], ids=str)
+    @pytest.mark.parametrize(
+        "options", [{}, {"quantize": True}, {"quantize": True, "eight_bit": True}, {"ties": "level"}], ids=str
+    )
     def test_dtypes_and_layouts_may_differ(self, options):
         source = photo((1, 3, 4, 5), 1, torch.bfloat16).contiguous(memory_format=torch.channels_last)
         reference = photo((1, 3, 4, 5), 2)

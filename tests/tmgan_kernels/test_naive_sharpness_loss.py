@@ -1,10 +1,12 @@
 """naive_sharpness_loss: the contract of all operations, torch's BCE, the published code, flat images, and rounding."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tests.golden import assert_golden, image, unit
 from tmgan_kernels._triton import jit, tl
 from tmgan_kernels.laplace_sharpness import laplace_sharpness, laplacian_eager
@@ -51,7 +53,7 @@ class TestNaiveSharpnessLoss(KernelContract):
     def inputs(self, shape, dtype, random):
         """An image and soft labels; these are 0 where the image is nearly flat: -log t has the slope 1 / s there, and
         the rounding of s would be all that a comparison of gradients sees."""
-        photo, = super().inputs(shape, dtype, random)
+        (photo,) = super().inputs(shape, dtype, random)
         labels = torch.randint(0, 9, (shape[0], 1, *shape[2:]), generator=random) / 8
         return [photo, labels.where(laplacian_eager(photo.double()).abs() > 0.5, 0).to(dtype)]
 
@@ -60,10 +62,12 @@ class TestNaiveSharpnessLoss(KernelContract):
         # Not over all pixels of an empty batch: that is NaN, which opcheck takes for a difference.
         cuda = self.impl == "cuda"
         _, local, scale = forward_op(photo, None, 0.1, True, cuda)
-        return [(forward_op, (photo, None, 0.1, not len(photo), cuda)),
-                (forward_op, (photo, labels > 0.5, 1.0, True, cuda)),
-                (backward_op, (scale, local, scale, photo.shape[1], False, cuda)),
-                (backward_op, (scale, local, scale, photo.shape[1], True, cuda))]
+        return [
+            (forward_op, (photo, None, 0.1, not len(photo), cuda)),
+            (forward_op, (photo, labels > 0.5, 1.0, True, cuda)),
+            (backward_op, (scale, local, scale, photo.shape[1], False, cuda)),
+            (backward_op, (scale, local, scale, photo.shape[1], True, cuda)),
+        ]
 
     @pytest.mark.parametrize("sharp", [True, False])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -88,23 +92,32 @@ class TestNaiveSharpnessLoss(KernelContract):
         sharpness = laplace_sharpness(photo, impl="eager")
         labels = (sharpness.detach() > 0.3).double()
         t = torch.tanh(0.7 * sharpness)
-        for region, wanted in (("all", F.binary_cross_entropy(t, labels)),
-                               ("sharp", F.binary_cross_entropy(t[labels == 1], torch.ones(()).expand(int(labels.sum()))
-                                                                .to(t)))):
+        for region, wanted in (
+            ("all", F.binary_cross_entropy(t, labels)),
+            ("sharp", F.binary_cross_entropy(t[labels == 1], torch.ones(()).expand(int(labels.sum())).to(t))),
+        ):
             actual = naive_sharpness_loss(photo, 0.7, labels, region, impl=impl)
             torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=0)
             gradients = [torch.autograd.grad(y, photo, retain_graph=True)[0] for y in (actual, wanted)]
             torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
 
-    @pytest.mark.parametrize(("name", "gamma", "impl"), [
-        ("noise", 1.0, "eager"), ("noise", 0.1, "eager"), ("smooth", 1.0, "eager"), ("smooth", 0.1, "eager"),
-        pytest.param("noise", 1.0, "triton", marks=SLOW), pytest.param("smooth", 0.1, "triton", marks=SLOW)])
+    @pytest.mark.parametrize(
+        ("name", "gamma", "impl"),
+        [
+            ("noise", 1.0, "eager"),
+            ("noise", 0.1, "eager"),
+            ("smooth", 1.0, "eager"),
+            ("smooth", 0.1, "eager"),
+            pytest.param("noise", 1.0, "triton", marks=SLOW),
+            pytest.param("smooth", 0.1, "triton", marks=SLOW),
+        ],
+    )
     def test_equals_the_published_code(self, name, gamma, impl):
         """It sums over the sharp pixels alone, with labels from five steps of 2-means."""
         photo = published(name).to(DEVICE).requires_grad_()
         loss = naive_sharpness_loss(photo, gamma, region="sharp", impl=impl)
         assert_golden(loss.detach().cpu(), "au_sharpness", f"{name}/gamma{gamma:g}/loss")
-        gradient, = torch.autograd.grad(loss, photo)
+        (gradient,) = torch.autograd.grad(loss, photo)
         assert_golden(gradient.cpu(), "au_sharpness", f"{name}/gamma{gamma:g}/grad")
 
     def test_rounding_moves_no_pixel_across_the_threshold(self):
@@ -123,8 +136,10 @@ class TestNaiveSharpnessLoss(KernelContract):
             variant, one = {"given": True, "region": "all"}, [torch.ones((), device=DEVICE)]
             exact = self.run(self.widened(inputs), "eager", variant)
             self.compare(self.run(inputs, "triton", variant), self.run(inputs, "eager", variant), exact)
-            gradients = [self.gradients(*arguments, variant, one)[0] for arguments in (
-                (inputs, "triton"), (inputs, "eager"), (self.widened(inputs), "eager"))]
+            gradients = [
+                self.gradients(*arguments, variant, one)[0]
+                for arguments in ((inputs, "triton"), (inputs, "eager"), (self.widened(inputs), "eager"))
+            ]
             assert_accurate(*gradients, "gradient")
 
     @IMPLS
@@ -132,8 +147,10 @@ class TestNaiveSharpnessLoss(KernelContract):
         photo = self.make((2, 2, 3, 5), torch.float32)[0]
         labels, _ = sharp_regions(laplace_sharpness(photo, impl="eager"), impl="eager")
         for region in ("all", "sharp"):
-            torch.testing.assert_close(naive_sharpness_loss(photo, region=region, impl=impl),
-                                       naive_sharpness_loss(photo, labels=labels, region=region, impl=impl))
+            torch.testing.assert_close(
+                naive_sharpness_loss(photo, region=region, impl=impl),
+                naive_sharpness_loss(photo, labels=labels, region=region, impl=impl),
+            )
 
     @IMPLS
     def test_labels_of_any_dtype_and_layout_are_constants(self, impl):
@@ -157,7 +174,7 @@ class TestNaiveSharpnessLoss(KernelContract):
         photo.requires_grad_()
         with torch.autocast(DEVICE.type, torch.bfloat16):
             loss = naive_sharpness_loss(photo, 1.0, every, impl=impl)
-        gradient, = torch.autograd.grad(loss, photo)
+        (gradient,) = torch.autograd.grad(loss, photo)
         assert loss.dtype == torch.float32 and 13 < loss < 13.9
         assert gradient.isfinite().all() and not gradient[..., :3].any()
         # The slopes by the Laplacian are -1 / s = -5e5 and 5e5 in the last two columns; two channels, 18 pixels.

@@ -1,8 +1,10 @@
 """What _pieces.py promises: pieces are joined as they were taken apart, and interleaved images read as others are."""
+
 from __future__ import annotations
 
 import pytest
 import torch
+
 from tmgan_kernels import laplace_sharpness, naive_sharpness_loss, sharp_gradient, sharpness_score
 from tmgan_kernels._pieces import MOST_CHANNELS, apart, interleaved, together
 from tmgan_kernels._triton import jit, tl

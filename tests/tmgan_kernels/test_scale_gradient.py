@@ -1,9 +1,11 @@
 """scale_gradient: the contract of all operations, numpy, and that the forward is free."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+
 from tmgan_kernels.scale_gradient import backward_op, scale_gradient
 
 from .contract import DEVICE, LAYOUTS, SHAPES, KernelContract
@@ -64,7 +66,7 @@ class TestScaleGradient(KernelContract):
             image = image.to(dtype).requires_grad_()
             incoming = torch.rand_like(image, memory_format=torch.channels_last) - 0.5
             out = scale_gradient(image, gain.requires_grad_() if gain.is_floating_point() else gain, impl=impl)
-            gradient, = torch.autograd.grad(out, image, incoming)
+            (gradient,) = torch.autograd.grad(out, image, incoming)
             assert gradient.dtype == dtype and gradient.is_contiguous(memory_format=torch.channels_last)
             wanted = incoming.double().cpu().numpy() * gain.detach().double().cpu().numpy()
             np.testing.assert_allclose(gradient.double().cpu().numpy(), wanted, rtol=torch.finfo(dtype).eps)
@@ -74,8 +76,9 @@ class TestScaleGradient(KernelContract):
         for impl in ("eager", "triton"):
             for create_graph in (False, True):
                 out = scale_gradient(image.requires_grad_(), gain.requires_grad_(), impl=impl)
-                wanted = torch.autograd.grad(out.square().sum(), [image, gain], create_graph=create_graph,
-                                             allow_unused=True)
+                wanted = torch.autograd.grad(
+                    out.square().sum(), [image, gain], create_graph=create_graph, allow_unused=True
+                )
                 assert wanted[0] is not None and wanted[1] is None
 
     @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, in the interpreter
@@ -85,15 +88,15 @@ class TestScaleGradient(KernelContract):
         gain[0, 0, 0, :3] = torch.tensor([0.0, float("inf"), 1.0])
         incoming = torch.zeros_like(image)
         incoming[0, 0, 0, :3] = torch.tensor([float("inf"), 0.0, float("nan")])
-        gradient, = torch.autograd.grad(scale_gradient(image.requires_grad_(), gain, impl=impl), image, incoming)
+        (gradient,) = torch.autograd.grad(scale_gradient(image.requires_grad_(), gain, impl=impl), image, incoming)
         assert gradient[0, 0, 0, :3].isnan().all() and gradient.isfinite().sum() == gradient.numel() - 3 - 2
 
     def test_equals_the_weighted_loss_where_pixels_are_separate(self):
         """The paper's appendix: for a sum over pixels, scaling the gradient is weighting the loss."""
         image, gain = self.make(self.small, torch.float64)
         image.requires_grad_()
-        scaled, = torch.autograd.grad(scale_gradient(image, gain, impl="triton").exp().sum(), image)
-        weighted, = torch.autograd.grad((gain * image.exp()).sum(), image)
+        (scaled,) = torch.autograd.grad(scale_gradient(image, gain, impl="triton").exp().sum(), image)
+        (weighted,) = torch.autograd.grad((gain * image.exp()).sum(), image)
         torch.testing.assert_close(scaled, weighted)
 
     def test_refuses_what_it_cannot_mean(self):

@@ -1,10 +1,12 @@
 """sharp_gradient: the contract of all operations, the published gradient, SciPy, and that the forward is free."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+
 from tests.golden import assert_golden, tensor, unit
 from tmgan_kernels.sharp_gradient import backward_op, gain_eager, sharp_gradient
 from tmgan_kernels.sharp_regions import sharp_regions
@@ -22,7 +24,7 @@ class TestSharpGradient(KernelContract):
     small = (2, 2, 2, 6)
 
     def operators(self, inputs):
-        image, = inputs  # the mode changes no shape; this one is interpreted faster
+        (image,) = inputs  # the mode changes no shape; this one is interpreted faster
         return [(backward_op, (image, torch.ones_like(image), 1.5, "smooth"))]
 
     def gradients(self, inputs, impl, variant, cotangents):
@@ -47,7 +49,7 @@ class TestSharpGradient(KernelContract):
         """Not the derivative of its forward, so finite differences of the forward do not apply: those of the gradient,
         as a function of the incoming gradient, do. The gain is a constant in them."""
         for variant in self.variants:
-            image, = self.make(self.small, torch.float64)
+            (image,) = self.make(self.small, torch.float64)
             image.requires_grad_()
 
             def gradient(incoming, image=image, variant=variant):
@@ -62,7 +64,7 @@ class TestSharpGradient(KernelContract):
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize("mode", ["regions", "smooth"])
     def test_forward_is_the_same_storage_and_the_loss_unchanged(self, mode, impl):
-        x, = self.make((2, 3, 8, 9), torch.float32)
+        (x,) = self.make((2, 3, 8, 9), torch.float32)
         for layout in ("contiguous", "channels_last", "sliced", "expanded"):
             arranged = LAYOUTS[layout](x).requires_grad_()
             out = sharp_gradient(arranged, mode=mode, impl=impl)
@@ -72,10 +74,10 @@ class TestSharpGradient(KernelContract):
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     @pytest.mark.parametrize(("dtype", "k"), [(torch.float32, 1.5), (torch.float64, 1.1), (torch.float32, 0.0)])
     def test_exactly_k_times_the_gradient_on_sharp_regions(self, dtype, k, impl):
-        x, = self.make((2, 3, 7, 8), dtype)
+        (x,) = self.make((2, 3, 7, 8), dtype)
         x[1] *= 100  # every image has a threshold of its own
         incoming = torch.rand_like(x, memory_format=torch.channels_last) - 0.5
-        gradient, = torch.autograd.grad(sharp_gradient(x.requires_grad_(), k, impl=impl), x, incoming)
+        (gradient,) = torch.autograd.grad(sharp_gradient(x.requires_grad_(), k, impl=impl), x, incoming)
         sharpness, threshold = self.sharpness(x.detach())
         sharp = (sharpness > threshold).expand_as(x)
         assert all(0.1 < share < 0.9 for share in sharp.double().mean((1, 2, 3)))
@@ -83,10 +85,10 @@ class TestSharpGradient(KernelContract):
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_smooth_gain_equals_scipy(self, impl):
-        x, = self.make((2, 3, 5, 7), torch.float64)
+        (x,) = self.make((2, 3, 5, 7), torch.float64)
         x *= 3
         incoming = torch.rand_like(x) - 0.5
-        gradient, = torch.autograd.grad(sharp_gradient(x.requires_grad_(), mode="smooth", impl=impl), x, incoming)
+        (gradient,) = torch.autograd.grad(sharp_gradient(x.requires_grad_(), mode="smooth", impl=impl), x, incoming)
         wanted = incoming * (1 + self.sharpness(x.detach())[0].tanh())
         torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=0)
 
@@ -96,7 +98,7 @@ class TestSharpGradient(KernelContract):
         x = np.clip(0.9 * coarse + 0.05 * unit("au/sm/fine", (4, 3, 256, 256)), -1, 1).astype(np.float32)
         x = torch.from_numpy(x).double().to(DEVICE).requires_grad_()
         incoming = tensor("au/gm_grad", tuple(x.shape)).to(DEVICE)
-        gradient, = torch.autograd.grad(sharp_gradient(x, mode="smooth", impl=impl), x, incoming)
+        (gradient,) = torch.autograd.grad(sharp_gradient(x, mode="smooth", impl=impl), x, incoming)
         assert_golden(gradient.cpu(), "au_sharpness", "GM/grad")
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
@@ -111,16 +113,18 @@ class TestSharpGradient(KernelContract):
     def test_nonfinite_values_travel_as_in_eager(self, value):
         """The contract's own test looks at the forward, which is the image; this one at the gradient."""
         for variant in self.variants:
-            x, = self.make(self.small, torch.float32)
+            (x,) = self.make(self.small, torch.float32)
             x[0, 1, 1, 3] = value
             x.requires_grad_()
             incoming = torch.rand_like(x)
-            actual, wanted = (torch.autograd.grad(sharp_gradient(x, **variant, impl=impl), x, incoming)[0]
-                              for impl in ("triton", "eager"))
+            actual, wanted = (
+                torch.autograd.grad(sharp_gradient(x, **variant, impl=impl), x, incoming)[0]
+                for impl in ("triton", "eager")
+            )
             torch.testing.assert_close(actual, wanted, equal_nan=True)
 
     def test_gain_is_what_the_two_operations_make(self):
-        x, = self.make((2, 3, 9, 8), torch.float64)
+        (x,) = self.make((2, 3, 9, 8), torch.float64)
         sharpness, threshold = self.sharpness(x)
         assert torch.equal(gain_eager(x, 1.5, "regions"), torch.where(sharpness > threshold, 1.5, 1.0).double())
 

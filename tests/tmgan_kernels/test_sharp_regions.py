@@ -1,4 +1,5 @@
 """sharp_regions: the contract of all operations, SciPy's k-means, and what happens where a cluster is empty."""
+
 from __future__ import annotations
 
 import importlib
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.cluster.vq import kmeans2
+
 from tmgan_kernels.sharp_regions import forward_op, sharp_regions, two_means, two_means_eager
 
 from .contract import DEVICE, KernelContract, assert_accurate
@@ -47,7 +49,7 @@ class TestSharpRegions(KernelContract):
     def test_nonfinite_values_travel_as_in_eager(self, value):
         """The contract's own test writes into a second channel; a sharpness map has one."""
         for variant in self.variants:
-            sharpness, = self.make(self.small, torch.float32)
+            (sharpness,) = self.make(self.small, torch.float32)
             sharpness[0, 0, 2, 3] = value
             wanted = self.run([sharpness], "eager", variant)
             for actual, expected in zip(self.run([sharpness], self.impl, variant), wanted, strict=True):
@@ -78,27 +80,26 @@ class TestSharpRegions(KernelContract):
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_the_mask_is_what_the_threshold_says(self, impl):
         for dtype in (torch.float32, torch.bfloat16):
-            sharpness, = self.make((3, 1, 20, 30), dtype)
+            (sharpness,) = self.make((3, 1, 20, 30), dtype)
             mask, threshold = sharp_regions(sharpness, impl=impl)
             assert torch.equal(mask, sharpness.float() > threshold[:, None, None, None])
 
     @pytest.mark.parametrize("impl", ["eager", "triton"])
     def test_images_of_a_batch_do_not_mix_and_nothing_has_a_gradient(self, impl):
-        sharpness, = self.make((3, 1, 8, 9), torch.float32)
+        (sharpness,) = self.make((3, 1, 8, 9), torch.float32)
         sharpness *= torch.tensor([1e-3, 1.0, 1e3], device=DEVICE)[:, None, None, None]
         mask, threshold = sharp_regions(sharpness.requires_grad_(), impl=impl)
         assert not mask.requires_grad and not threshold.requires_grad
         for i in range(3):
-            alone = sharp_regions(sharpness[i:i + 1], impl=impl)
-            assert torch.equal(mask[i:i + 1], alone[0]) and torch.equal(threshold[i:i + 1], alone[1])
+            alone = sharp_regions(sharpness[i : i + 1], impl=impl)
+            assert torch.equal(mask[i : i + 1], alone[0]) and torch.equal(threshold[i : i + 1], alone[1])
 
     def test_a_large_image_has_more_chunks_than_a_program_adds_up_in_one_turn(self, monkeypatch):
         module = importlib.import_module("tmgan_kernels.sharp_regions")
         monkeypatch.setattr(module, "ALONE", 0)
         monkeypatch.setattr(module, "chunking", lambda pixels: (32, -(-pixels // 32)))
-        monkeypatch.setattr(module, "table_options",
-                            lambda table: {"TABLE": 4, "TURNS": -(-table.shape[-1] // 4)})
-        plane, = self.make((2, 1, 10, 15), torch.float64)
+        monkeypatch.setattr(module, "table_options", lambda table: {"TABLE": 4, "TURNS": -(-table.shape[-1] // 4)})
+        (plane,) = self.make((2, 1, 10, 15), torch.float64)
         plane -= 0.2  # signed
         thresholds = module.two_means(plane, plane.abs().flatten(1), 2)
         torch.testing.assert_close(thresholds, two_means_eager(plane.abs(), 2))

@@ -1,10 +1,12 @@
 """sharpness_score: the contract of all operations, SciPy's Laplacian, and the published scores."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+
 from tests.golden import assert_golden, image, unit
 from tmgan_kernels.sharpness_score import forward_op, sharpness_score
 

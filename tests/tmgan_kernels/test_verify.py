@@ -1,4 +1,5 @@
 """python -m tmgan_kernels.verify, and what auto makes of its verdict: on a card that only pretends to be there."""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +10,9 @@ import types
 import warnings
 
 import pytest
-import tmgan_kernels
 import torch
+
+import tmgan_kernels
 from tmgan_kernels import _children, _parity, _triton, _verdict, verify
 from tmgan_kernels._dispatch import choose, prefer
 from tmgan_kernels.match_histogram import choose_match
@@ -50,6 +52,7 @@ def as_eager(operation: str, spoil=lambda y: y):
         if impl == "eager":
             return out
         return spoil(out) if isinstance(out, torch.Tensor) else (*map(spoil, out),)
+
     return call
 
 
@@ -74,15 +77,24 @@ def tiny(operation: str) -> list[tuple]:
 
 def here(times: dict[str, float] | None = None, stop_after: int | None = None):
     """The runner of `gather` without child processes, on the CPU, with these times for every race."""
+
     def run(function, jobs, at_once):
         for number, job in enumerate(jobs):
             if number == stop_after:
                 raise KeyboardInterrupt
-            rows = _parity.check(*job, CPU, only=tiny(job[0])) if function is verify.check_on_gpu else \
-                verify.race(*job, CPU, lambda functions: {name: (times or {}).get(name, 9.0) for name in functions},
-                            ((1, *TINY.get(job[0], (2, 3, 6, 7))[1:]),))
+            rows = (
+                _parity.check(*job, CPU, only=tiny(job[0]))
+                if function is verify.check_on_gpu
+                else verify.race(
+                    *job,
+                    CPU,
+                    lambda functions: {name: (times or {}).get(name, 9.0) for name in functions},
+                    ((1, *TINY.get(job[0], (2, 3, 6, 7))[1:]),),
+                )
+            )
             yield from ((job, row) for row in rows)
             yield job, _children.Ended(None)
+
     return run
 
 
@@ -93,8 +105,15 @@ def gather(operations, **how) -> dict:
 def stored(parity: dict, race: dict | None = None) -> dict:
     """Write a verdict with these findings, and times of one race for each operation."""
     rows = [{"operation": name, "microseconds": times} for name, times in (race or {}).items()]
-    verdict = {"format": _verdict.FORMAT, "fingerprint": _verdict.fingerprint(0), "library": "library",
-               "finished": "2026-01-01T00:00:00+00:00", "parity": parity, "race": rows, "rows": []}
+    verdict = {
+        "format": _verdict.FORMAT,
+        "fingerprint": _verdict.fingerprint(0),
+        "library": "library",
+        "finished": "2026-01-01T00:00:00+00:00",
+        "parity": parity,
+        "race": rows,
+        "rows": [],
+    }
     _verdict.write(verdict)
     return verdict
 
@@ -106,7 +125,8 @@ def test_every_operation_is_checked():
         for impl in ("triton", "cuda"):
             seen = list(_parity.cases(name, impl))
             assert name == "gather_crop" or {case[1:3] for case in seen} == {
-                (dtype, layout) for dtype in _parity.DTYPES for layout in _parity.LAYOUTS}
+                (dtype, layout) for dtype in _parity.DTYPES for layout in _parity.LAYOUTS
+            }
             assert any(shape[2] % 2 and shape[3] % 2 for shape, *_ in seen)
         assert impl != "cuda" or name != "change_mask" or all(_parity.counts(case[3]) for case in seen)
 
@@ -117,30 +137,34 @@ def test_what_is_right_agrees_and_what_is_slightly_wrong_does_not(name, monkeypa
     assert [row["problem"] for row in _parity.check(name, "triton", CPU, tiny(name))] == [None]
     monkeypatch.undo()
     monkeypatch.setattr(tmgan_kernels, name, as_eager(name, slightly_wrong))
-    row, = _parity.check(name, "triton", CPU, tiny(name))
+    (row,) = _parity.check(name, "triton", CPU, tiny(name))
     assert row["problem"] and "Error" not in row["problem"]
 
 
 @pytest.mark.parametrize("name", [name for name, check in _parity.CHECKS.items() if check.differentiable])
 def test_a_wrong_gradient_does_not_agree(name, monkeypatch):
     monkeypatch.setattr(tmgan_kernels, name, as_eager(name, Slope.apply))
-    row, = _parity.check(name, "triton", CPU, tiny(name))
+    (row,) = _parity.check(name, "triton", CPU, tiny(name))
     assert row["problem"].startswith("gradient 0 has an error of")
 
 
 def test_nan_other_shapes_and_other_bits_in_a_repeat_do_not_agree(monkeypatch):
     calls = iter(range(10))
-    for spoil, problem in ((lambda y: y * float("nan"), "error of nan"), (lambda y: y[:1], "not (2, 3, 6, 7)"),
-                           (lambda y: y.half(), "torch.float16"), (lambda y: y + next(calls) * 1e-8, "a repeat")):
+    for spoil, problem in (
+        (lambda y: y * float("nan"), "error of nan"),
+        (lambda y: y[:1], "not (2, 3, 6, 7)"),
+        (lambda y: y.half(), "torch.float16"),
+        (lambda y: y + next(calls) * 1e-8, "a repeat"),
+    ):
         monkeypatch.setattr(tmgan_kernels, "gaussian_blur", as_eager("gaussian_blur", spoil))
-        row, = _parity.check("gaussian_blur", "triton", CPU, tiny("gaussian_blur"))
+        (row,) = _parity.check("gaussian_blur", "triton", CPU, tiny("gaussian_blur"))
         assert problem in row["problem"]
         monkeypatch.undo()
 
 
 def test_no_input_is_near_a_kink_or_a_threshold():
     for shape in (_parity.ODD, _parity.WHOLE, _parity.WIDE):
-        image, = _parity.prepare("sharp_gradient", shape, "float32", "nchw", CPU)
+        (image,) = _parity.prepare("sharp_gradient", shape, "float32", "nchw", CPU)
         sharpness = tmgan_kernels.laplace_sharpness(image.double(), impl="eager")
         threshold = tmgan_kernels.sharp_regions(sharpness, impl="eager")[1][:, None, None, None]
         assert sharpness.min() > 0.5 and ((sharpness - threshold).abs() > 0.04 * threshold).all()
@@ -150,7 +174,7 @@ def test_no_input_is_near_a_kink_or_a_threshold():
 @pytest.mark.parametrize("name", ["masked_mae", "scale_gradient"])
 def test_the_kernels_agree_in_the_interpreter(name):
     for dtype, layout in _parity.PAIRS:
-        row, = _parity.check(name, "triton", CPU, [((2, 3, 5, 7), dtype, layout, {})])
+        (row,) = _parity.check(name, "triton", CPU, [((2, 3, 5, 7), dtype, layout, {})])
         assert row["problem"] is None and 0 <= row["share"] <= 1
 
 
@@ -185,14 +209,22 @@ def test_a_wrong_kernel_is_replaced_with_one_warning(card, monkeypatch, tmp_path
 GOOD, BAD = {"triton": None, "cuda": None}, "output 0 has an error of 3"
 
 
-@pytest.mark.parametrize(("found", "times", "taken"), [
-    (GOOD, {"eager": 20, "triton": 10, "cuda": 5}, "cuda"), (GOOD, {"eager": 20, "triton": 5, "cuda": 10}, "triton"),
-    (GOOD, {"eager": 5, "triton": 10, "cuda": 8}, "eager"), (GOOD, {"eager": 20, "triton": 10, "cuda": 9.7}, "triton"),
-    (GOOD, {"eager": 20, "triton": 10}, "triton"), (GOOD, None, "triton"), (GOOD, {"eager": 5, "triton": 10}, "eager"),
-    ({"triton": None, "cuda": BAD}, {"eager": 20, "triton": 10}, "triton"),
-    ({"triton": BAD, "cuda": None}, {"eager": 20, "cuda": 10}, "cuda"),
-    ({"triton": BAD, "cuda": BAD}, None, "eager"), ({"cuda": None}, None, "cuda"),
-])
+@pytest.mark.parametrize(
+    ("found", "times", "taken"),
+    [
+        (GOOD, {"eager": 20, "triton": 10, "cuda": 5}, "cuda"),
+        (GOOD, {"eager": 20, "triton": 5, "cuda": 10}, "triton"),
+        (GOOD, {"eager": 5, "triton": 10, "cuda": 8}, "eager"),
+        (GOOD, {"eager": 20, "triton": 10, "cuda": 9.7}, "triton"),
+        (GOOD, {"eager": 20, "triton": 10}, "triton"),
+        (GOOD, None, "triton"),
+        (GOOD, {"eager": 5, "triton": 10}, "eager"),
+        ({"triton": None, "cuda": BAD}, {"eager": 20, "triton": 10}, "triton"),
+        ({"triton": BAD, "cuda": None}, {"eager": 20, "cuda": 10}, "cuda"),
+        ({"triton": BAD, "cuda": BAD}, None, "eager"),
+        ({"cuda": None}, None, "cuda"),
+    ],
+)
 def test_auto_is_the_fastest_that_agreed(card, found, times, taken):
     stored({"box_blur": found}, {"box_blur": times} if times else None)
     with warnings.catch_warnings(record=True) as caught:
@@ -203,8 +235,10 @@ def test_auto_is_the_fastest_that_agreed(card, found, times, taken):
 
 def test_times_of_several_sizes_count_alike(card):
     verdict = stored({"box_blur": GOOD}, None)
-    verdict["race"] = [{"operation": "box_blur", "microseconds": times} for times in (
-        {"eager": 1000, "triton": 400, "cuda": 500}, {"eager": 10, "triton": 8, "cuda": 2})]
+    verdict["race"] = [
+        {"operation": "box_blur", "microseconds": times}
+        for times in ({"eager": 1000, "triton": 400, "cuda": 500}, {"eager": 10, "triton": 8, "cuda": 2})
+    ]
     assert _verdict.ranking(verdict, "box_blur") == ("cuda", "triton", "eager")
 
 
@@ -223,7 +257,7 @@ def test_without_a_verdict_auto_is_triton_and_says_once_what_to_run(card, caplog
         assert choose(name, "auto", CARD) == ("triton" if _triton.triton else "eager")
     _verdict.forget()
     assert choose("box_blur", "auto", CARD) != "cuda"
-    message, = caplog.messages
+    (message,) = caplog.messages
     assert "NVIDIA H200" in message and "python -m tmgan_kernels.verify" in message
 
 
@@ -249,9 +283,18 @@ def test_a_compiled_function_takes_the_verdict_as_a_constant(card, monkeypatch):
     assert compiled(torch.zeros(2)).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(("what", "value"), [("name", "NVIDIA A100-SXM4-80GB"), ("capability", (8, 0)),
-                                             ("driver", "590.1"), ("torch", "9.9"), ("sources", "other"),
-                                             ("cuda", "14.0"), ("triton", "9.9")])
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("name", "NVIDIA A100-SXM4-80GB"),
+        ("capability", (8, 0)),
+        ("driver", "590.1"),
+        ("torch", "9.9"),
+        ("sources", "other"),
+        ("cuda", "14.0"),
+        ("triton", "9.9"),
+    ],
+)
 def test_a_verdict_of_another_card_version_or_source_is_none(card, monkeypatch, what, value, caplog):
     stored({"box_blur": {"triton": BAD}})
     before = _verdict.fingerprint(0)
@@ -274,12 +317,23 @@ def test_a_verdict_of_another_card_version_or_source_is_none(card, monkeypatch, 
     assert _verdict.read(after) is None and "of another card, version or source" in caplog.text
 
 
-@pytest.mark.parametrize("damage", [
-    lambda text: "", lambda text: text[:len(text) // 2], lambda text: text[:-2], lambda text: "null",
-    lambda text: "[]", lambda text: "{}", lambda text: text.replace('"format": 1', '"format": 0'),
-    lambda text: text.replace("null", "7", 1), lambda text: text.replace("10", "-10"),
-    lambda text: text.replace("10", "NaN"), lambda text: text.replace("cuda", "cudb"), lambda text: "\0\xff" * 9,
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: text[:-2],
+        lambda text: "null",
+        lambda text: "[]",
+        lambda text: "{}",
+        lambda text: text.replace('"format": 1', '"format": 0'),
+        lambda text: text.replace("null", "7", 1),
+        lambda text: text.replace("10", "-10"),
+        lambda text: text.replace("10", "NaN"),
+        lambda text: text.replace("cuda", "cudb"),
+        lambda text: "\0\xff" * 9,
+    ],
+)
 def test_a_damaged_file_is_named_and_not_believed(card, damage, caplog):
     stored({"box_blur": GOOD}, {"box_blur": {"eager": 5, "triton": 10, "cuda": 4}})
     path = _verdict.path_of(_verdict.fingerprint(0))
@@ -295,7 +349,7 @@ def test_an_interrupted_run_is_no_verdict_and_leaves_its_rows(card, monkeypatch,
         monkeypatch.setattr(tmgan_kernels, name, as_eager(name, slightly_wrong))
     with pytest.raises(KeyboardInterrupt):
         gather(["mask_score", "masked_mae"], stop_after=1)
-    left, = tmp_path.iterdir()
+    (left,) = tmp_path.iterdir()
     key, row = map(json.loads, left.read_text().splitlines())
     assert key == _verdict.fingerprint(0) and row["operation"] == "mask_score" and row["problem"]
     assert _verdict.read(key) is None and choose("mask_score", "auto", CARD) == "triton"
@@ -315,7 +369,10 @@ def test_no_row_is_no_agreement(card):
 
     verdict = verify.gather(_verdict.fingerprint(0), ["mask_score", "masked_mae", "box_blur"], ends, lambda line: None)
     assert {name: found["triton"] for name, found in verdict["parity"].items()} == {
-        "mask_score": "status -11", "masked_mae": "nothing was compared", "box_blur": "nothing was compared"}
+        "mask_score": "status -11",
+        "masked_mae": "nothing was compared",
+        "box_blur": "nothing was compared",
+    }
 
 
 # ----------------------------------------------------------- command, children
@@ -326,8 +383,9 @@ def command(card, monkeypatch):
     monkeypatch.setattr(verify, "CHECKS", {name: _parity.CHECKS[name] for name in ("mask_score", "masked_mae")})
     for name in verify.CHECKS:
         monkeypatch.setattr(tmgan_kernels, name, as_eager(name))
-    monkeypatch.setattr(verify, "on_gpu", lambda function, jobs, index, at_once: here({"triton": 3.0})(
-        function, jobs, at_once))
+    monkeypatch.setattr(
+        verify, "on_gpu", lambda function, jobs, index, at_once: here({"triton": 3.0})(function, jobs, at_once)
+    )
     return card
 
 
@@ -393,8 +451,9 @@ def test_a_gpu_that_does_not_work_or_is_full_is_no_finding(command, monkeypatch,
 
 
 def test_status_130_where_it_was_interrupted(command, monkeypatch):
-    monkeypatch.setattr(verify, "on_gpu", lambda function, jobs, index, at_once: here(stop_after=0)(
-        function, jobs, at_once))
+    monkeypatch.setattr(
+        verify, "on_gpu", lambda function, jobs, index, at_once: here(stop_after=0)(function, jobs, at_once)
+    )
     assert verify.main([]) == 130 and _verdict.read(_verdict.fingerprint(0)) is None
 
 

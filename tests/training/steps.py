@@ -1,4 +1,5 @@
 """Training steps of every preset's method, thin enough to run in a test, with random frozen encoders."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,22 +11,34 @@ from torch import Tensor
 
 import tmgan.models.encoders.inception as inception
 from tmgan.config import configfile
-from tmgan.training.build import build_step
-from tmgan.models.bundle import Encoders
+from tmgan.config.runtime import decide
 from tmgan.config.settings import EncoderConfig, RuntimeConfig
-from tmgan.training.loaders.batch import Batch
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.bundle import Encoders
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
-from tmgan.config.runtime import decide
+from tmgan.training.build import build_step
+from tmgan.training.loaders.batch import Batch
 from tmgan.training.step import TrainStep
 
-EVERYTHING = {"method": {"keep_mask": "histogram", "sharpness": {"weight": 1.0, "labels": "original"},
-                         "gradient": {"mode": "regions", "losses": "text"},
-                         "blur": {"sizes": [5, 9], "heads": "both", "skip_below": 1.0}}}
+EVERYTHING = {
+    "method": {
+        "keep_mask": "histogram",
+        "sharpness": {"weight": 1.0, "labels": "original"},
+        "gradient": {"mode": "regions", "losses": "text"},
+        "blur": {"sizes": [5, 9], "heads": "both", "skip_below": 1.0},
+    }
+}
 # Compiling takes 15 s: by default the quickstart, and all methods at once.
-PRESETS = ["quickstart", "everything", *(pytest.param(name, marks=pytest.mark.slow) for name in configfile.presets()
-                                         if name not in ("editor", "quickstart"))]
+PRESETS = [
+    "quickstart",
+    "everything",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in configfile.presets()
+        if name not in ("editor", "quickstart")
+    ),
+]
 _DIM, _WORDS, _NOISE, _CONDITION = 16, 6, 4, 8
 
 
@@ -57,8 +70,15 @@ def thin_published_encoder(monkeypatch: pytest.MonkeyPatch) -> PhotoEncoder:
     return PhotoEncoder(matcher, perceptor)
 
 
-def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, photo: PhotoEncoder | None = None,
-         backend: str | Callable = "aot_eager", precision: str = "fp32") -> tuple[TrainStep, Batch]:
+def make(
+    preset: str,
+    engine: str = "eager",
+    rows: int = 4,
+    size: int = 64,
+    photo: PhotoEncoder | None = None,
+    backend: str | Callable = "aot_eager",
+    precision: str = "fp32",
+) -> tuple[TrainStep, Batch]:
     """A step of the preset's method ("everything": all of the paper's) and a batch for it; equal in each call."""
     # First, because the weights depend on the number of threads that orthogonalise them.
     runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", precision=precision, threads=1)), engine=engine)
@@ -67,9 +87,20 @@ def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, phot
     if photo is None:
         photo = PhotoEncoder(SmallEncoder(size, dim=_DIM, width=4))
         init_weights(photo, generator)
-    config = dataclasses.replace(config, model=dataclasses.replace(
-        config.model, image_size=size, g_width=4, top_width=0, d_width=4, affine_dim=8, residual_blocks=2,
-        condition_dim=_CONDITION, noise_dim=_NOISE))
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(
+            config.model,
+            image_size=size,
+            g_width=4,
+            top_width=0,
+            d_width=4,
+            affine_dim=8,
+            residual_blocks=2,
+            condition_dim=_CONDITION,
+            noise_dim=_NOISE,
+        ),
+    )
     words = Vocabulary(("<end>", "a", "bird"))
     encoders = Encoders(TextEncoder(len(words), dim=_DIM), photo, words, EncoderConfig(dim=_DIM), size, "none")
 
@@ -81,11 +112,22 @@ def make(preset: str, engine: str = "eager", rows: int = 4, size: int = 64, phot
     sizes = config.method.blur.sizes or (1,)
     batch = Batch(
         images=(torch.rand(rows, 3, size, size, generator=generator) * 2 - 1).contiguous(
-            memory_format=torch.channels_last),
+            memory_format=torch.channels_last
+        ),
         keep=(noise(rows, 1, size, size) > 0).float() if config.method.stored_masks else None,
-        class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths, target_class_ids=row // 2,
-        target_captions=row, target_tokens=tokens, target_lengths=lengths, mismatched=row % 2 == 1,
-        noise=noise(rows, _NOISE), eps=noise(rows, _CONDITION), blur_sizes=torch.tensor(sizes)[row % len(sizes)])
+        class_ids=row // 2,
+        captions=row,
+        tokens=tokens,
+        lengths=lengths,
+        target_class_ids=row // 2,
+        target_captions=row,
+        target_tokens=tokens,
+        target_lengths=lengths,
+        mismatched=row % 2 == 1,
+        noise=noise(rows, _NOISE),
+        eps=noise(rows, _CONDITION),
+        blur_sizes=torch.tensor(sizes)[row % len(sizes)],
+    )
     return build_step(config, encoders, Texts(lengths), runtime, backend), batch
 
 
@@ -96,8 +138,9 @@ def in_double(step: TrainStep, batch: Batch) -> tuple[TrainStep, Batch]:
     texts = step.objective.captions
     texts.words, texts.sentences = texts.words.double(), texts.sentences.double()
     columns = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-    return step, Batch(**{name: x.double() if x is not None and x.is_floating_point() else x
-                          for name, x in columns.items()})
+    return step, Batch(
+        **{name: x.double() if x is not None and x.is_floating_point() else x for name, x in columns.items()}
+    )
 
 
 def losses_and_gradients(step: TrainStep, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -109,6 +152,9 @@ def losses_and_gradients(step: TrainStep, batch: Batch) -> tuple[dict[str, Tenso
     step.discriminator.requires_grad_(False)
     total, g_losses = step.functions.g_loss(batch, edit)
     total.backward()
-    gradients = {f"{name}.{key}": p.grad for name in ("generator", "discriminator")
-                 for key, p in getattr(step, name).named_parameters()}
+    gradients = {
+        f"{name}.{key}": p.grad
+        for name in ("generator", "discriminator")
+        for key, p in getattr(step, name).named_parameters()
+    }
     return {name: loss.detach() for name, loss in (d_losses | g_losses).items()}, gradients

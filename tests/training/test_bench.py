@@ -1,18 +1,19 @@
 """`tmgan bench`: the table a user sees, and what it refuses."""
+
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
 import torch
-from tmgan_kernels import _dispatch
 
-from tmgan.training import bench
-from tmgan.config import configfile
-from tmgan.training.bench import components, gflop
 from tmgan.cli import main
-from tmgan.config.settings import RuntimeConfig
+from tmgan.config import configfile
 from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig
+from tmgan.training import bench
+from tmgan.training.bench import components, gflop
+from tmgan_kernels import _dispatch
 
 
 def test_the_table_has_the_step_and_its_parts(capsys):
@@ -24,8 +25,15 @@ def test_the_table_has_the_step_and_its_parts(capsys):
     assert {"generate", "discriminator loss", "generator backward"} <= numbers.keys()
 
 
-@pytest.mark.parametrize(("flags", "message"), [("--batch 1", "need 2 or more"), ("--engines graphed", "need a GPU"),
-                                                ("--preset nonsense", "nonsense"), ("--engines fast", "compiled")])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--batch 1", "need 2 or more"),
+        ("--engines graphed", "need a GPU"),
+        ("--preset nonsense", "nonsense"),
+        ("--engines fast", "compiled"),
+    ],
+)
 def test_what_cannot_run_is_refused_before_anything_is_measured(flags, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(f"bench --runtime.device cpu {flags}".split())

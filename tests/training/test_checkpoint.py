@@ -1,4 +1,5 @@
 """Checkpoints survive kills, damage and a full folder."""
+
 from __future__ import annotations
 
 import os
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmgan.training.checkpoint import Checkpoints
 from tmgan.common.files import write_atomically
+from tmgan.training.checkpoint import Checkpoints
 
 
 def store(folder: Path, keep: int = 3) -> tuple[Checkpoints, list[str]]:
@@ -39,7 +40,7 @@ def test_damaged_newest_falls_back_with_a_warning(tmp_path, damage):
     data = bytearray(newest.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 0xFF
-    newest.write_bytes(data[:len(data) // 2] if damage == "truncate" else b"" if damage == "empty" else data)
+    newest.write_bytes(data[: len(data) // 2] if damage == "truncate" else b"" if damage == "empty" else data)
     assert checkpoints.load_latest()["images"] == 10
     assert "damaged" in said[0] and newest.name in said[0]
 
@@ -65,7 +66,7 @@ def test_best_is_kept_beyond_pruning(tmp_path):
     assert checkpoints.best() == {"file": "images-000000000020.pt", "images": 20, "score": 0.9}
     assert [int(p.stem[7:]) for p in checkpoints.paths()] == [50, 40, 20]
     (tmp_path / "best.json").write_text("{")
-    checkpoints.save(60, {"step": 1, "task": {}}, 0.1)          # a damaged record does not end the run
+    checkpoints.save(60, {"step": 1, "task": {}}, 0.1)  # a damaged record does not end the run
     assert checkpoints.best()["images"] == 60
 
 
@@ -84,13 +85,17 @@ def test_failing_write_leaves_the_old_file(tmp_path):
 
 def test_kill_9_never_leaves_an_unreadable_checkpoint(tmp_path):
     """A writer that saves back to back is killed at many moments; what is there must load, and orphans go."""
-    script = ("import sys, torch; from pathlib import Path; from tmgan.training.checkpoint import Checkpoints\n"
-              "c = Checkpoints(Path(sys.argv[1]), 2, print); w = torch.arange(1_000_000.)\n"
-              "for i in range(1, 100000): c.save(i, {'step': i, 'task': {'w': w}}); print(i, flush=True)\n")
+    script = (
+        "import sys, torch; from pathlib import Path; from tmgan.training.checkpoint import Checkpoints\n"
+        "c = Checkpoints(Path(sys.argv[1]), 2, print); w = torch.arange(1_000_000.)\n"
+        "for i in range(1, 100000): c.save(i, {'step': i, 'task': {'w': w}}); print(i, flush=True)\n"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for attempt in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
-        assert writer.stdout.readline()              # one save is done: what comes next may be cut off anywhere
+        writer = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env=environment
+        )
+        assert writer.stdout.readline()  # one save is done: what comes next may be cut off anywhere
         time.sleep(0.037 * attempt)
         writer.send_signal(signal.SIGKILL)
         writer.wait()

@@ -1,4 +1,5 @@
 """Three ways to run a step that must agree, and what the step may cost: calls, graphs, layouts."""
+
 from __future__ import annotations
 
 import collections
@@ -7,18 +8,18 @@ import copy
 import dataclasses
 
 import pytest
-from tests.training import steps
 import torch
 import torch._dynamo
 from torch._dynamo.testing import CompileCounterWithBackend
-from tmgan_kernels import _dispatch
-from tmgan_kernels.instance_norm_glu import instance_norm_glu_eager
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmgan.config.settings import RuntimeConfig
-from tmgan.training.engine import Eager
-from tmgan.models import layers
+from tests.training import steps
 from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig
+from tmgan.models import layers
+from tmgan.training.engine import Eager
+from tmgan_kernels import _dispatch
+from tmgan_kernels.instance_norm_glu import instance_norm_glu_eager
 
 PUBLISHED_CALLS, MOST_CALLS = 4862, 1700
 
@@ -121,8 +122,13 @@ def fake_cuda(monkeypatch):
         def wait_stream(self, other):
             pass
 
-    for name, fake in {"Stream": Stream, "current_stream": Stream, "stream": lambda s: contextlib.nullcontext(),
-                       "CUDAGraph": FakeGraph, "graph": graph}.items():
+    for name, fake in {
+        "Stream": Stream,
+        "current_stream": Stream,
+        "stream": lambda s: contextlib.nullcontext(),
+        "CUDAGraph": FakeGraph,
+        "graph": graph,
+    }.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     return captures
 
@@ -132,12 +138,12 @@ def test_the_graph_is_captured_once_and_warming_up_leaves_no_trace(fake_cuda, mo
     optimisers and average included."""
     plain, batch = steps.make("quickstart")
     graphed, _ = steps.make("quickstart", "graphed")
-    graphed.functions = Eager(graphed.objective)      # compiling is another test's matter
+    graphed.functions = Eager(graphed.objective)  # compiling is another test's matter
     other = dataclasses.replace(batch, images=batch.images.flip(0), keep=batch.keep.flip(0))
     for adam in (graphed.adam_g, graphed.adam_d):
         for group in adam.param_groups:
             assert group["capturable"]
-            group["capturable"] = False      # torch allows it on a GPU only
+            group["capturable"] = False  # torch allows it on a GPU only
     inner = graphed._graphed
     capture = inner._capture
 
@@ -188,7 +194,7 @@ class NormGLU(torch.autograd.Function):
     def backward(ctx, grad):
         with torch.enable_grad():
             x = ctx.saved_tensors[0].detach().requires_grad_()
-            dx, = torch.autograd.grad(instance_norm_glu_eager(x), x, grad)
+            (dx,) = torch.autograd.grad(instance_norm_glu_eager(x), x, grad)
         return dx.contiguous(memory_format=torch.channels_last)
 
 
@@ -203,9 +209,7 @@ def test_every_convolution_is_given_channels_last(preset, monkeypatch):
     assert not layouts.planar, layouts.planar
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    (RuntimeConfig(engine="graphed", device="cpu"), "need a GPU"),
-])
+@pytest.mark.parametrize(("given", "message"), [(RuntimeConfig(engine="graphed", device="cpu"), "need a GPU")])
 def test_an_engine_that_cannot_run_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         decide(given)

@@ -1,4 +1,5 @@
 """Loaders: the same Batch from each, from any step, and what happens when files or processes go missing."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,21 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.data_folders import textured, write_image_folder
 from PIL import Image
-from tests.processes import ended
 
+from tests.data.data_folders import textured, write_image_folder
+from tests.processes import ended
+from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig
-from tmgan.training.loaders import make_loader
-from tmgan.training.loaders.batch import Batch, Columns, Loader
-from tmgan.training.loaders.pillow import PillowLoader
-from tmgan.training.loaders.resident import ResidentLoader
 from tmgan.data.originals import Originals
 from tmgan.data.pack import ORIGINALS, Pack
 from tmgan.data.prepare import prepare
 from tmgan.training.editor_task import EditorTask
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Batch, Columns, Loader
+from tmgan.training.loaders.pillow import PillowLoader
+from tmgan.training.loaders.resident import ResidentLoader
 from tmgan.training.plan import CaptionTable, Planner
-from tmgan.config.runtime import Runtime, decide
 
 BIRDS_MINI = Path(os.environ.get("TMGAN_BIRDS_MINI", Path(__file__).parents[3] / "shared/data/birds-mini"))
 CPU = torch.device("cpu")
@@ -56,6 +57,7 @@ def loader_of(kind: str, pack: Pack, seed: int = 1, workers: int = 1) -> Loader:
     if kind == "pillow":
         return PillowLoader(*given)
     from tmgan.training.loaders.dali import DaliLoader
+
     return DaliLoader(*given)
 
 
@@ -111,13 +113,25 @@ def test_masks_lie_on_their_birds(tmp_path):
     """A white square on black whose mask is the square: image and mask agree in every crop of every loader."""
     for number in range(8):
         pixels = np.zeros((90, 130, 3), np.uint8)
-        pixels[20 + 3 * number:55 + 3 * number, 30:80] = 255
+        pixels[20 + 3 * number : 55 + 3 * number, 30:80] = 255
         folder = tmp_path / "source"
         (folder / "m").mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         Image.fromarray(pixels[:, :, 0]).save(folder / "m" / f"{number}.png")
-    write_image_folder(folder, [{"file_name": f"{n}.png", "text": "a square", "mask": f"m/{n}.png", "split": "train",
-                                 "bbox": [10, 5, 80, 60]} for n in range(8)], images=False)
+    write_image_folder(
+        folder,
+        [
+            {
+                "file_name": f"{n}.png",
+                "text": "a square",
+                "mask": f"m/{n}.png",
+                "split": "train",
+                "bbox": [10, 5, 80, 60],
+            }
+            for n in range(8)
+        ],
+        images=False,
+    )
     prepare(folder, tmp_path / "pack", image_size=64, workers=1, progress=False)
     for kind in ("resident", "pillow", "dali"):
         made = loader_of(kind, Pack.open(tmp_path / "pack"))
@@ -198,7 +212,7 @@ def test_a_file_that_is_damaged_meanwhile_is_named(kind, movable):
     wanted = made.planner(9).index.tolist()
     path = Originals.open(movable).paths[wanted[3]]
     data = path.read_bytes()
-    path.write_bytes(data[:len(data) // 2] + bytes(len(data) - len(data) // 2))
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
     first = next(step for step in range(4, 20) if wanted[3] in made.planner(step).index)
     with pytest.raises(ValueError, match=rf"{path} cannot be decoded.*get it again.*{kind} loader needs it for step"):
         for step in range(1, first + 1):
@@ -230,8 +244,11 @@ def test_files_are_looked_at_before_training(movable):
     paths = Originals.open(movable).paths
     paths[3].unlink()
     paths[5].write_bytes(b"short")
-    with pytest.raises(ValueError, match=rf"2 of the 40 files(.|\n)*{paths[3]} cannot be read(.|\n)*"
-                                         rf"{paths[5]} has 5 bytes(.|\n)*--runtime.loader resident"):
+    with pytest.raises(
+        ValueError,
+        match=rf"2 of the 40 files(.|\n)*{paths[3]} cannot be read(.|\n)*"
+        rf"{paths[5]} has 5 bytes(.|\n)*--runtime.loader resident",
+    ):
         Originals.open(movable)
 
 
@@ -289,21 +306,21 @@ SCRIPT = """
 def test_workers_end_with_their_parent(end, packed, tmp_path):
     then = "pass" if end == "exits" else "signal.pause()"
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT).format(paths=sys.path, pack=str(packed),
-                                                     then=then))
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as parent:
+    script.write_text(textwrap.dedent(SCRIPT).format(paths=sys.path, pack=str(packed), then=then))
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(workers) == 2
         if end == "killed":
             parent.kill()
         elif end == "interrupted":
-            os.killpg(parent.pid, signal.SIGINT)      # as a terminal does: to every process of the group
+            os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to every process of the group
         status, errors = parent.wait(), parent.stderr.read()
     assert all(map(ended, workers)), "workers outlived their parent"
     assert status == {"exits": 0, "killed": -signal.SIGKILL, "interrupted": -signal.SIGINT}[end], errors
-    assert ("resource_tracker" in errors) <= (end == "killed"), errors      # Python's own note, after a SIGKILL only
-    assert errors.count("Traceback") == (end == "interrupted"), errors      # the parent's KeyboardInterrupt, no worker's
+    assert ("resource_tracker" in errors) <= (end == "killed"), errors  # Python's own note, after a SIGKILL only
+    assert errors.count("Traceback") == (end == "interrupted"), errors  # the parent's KeyboardInterrupt, no worker's
 
 
 def test_all_workers_start_while_interrupts_are_held_back(pack, monkeypatch):
@@ -338,13 +355,16 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(pack):
 GB = 10**9
 
 
-@pytest.mark.parametrize(("device", "free", "needed", "dali", "chosen"), [
-    ("cuda", 80 * GB, 4 * GB, True, "resident"),
-    ("cuda", 80 * GB, 21 * GB, True, "dali"),
-    ("cuda", 80 * GB, 21 * GB, False, "pillow"),
-    ("cpu", 16 * GB, 1 * GB, True, "resident"),
-    ("cpu", 16 * GB, 5 * GB, True, "pillow"),
-])
+@pytest.mark.parametrize(
+    ("device", "free", "needed", "dali", "chosen"),
+    [
+        ("cuda", 80 * GB, 4 * GB, True, "resident"),
+        ("cuda", 80 * GB, 21 * GB, True, "dali"),
+        ("cuda", 80 * GB, 21 * GB, False, "pillow"),
+        ("cpu", 16 * GB, 1 * GB, True, "resident"),
+        ("cpu", 16 * GB, 5 * GB, True, "pillow"),
+    ],
+)
 def test_auto_takes_what_fits(device, free, needed, dali, chosen, monkeypatch):
     memory(monkeypatch, free, dali)
     name, why = Runtime(torch.device(device), "fp32", "eager", 1, False, ()).choose_loader(needed)
@@ -357,19 +377,24 @@ def memory(monkeypatch, free: int, dali: bool) -> None:
     monkeypatch.setattr("tmgan.config.runtime._has_dali", lambda: dali)
 
 
-@pytest.mark.parametrize(("device", "asked", "dali", "remedy"), [
-    ("cuda", "resident", True, "8 GB free. Use --runtime.loader dali"),
-    ("cuda", "resident", False, "8 GB free. Use --runtime.loader pillow"),
-    ("cpu", "dali", False, r"pip install 'tmgan\[dali\]'"),
-])
+@pytest.mark.parametrize(
+    ("device", "asked", "dali", "remedy"),
+    [
+        ("cuda", "resident", True, "8 GB free. Use --runtime.loader dali"),
+        ("cuda", "resident", False, "8 GB free. Use --runtime.loader pillow"),
+        ("cpu", "dali", False, r"pip install 'tmgan\[dali\]'"),
+    ],
+)
 def test_a_loader_that_cannot_run_is_refused_with_a_remedy(device, asked, dali, remedy, monkeypatch):
     memory(monkeypatch, 8 * GB, dali)
     with pytest.raises(ValueError, match=remedy):
         Runtime(torch.device(device), "fp32", "eager", 1, False, (), asked).choose_loader(9 * GB)
 
 
-@pytest.mark.parametrize(("asked", "kind"), [("resident", "ResidentLoader"), ("pillow", "PillowLoader"),
-                                             pytest.param("dali", "DaliLoader", marks=needs_dali)])
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [("resident", "ResidentLoader"), ("pillow", "PillowLoader"), pytest.param("dali", "DaliLoader", marks=needs_dali)],
+)
 def test_what_was_asked_for_is_made(asked, kind, pack):
     made, why = make_loader(decide(RuntimeConfig(loader=asked)), pack, *planner_of(pack), None)
     assert type(made).__name__ == kind and why == f"loader {asked}: asked for"

@@ -1,4 +1,5 @@
 """The plan: a pure function of (seed, step, row), with the distribution it claims."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,7 +47,7 @@ def test_seed_and_step_change_everything(pack, table):
 
 def test_every_epoch_visits_every_image_once(pack, table):
     n = len(pack.train)
-    stream = torch.cat([planner(pack, table, batch=4)(step).index for step in range(n)])     # four epochs
+    stream = torch.cat([planner(pack, table, batch=4)(step).index for step in range(n)])  # four epochs
     epochs = stream.view(4, n)
     for epoch in epochs:
         assert torch.equal(epoch.sort().values, pack.train.sort().values)
@@ -65,7 +66,7 @@ def test_ranges_and_distribution(pack, table):
     make = planner(pack, table, batch=64)
     plans = [make(step) for step in range(40)]
     corners = torch.cat([torch.cat([p.top, p.left]) for p in plans])
-    assert corners.min() == 0 and corners.max() == 76 - 64 - 1          # as published, the last offset is never drawn
+    assert corners.min() == 0 and corners.max() == 76 - 64 - 1  # as published, the last offset is never drawn
     assert abs(torch.cat([p.flip for p in plans]).float().mean() - 0.5) < 0.05
     assert abs(torch.cat([p.target_index != p.index for p in plans]).float().mean() - 0.5) < 0.06
     noise = torch.cat([p.noise for p in plans])
@@ -81,8 +82,8 @@ def test_own_text_without_mismatch(pack, table):
 def test_long_captions_become_fixed_subsets_in_order(pack):
     table = CaptionTable.from_pack(pack, words=6, subsets=8)
     caption = int(pack.lengths.argmax())
-    words = pack.tokens[caption, :int(pack.lengths[caption])].tolist()
-    rows = table.tokens[table.first[caption]:table.first[caption] + 8].tolist()
+    words = pack.tokens[caption, : int(pack.lengths[caption])].tolist()
+    rows = table.tokens[table.first[caption] : table.first[caption] + 8].tolist()
     assert table.variants[caption] == 8 and len({tuple(r) for r in rows}) > 1
     for row in rows:
         remaining = iter(words)
@@ -90,7 +91,10 @@ def test_long_captions_become_fixed_subsets_in_order(pack):
     short = int(pack.lengths.argmin())
     whole = CaptionTable.from_pack(pack, words=18, subsets=8)
     assert whole.variants[short] == 1
-    assert whole.tokens[whole.first[short]][:pack.lengths[short]].tolist() == pack.tokens[short, :pack.lengths[short]].tolist()
+    assert (
+        whole.tokens[whole.first[short]][: pack.lengths[short]].tolist()
+        == pack.tokens[short, : pack.lengths[short]].tolist()
+    )
 
 
 @pytest.mark.parametrize("words", [6, 18])

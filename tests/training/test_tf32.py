@@ -1,15 +1,20 @@
 """In a bf16 run the products left in fp32 may be TF32's: rounding their factors loses nothing beside bf16's own errors."""
+
 from __future__ import annotations
 
-from tests.training import steps
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.training import steps
 from tmgan.losses.matching import words_loss
 
-PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default,
-            torch.ops.aten.baddbmm.default}
+PRODUCTS = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.baddbmm.default,
+}
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -36,7 +41,12 @@ class TF32(TorchDispatchMode):
 def test_rounding_is_tf32s():
     one = torch.ones(())
     eps = 2.0**-10
-    for given, expected in ((1 + eps, 1 + eps), (1 + eps / 2, 1 + eps), (1 + eps / 2 - 2.0**-20, 1), (-3 * eps, -3 * eps)):
+    for given, expected in (
+        (1 + eps, 1 + eps),
+        (1 + eps / 2, 1 + eps),
+        (1 + eps / 2 - 2.0**-20, 1),
+        (-3 * eps, -3 * eps),
+    ):
         assert rounded(one * given).item() == expected
 
 
@@ -58,7 +68,7 @@ def test_a_bf16_step_errs_no_more_with_tf32():
         return step, batch
 
     step, batch = steps.in_double(*bf16_step())
-    step.objective.runtime = steps.make("lightweight")[0].runtime      # without autocast
+    step.objective.runtime = steps.make("lightweight")[0].runtime  # without autocast
     exact = steps.losses_and_gradients(step, batch)
     plain = steps.losses_and_gradients(*bf16_step())
     with TF32() as tf32:

@@ -1,4 +1,5 @@
 """The loop and the step: exact resume, signals, what changes and what does not, and no hidden waits."""
+
 from __future__ import annotations
 
 import ast
@@ -16,16 +17,16 @@ import yaml
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tmgan.models import bundle
 from tmgan.config import configfile
-from tmgan.training.checkpoint import Checkpoints
-from tmgan.config.settings import DamsmConfig, RuntimeConfig
-from tmgan.training.encoder_task import EncoderTask
-from tmgan.training.editor_task import EditorTask, check_fits
-from tmgan.training.jobs import train_editor, train_encoders
-from tmgan.training.run_folder import RunFolder, StopRequest
 from tmgan.config.runtime import decide
+from tmgan.config.settings import DamsmConfig, RuntimeConfig
+from tmgan.models import bundle
+from tmgan.training.checkpoint import Checkpoints
+from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.encoder_task import EncoderTask
+from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.loop import train
+from tmgan.training.run_folder import RunFolder, StopRequest
 
 
 def flat(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -78,7 +79,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
     outcomes = [run_gan(pieces, pack, encoders, StopAfter(2 + k)) for k in range(2)] + [run_gan(pieces, pack, encoders)]
     assert outcomes == ["stopped", "stopped", "done"]
     assert_equal_states(latest(tmp_path / "run")["task"], latest(tmp_path / "pieces")["task"])
-    assert_equal_states(load_file(tmp_path / "run" / bundle.GENERATOR), load_file(tmp_path / "pieces" / bundle.GENERATOR))
+    assert_equal_states(
+        load_file(tmp_path / "run" / bundle.GENERATOR), load_file(tmp_path / "pieces" / bundle.GENERATOR)
+    )
     for name in ("stats.jsonl", "metrics.jsonl"):
         whole, pieced = (open(tmp_path / run / name).read().splitlines() for run in ("run", "pieces"))
         assert [json.loads(row)["images"] for row in whole] == [json.loads(row)["images"] for row in pieced], name
@@ -97,7 +100,7 @@ def test_resuming_with_other_pixels_is_said(tiny, pack, encoders):
     run_gan(tiny, pack, encoders, StopAfter(1))
     log = Path(tiny.run) / "log.txt"
     run_gan(dataclasses.replace(tiny, runtime=RuntimeConfig(loader="pillow")), pack, encoders, StopAfter(1))
-    assert "not to the same bits" not in log.read_text()                       # its pixels are the tiles'
+    assert "not to the same bits" not in log.read_text()  # its pixels are the tiles'
     run_gan(dataclasses.replace(tiny, runtime=RuntimeConfig(loader="dali")), pack, encoders, StopAfter(0))
     assert "pixels tiles then, dali now: the run goes on, but not to the same bits" in log.read_text()
 
@@ -120,7 +123,7 @@ def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
     run_gan(tiny, pack, encoders, StopAfter(3))
     path = os.path.join(tiny.run, "stats.jsonl")
     with open(path, "a") as file:
-        file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')         # a crash after the checkpoint, mid-line
+        file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')  # a crash after the checkpoint, mid-line
     run_gan(tiny, pack, encoders)
     images = [json.loads(line)["images"] for line in open(path)]
     assert images == sorted(set(images)) and images[-1] == 24
@@ -129,8 +132,13 @@ def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
 def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
     task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     step = task.train_step
-    networks = {"generator": step.generator, "discriminator": step.discriminator, "ema": step.ema,
-                "text": encoders.text, "photo": step.photo}
+    networks = {
+        "generator": step.generator,
+        "discriminator": step.discriminator,
+        "ema": step.ema,
+        "text": encoders.text,
+        "photo": step.photo,
+    }
     before = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in networks.items()}
     task.step(0)
     task.step(1)
@@ -146,8 +154,10 @@ def test_a_step_changes_what_it_should_and_nothing_else(tiny, pack, encoders):
 def test_damsm_step_changes_every_trained_parameter(tiny_damsm, pack):
     made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, 0)
     task = EncoderTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
-    named = {**{f"text.{k}": p for k, p in task.text.named_parameters()},
-             **{f"photo.{k}": p for k, p in task.photo.named_parameters()}}
+    named = {
+        **{f"text.{k}": p for k, p in task.text.named_parameters()},
+        **{f"photo.{k}": p for k, p in task.photo.named_parameters()},
+    }
     before = {k: p.detach().clone() for k, p in named.items()}
     for step in range(3):
         task.step(step)
@@ -176,8 +186,11 @@ def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders)
         assert torch.equal(weights[row], batch.keep[row] if mismatched else torch.ones_like(batch.keep[row]))
 
 
-_SHAPE_DEPENDS_ON_DATA = (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default,
-                          torch.ops.aten.masked_select.default)
+_SHAPE_DEPENDS_ON_DATA = (
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.masked_select.default,
+)
 
 
 class _NoWaits(TorchDispatchMode):
@@ -190,13 +203,17 @@ def test_no_host_reads_in_the_sources_of_the_hot_path():
     """DESIGN: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
     root = Path(bundle.__file__).parents[1]
     names = ["step", "objective", "engine", "caption_embeddings", "loaders/batch", "loaders/resident"]  # others decode
-    hot = [*(root / "training" / f"{name}.py" for name in names), *(root / "losses").rglob("*.py"),
-           *(path for path in (root / "models").rglob("*.py") if path.stem not in ("bundle", "weights")),
-           *(path for path in (root / "methods").rglob("*.py") if path.stem != "mask_providers")]
+    hot = [
+        *(root / "training" / f"{name}.py" for name in names),
+        *(root / "losses").rglob("*.py"),
+        *(path for path in (root / "models").rglob("*.py") if path.stem not in ("bundle", "weights")),
+        *(path for path in (root / "methods").rglob("*.py") if path.stem != "mask_providers"),
+    ]
     for path in hot:
         for node in ast.walk(ast.parse(path.read_text())):
-            assert not (isinstance(node, ast.Attribute) and node.attr in ("item", "cpu", "tolist", "numpy")), \
+            assert not (isinstance(node, ast.Attribute) and node.attr in ("item", "cpu", "tolist", "numpy")), (
                 f"{path.name}:{node.lineno}"
+            )
 
 
 def test_no_host_reads_in_the_step(tiny, pack, encoders):
@@ -261,8 +278,11 @@ def test_a_lost_export_comes_back(tiny, pack, encoders):
 
 
 def test_without_a_keep_mask_the_packs_masks_play_no_part(tiny, pack, encoders):
-    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, keep_input=False),
-                                 method=dataclasses.replace(tiny.method, keep_mask="none"))
+    config = dataclasses.replace(
+        tiny,
+        model=dataclasses.replace(tiny.model, keep_input=False),
+        method=dataclasses.replace(tiny.method, keep_mask="none"),
+    )
     task = EditorTask(config, pack, encoders, decide(config.runtime))
     assert pack.masks is not None and task.loader(0).keep is None
 
@@ -299,8 +319,7 @@ def test_mismatched_encoders_and_packs_are_refused(tiny, pack, encoders):
     with pytest.raises(ValueError, match="tmgan damsm"):
         train_editor(dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, kind="inception")))
     with pytest.raises(ValueError, match="Download https://"):
-        train_encoders(dataclasses.replace(
-            DamsmConfig(), data=tiny.data, run=tiny.run, weights_dir="nowhere"))
+        train_encoders(dataclasses.replace(DamsmConfig(), data=tiny.data, run=tiny.run, weights_dir="nowhere"))
 
 
 def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
@@ -311,14 +330,15 @@ def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     status = tmp_path / "run" / "run.json"
-    began = next(line for line in process.stdout if "g_adv" in line)      # the editor trains, and would for hours
+    began = next(line for line in process.stdout if "g_adv" in line)  # the editor trains, and would for hours
     process.send_signal(signal.SIGTERM)
     output = began + process.communicate()[0]
     assert process.returncode == 0, output
     stopped = json.loads(status.read_text())
     assert stopped["status"] == "stopped" and 0 < stopped["images"] < 10**6, output
-    again = subprocess.run([*command, "--images", str(stopped["images"] + 8)], capture_output=True, text=True,
-                           env=environment)
+    again = subprocess.run(
+        [*command, "--images", str(stopped["images"] + 8)], capture_output=True, text=True, env=environment
+    )
     assert again.returncode == 0, again.stderr
     assert f"at {stopped['images']:,} of" in again.stdout
     assert json.loads(status.read_text())["status"] == "done"

@@ -2,6 +2,7 @@
 
 Modules are imported only when their command is called, so help stays quick.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", 2)
     module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
     try:
-        module.main(arguments[len(name.split()):])
+        module.main(arguments[len(name.split()) :])
     except BrokenPipeError:
         sys.exit(0)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -57,17 +58,20 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail(f"tmgan {name}: stopped.", 130)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":        # torch's own; torch is not imported for --help
+        if type(error).__name__ != "OutOfMemoryError":  # torch's own; torch is not imported for --help
             raise
         _fail(f"tmgan {name}: the GPU's memory is full. Try a smaller --batch.\n{error}", 2)
 
 
 def _help(group: str = "") -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  tmgan {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()
-                      if name.startswith(group))
-    return (f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
-            "Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.")
+    lines = "\n".join(
+        f"  tmgan {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items() if name.startswith(group)
+    )
+    return (
+        f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
+        "Each command has --help. Begin with `tmgan train`: it needs no arguments and no data."
+    )
 
 
 def _fail(message: str, status: int) -> None:

@@ -1,4 +1,5 @@
 """tmgan bench [--preset P] [--batch B] [--engines E ...]"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -29,17 +30,19 @@ def main(arguments: list[str]) -> None:
     if given.batch == 1 or given.batch < 0:
         raise ValueError(f"--batch is {given.batch}; batch norm and mismatched pairs need 2 or more.")
     from tmgan.config import configfile
-    from tmgan.training.bench import report
     from tmgan.config.runtime import decide
+    from tmgan.training.bench import report
 
     runtime = decide(given.runtime)
-    for engine in given.engines:          # refuse what cannot run before measuring anything
+    for engine in given.engines:  # refuse what cannot run before measuring anything
         decide(dataclasses.replace(given.runtime, engine=engine))
     preset = given.preset or ("lightweight" if runtime.device.type == "cuda" else "quickstart")
     config = configfile.from_preset(preset)
     config = dataclasses.replace(config, batch=given.batch or config.batch)
     engines = given.engines or tuple(dict.fromkeys((runtime.engine, "eager")))
-    print(f"Preset {preset}, batch {config.batch}, {config.model.image_size} pixels, on {runtime.describe()}, "
-          "random weights and pictures.")
+    print(
+        f"Preset {preset}, batch {config.batch}, {config.model.image_size} pixels, on {runtime.describe()}, "
+        "random weights and pictures."
+    )
     for line in report(config, runtime, engines, given.seconds):
         print(line, flush=True)

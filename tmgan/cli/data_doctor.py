@@ -1,4 +1,5 @@
 """tmgan data doctor DIR"""
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,5 @@
 """tmgan data masks PACK"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -38,11 +39,11 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "data masks")
     if given.batch < 1:
         raise ValueError(f"--batch is {given.batch}; use 1 or more.")
+    from tmgan.common.progress import Progress
+    from tmgan.config.runtime import decide
     from tmgan.data.masks import RANDOM_NOTE, agreement, open_masks, write_masks
     from tmgan.data.pack import Pack
-    from tmgan.common.progress import Progress
     from tmgan.methods.mask_providers import make_provider
-    from tmgan.config.runtime import decide
 
     pack, runtime = Pack.open(given.pack), decide(given.runtime)
     provider = make_provider(given.provider, given.classes, given.weights, given.weights_dir, runtime.device)
@@ -61,5 +62,7 @@ def main(arguments: list[str]) -> None:
         print(f"IoU with the pack's true masks: {compared['dataset']:.3f}")
     if random:
         print(f"NOTE: {RANDOM_NOTE}")
-    print(f"Next: tmgan train --preset fcn {'' if provider.name == 'fcn' else f'--method.keep-mask {provider.name} '}"
-          f"--data {given.pack} --encoders ENCODERS --run RUN")
+    print(
+        f"Next: tmgan train --preset fcn {'' if provider.name == 'fcn' else f'--method.keep-mask {provider.name} '}"
+        f"--data {given.pack} --encoders ENCODERS --run RUN"
+    )

@@ -1,4 +1,5 @@
 """tmgan data prepare SOURCE PACK"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> None:
     if made.already_prepared:
         print(f"{made.pack} is prepared already: {made.images:,} images.")
     else:
-        print(f"{made.pack}: {made.images:,} images ({made.train:,} train, {made.test:,} test), {made.captions:,} "
-              f"captions, {made.words:,} words; {made.cut / max(made.seconds, 1e-9):,.0f} images/s")
+        print(
+            f"{made.pack}: {made.images:,} images ({made.train:,} train, {made.test:,} test), {made.captions:,} "
+            f"captions, {made.words:,} words; {made.cut / max(made.seconds, 1e-9):,.0f} images/s"
+        )
     print(f"Next: tmgan damsm --data {made.pack} --run ENCODERS")

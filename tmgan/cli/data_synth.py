@@ -1,4 +1,5 @@
 """tmgan data synth DIR"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -31,5 +32,7 @@ def main(arguments: list[str]) -> None:
     show = Progress(visible=True)
     with show.bar(total=given.count, start=0, unit="birds"):
         write_birds(given.directory, given.count, given.seed, given.image_size, lambda done, count: show.advance())
-    print(f"{given.count} birds with captions and masks in {given.directory}\n"
-          f"Next: tmgan data prepare {given.directory} PACK --image-size 64")
+    print(
+        f"{given.count} birds with captions and masks in {given.directory}\n"
+        f"Next: tmgan data prepare {given.directory} PACK --image-size 64"
+    )

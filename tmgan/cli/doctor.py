@@ -1,4 +1,5 @@
 """tmgan doctor"""
+
 from __future__ import annotations
 
 import platform
@@ -8,10 +9,20 @@ from tmgan.cli.parse import parse
 from tmgan.config.settings import RuntimeConfig
 
 # distribution -> what it is for
-_PACKAGES = {"torch": "", "torchvision": "", "triton": "GPU kernels", "numpy": "", "pillow": "", "safetensors": "",
-             "nvidia-dali-cuda130": "decodes photos on the GPU (extra dali)", "pillow-simd": "",
-             "pytorch-fid": "FID's network", "tensorboard": "curves (extra tb)", "textblob": "word labels (extra pos)",
-             "transformers": "masks for any text (extra clip)"}
+_PACKAGES = {
+    "torch": "",
+    "torchvision": "",
+    "triton": "GPU kernels",
+    "numpy": "",
+    "pillow": "",
+    "safetensors": "",
+    "nvidia-dali-cuda130": "decodes photos on the GPU (extra dali)",
+    "pillow-simd": "",
+    "pytorch-fid": "FID's network",
+    "tensorboard": "curves (extra tb)",
+    "textblob": "word labels (extra pos)",
+    "transformers": "masks for any text (extra clip)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +37,14 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "doctor")
     import PIL
-    import tmgan_kernels
     import torch
-    from tmgan_kernels import verify
 
-    from tmgan.models import weights
+    import tmgan_kernels
     from tmgan.common import machine
     from tmgan.common.version import __version__
     from tmgan.config.runtime import decide
+    from tmgan.models import weights
+    from tmgan_kernels import verify
 
     runtime = decide(given.runtime)
     print(f"tmgan {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")

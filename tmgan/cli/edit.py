@@ -1,4 +1,5 @@
 """tmgan edit RUN PHOTO... --text "..." --out PATH"""
+
 from __future__ import annotations
 
 import sys
@@ -11,7 +12,7 @@ import tyro
 from tmgan.cli.parse import parse
 from tmgan.config.settings import RuntimeConfig
 
-_ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"      # of the file names beside OUT
+_ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"  # of the file names beside OUT
 _KEEP_NAMES = ("none", "histogram", "fcn", "clipseg")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -66,10 +67,10 @@ def main(arguments: list[str]) -> None:
     if not 0 <= given.seed < 2**63:
         raise ValueError(f"--seed is {given.seed}; use 0 to 2**63 - 1.")
     files = _keep_files(given.keep, photos, several)
-    from tmgan.models.bundle import RANDOM_NOTE
     from tmgan.editing.compositing import keep_file, keep_unchanged, keep_without
-    from tmgan.editing.editor import load, open_photo       # imports torch: after mistakes in the flags
+    from tmgan.editing.editor import load, open_photo  # imports torch: after mistakes in the flags
     from tmgan.methods.mask_providers import PROVIDERS, make_provider
+    from tmgan.models.bundle import RANDOM_NOTE
     from tmgan.reports.pictures import save_picture, words_strip
 
     editor = load(given.run, given.runtime)
@@ -82,8 +83,9 @@ def main(arguments: list[str]) -> None:
     if given.keep == "histogram":
         keep = keep_unchanged(editor.config.method)
     elif given.keep in PROVIDERS:
-        keep = keep_without(make_provider(given.keep, given.classes, given.weights, given.weights_dir,
-                                          editor.runtime.device))
+        keep = keep_without(
+            make_provider(given.keep, given.classes, given.weights, given.weights_dir, editor.runtime.device)
+        )
         if given.weights == "random":
             print(f"NOTE: --keep {given.keep} uses random weights; its mask means nothing.", file=sys.stderr)
     else:
@@ -92,8 +94,9 @@ def main(arguments: list[str]) -> None:
     failed = []
     for photo, target, file in zip(photos, targets, files):
         try:
-            edited = editor.edit_in_full(open_photo(photo), given.text, given.box, given.seed,
-                                         keep if file is None else keep_file(file))
+            edited = editor.edit_in_full(
+                open_photo(photo), given.text, given.box, given.seed, keep if file is None else keep_file(file)
+            )
         except ValueError as error:
             if not several:
                 raise
@@ -118,8 +121,9 @@ def _keep_files(keep: str, photos: list[Path], several: bool) -> list[Path | Non
         return [None] * len(photos)
     path = Path(keep)
     if not path.exists():
-        raise ValueError(f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor a picture that "
-                         "is there.")
+        raise ValueError(
+            f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor a picture that is there."
+        )
     if several and not path.is_dir():
         raise ValueError(f"--keep {keep}: for several photos give a folder with a mask PNG of the same name for each.")
     return [path / f"{photo.stem}.png" if path.is_dir() else path for photo in photos]
@@ -129,8 +133,11 @@ def _photos(given: tuple[Path, ...]) -> list[Path]:
     photos = []
     for path in given:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir()
-                           if p.suffix.lower() in _PICTURES and not p.stem.endswith((_ATTENTION, _COMPOSITED, _KEEP)))
+            found = sorted(
+                p
+                for p in path.iterdir()
+                if p.suffix.lower() in _PICTURES and not p.stem.endswith((_ATTENTION, _COMPOSITED, _KEEP))
+            )
             if not found:
                 raise ValueError(f"The folder {path} holds no pictures ({', '.join(_PICTURES)}).")
             photos += found
@@ -139,5 +146,5 @@ def _photos(given: tuple[Path, ...]) -> list[Path]:
         else:
             raise ValueError(f"There is no photo {path}.")
     if not photos:
-        raise ValueError("Name one photo or more: tmgan edit RUN PHOTO... --text \"...\" --out PATH")
+        raise ValueError('Name one photo or more: tmgan edit RUN PHOTO... --text "..." --out PATH')
     return photos

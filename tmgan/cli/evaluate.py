@@ -1,4 +1,5 @@
 """tmgan evaluate RUN [--data PACK] [--metrics ...] [--count N] [--split test|train] [--masks ...] [--json FILE]"""
+
 from __future__ import annotations
 
 import sys
@@ -33,12 +34,12 @@ def main(arguments: list[str]) -> None:
     given = parse(Arguments, arguments, "evaluate")
     if given.json and not given.json.parent.is_dir():
         raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
-    from tmgan.models.bundle import RANDOM_NOTE
-    from tmgan.data.pack import Pack
-    from tmgan.common.progress import Progress
-    from tmgan.editing.editor import load
     from tmgan.common.files import write_json
+    from tmgan.common.progress import Progress
+    from tmgan.data.pack import Pack
+    from tmgan.editing.editor import load
     from tmgan.evaluation.evaluate import baselines, describe, evaluate, table
+    from tmgan.models.bundle import RANDOM_NOTE
 
     editor = load(given.run, given.runtime)
     pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)

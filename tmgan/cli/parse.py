@@ -1,4 +1,5 @@
 """Command line to dataclass: preset < configuration file < flag."""
+
 from __future__ import annotations
 
 import argparse
@@ -52,5 +53,10 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         base = configfile.read_yaml(path, base)
     if preset and known.preset:
         base = dataclasses.replace(base, preset=known.preset)
-    return tyro.cli(_WithFiles[kind], args=rest, prog=f"tmgan {command}", description=inspect.getdoc(kind),
-                    default=_WithFiles(settings=base)).settings
+    return tyro.cli(
+        _WithFiles[kind],
+        args=rest,
+        prog=f"tmgan {command}",
+        description=inspect.getdoc(kind),
+        default=_WithFiles(settings=base),
+    ).settings

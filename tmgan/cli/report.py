@@ -1,4 +1,5 @@
 """tmgan report RUN [--out FOLDER]"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """tmgan tables [--data PACK] [--out DIR] [--only 1 2 3] [--as-published]"""
+
 from __future__ import annotations
 
 import shlex
@@ -10,7 +11,7 @@ from tmgan.paper.request import Request
 
 def main(arguments: list[str]) -> None:
     request = parse(Request, arguments, "tables")
-    from tmgan.paper.make import make      # imports torch: after --help and mistakes in the flags
+    from tmgan.paper.make import make  # imports torch: after --help and mistakes in the flags
     from tmgan.paper.runs import Stopped
 
     command = shlex.join(["tmgan", "tables", *arguments])

@@ -1,4 +1,5 @@
 """tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN] [--images N] [--batch B] [--section.field value]"""
+
 from __future__ import annotations
 
 from tmgan.cli.parse import parse_run
@@ -7,6 +8,6 @@ from tmgan.config.settings import TrainConfig
 
 def main(arguments: list[str]) -> None:
     config = parse_run(TrainConfig, arguments, "train", preset=True)
-    from tmgan.training.jobs import train_editor     # imports torch: after --help and mistakes in the flags
+    from tmgan.training.jobs import train_editor  # imports torch: after --help and mistakes in the flags
 
     train_editor(config)

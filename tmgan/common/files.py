@@ -1,4 +1,5 @@
 """Files that are whole or not there: under a temporary name first, then on the disk, then renamed."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Where a number was measured."""
+
 from __future__ import annotations
 
 import datetime
@@ -12,10 +13,15 @@ def describe(device: str) -> dict[str, str | int]:
     """Processor, cores, GPU, versions and date. device: "cuda" when the measured run used the GPU."""
     import torch
 
-    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)),
-            "gpu": torch.cuda.get_device_name() if device == "cuda" else "not used",
-            "python": platform.python_version(), "torch": str(torch.__version__), "triton": version("triton"),
-            "date": datetime.date.today().isoformat()}
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else "not used",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "triton": version("triton"),
+        "date": datetime.date.today().isoformat(),
+    }
 
 
 def version(distribution: str) -> str:
@@ -30,4 +36,6 @@ def _processor() -> str:
     """The processor's name as Linux has it, which platform.processor() does not know."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

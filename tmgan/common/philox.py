@@ -2,6 +2,7 @@
 
 plan.py says what they are drawn for.
 """
+
 from __future__ import annotations
 
 from enum import IntEnum
@@ -27,8 +28,9 @@ class Purpose(IntEnum):
 
 def random_bits(seed: int, purpose: Purpose, counter: int, shape: tuple[int, int]) -> np.ndarray:
     """uint64 random bits. Row r lies at a fixed place of the stream, whatever the number of rows."""
-    generator = np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64),
-                                 counter=np.array([0, 0, 0, counter], dtype=np.uint64))
+    generator = np.random.Philox(
+        key=np.array([seed, purpose], dtype=np.uint64), counter=np.array([0, 0, 0, counter], dtype=np.uint64)
+    )
     return generator.random_raw(shape[0] * shape[1]).reshape(shape)
 
 

@@ -17,7 +17,7 @@ class Progress:
     def __init__(self, visible: bool) -> None:
         self.visible = visible
         self.notes: list[str] = []
-        from rich.console import Console      # here, so that a machine for measuring steps can do without
+        from rich.console import Console  # here, so that a machine for measuring steps can do without
 
         self._console = Console(stderr=True, highlight=False, quiet=not visible)
         self._bar = None

@@ -1,4 +1,5 @@
 """Numbers and lists as people read them: durations, significant digits, the first of many lines."""
+
 from __future__ import annotations
 
 import math

@@ -2,6 +2,7 @@
 
 The resolved settings are saved as config.yaml in the run folder.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -21,15 +22,19 @@ from tmgan.config.settings import TrainConfig
 
 def presets() -> list[str]:
     """Names of the built-in presets."""
-    return sorted(p.name.removesuffix(".yaml") for p in resources.files("tmgan.config.presets").iterdir()
-                  if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in resources.files("tmgan.config.presets").iterdir()
+        if p.name.endswith(".yaml")
+    )
 
 
 def from_preset(name: str) -> TrainConfig:
     """The training configuration a preset names. ValueError lists the presets when there is no such one."""
     if name not in presets():
-        raise ValueError(f"There is no preset {name!r}. {_nearest(name, presets())}"
-                         f"The presets are: {', '.join(presets())}.")
+        raise ValueError(
+            f"There is no preset {name!r}. {_nearest(name, presets())}The presets are: {', '.join(presets())}."
+        )
     text = resources.files("tmgan.config.presets").joinpath(f"{name}.yaml").read_text()
     return merge(TrainConfig(preset=name), yaml.safe_load(text) or {}, where=f"preset {name}")
 
@@ -63,8 +68,9 @@ def merge(base: Any, values: dict, where: str) -> Any:
     changes = {}
     for key, value in values.items():
         if key not in known:
-            raise ValueError(f"{where}: unknown setting {key!r}. {_nearest(str(key), known)}"
-                             f"Known here: {', '.join(known)}.")
+            raise ValueError(
+                f"{where}: unknown setting {key!r}. {_nearest(str(key), known)}Known here: {', '.join(known)}."
+            )
         current = getattr(base, key)
         if is_dataclass(current):
             changes[key] = merge(current, value or {}, where=f"{where}, {key}")
@@ -88,8 +94,12 @@ def to_yaml(config: Any) -> str:
 
 def overlay(base: dict, values: dict) -> dict:
     """Nested plain dicts: `base` with the values of the other laid over it."""
-    return {key: overlay(base[key], values[key]) if isinstance(base.get(key), dict) and isinstance(values.get(key), dict)
-            else values.get(key, base.get(key)) for key in {**base, **values}}
+    return {
+        key: overlay(base[key], values[key])
+        if isinstance(base.get(key), dict) and isinstance(values.get(key), dict)
+        else values.get(key, base.get(key))
+        for key in {**base, **values}
+    }
 
 
 def setting(nested: dict, dotted: str) -> Any:

@@ -2,6 +2,7 @@
 
 The texts below the fields are what `--help` shows.
 """
+
 from __future__ import annotations
 
 import math
@@ -71,8 +72,10 @@ class EncoderConfig:
     """Channels of the small photo encoder's first layer."""
 
     def __post_init__(self) -> None:
-        _require(self.dim >= 2 and self.dim % 2 == 0,
-                 f"encoder.dim is {self.dim}; it must be even, half for each direction of the LSTM.")
+        _require(
+            self.dim >= 2 and self.dim % 2 == 0,
+            f"encoder.dim is {self.dim}; it must be even, half for each direction of the LSTM.",
+        )
         _require_at_least(self, "encoder.", 1, "word_dim", "width")
 
 
@@ -101,8 +104,10 @@ class HistogramConfig:
     """Each image's own threshold, by Otsu's method, in place of `threshold` (not in the paper)."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.threshold < self.ceiling, f"method.histogram: threshold {self.threshold} must be at least 0 "
-                                                     f"and below the ceiling {self.ceiling}.")
+        _require(
+            0 <= self.threshold < self.ceiling,
+            f"method.histogram: threshold {self.threshold} must be at least 0 and below the ceiling {self.ceiling}.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +161,10 @@ class BlurConfig:
     def __post_init__(self) -> None:
         for size in self.sizes:
             _require(3 <= size <= 15 and size % 2 == 1, f"method.blur.sizes holds {size}; use odd numbers, 3 to 15.")
-        _require(self.kind != "gaussian" or len(self.sizes) <= 1,
-                 f"method.blur.kind gaussian takes one size, and sizes is {list(self.sizes)}.")
+        _require(
+            self.kind != "gaussian" or len(self.sizes) <= 1,
+            f"method.blur.kind gaussian takes one size, and sizes is {list(self.sizes)}.",
+        )
         _require_at_least(self, "method.blur.", 0, "skip_below")
 
 
@@ -185,8 +192,10 @@ class MethodConfig:
     blur: BlurConfig = field(default_factory=BlurConfig)
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.mismatched_text_p <= 1.0,
-                 f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.")
+        _require(
+            0.0 <= self.mismatched_text_p <= 1.0,
+            f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.",
+        )
         _require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
 
     @property
@@ -338,9 +347,11 @@ class TrainConfig:
         _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
         _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
         _require_at_least(self, "", 20, "drawn_images")
-        _require(not self.model.keep_input or self.method.stored_masks != "",
-                 "model.keep_input needs to learn what to keep: give method.keep_mask dataset or fcn, or switch it off "
-                 "(--model.no-keep-input).")
+        _require(
+            not self.model.keep_input or self.method.stored_masks != "",
+            "model.keep_input needs to learn what to keep: give method.keep_mask dataset or fcn, or switch it off "
+            "(--model.no-keep-input).",
+        )
         _require_seed(self.seed)
 
 

@@ -1,4 +1,5 @@
 """The still centre crops of a pack's tiles, for pictures and metrics."""
+
 from __future__ import annotations
 
 import torch

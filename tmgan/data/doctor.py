@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from tmgan.common.text import first_lines
-from tmgan.data.sources import image_folder
 from tmgan.data.captions import label_backend
-from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
-from tmgan.data.sources.read import read_source
 from tmgan.data.masks import read_record
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
+from tmgan.data.sources import image_folder
+from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
+from tmgan.data.sources.read import read_source
 from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
@@ -96,12 +96,12 @@ def _examine_pack(path: Path) -> Iterator[Finding]:
             yield Finding("problem", str(error))
         else:
             if found is not None:
-                yield Finding("ok", f"masks found by {name}: " + ", ".join(f"{k} {v}" for k, v in found["about"].items()))
+                yield Finding(
+                    "ok", f"masks found by {name}: " + ", ".join(f"{k} {v}" for k, v in found["about"].items())
+                )
     if not len(pack.test):
         yield Finding(
-            "warning",
-            "no image is in the test split",
-            "Metrics on held-out images need one: see `split` in the source",
+            "warning", "no image is in the test split", "Metrics on held-out images need one: see `split` in the source"
         )
     if header["skipped"]:
         lines = first_lines([f"{name}: {problem}" for name, problem in header["skipped"].items()])

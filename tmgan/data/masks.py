@@ -4,6 +4,7 @@ The file is as masks.u8 is: (N, T, T, 1) uint8, 255 on the object. It grows as m
 both it and its record are there. A run that was killed goes on from masks-NAME.partial.json, which is written only
 after the masks it counts have reached the disk.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -19,14 +20,14 @@ import torch
 from torch import Tensor
 
 from tmgan.common.files import write_json
-from tmgan.data.pack import Pack, spread
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
+from tmgan.data.pack import Pack, spread
 from tmgan_kernels import gather_crop
 
 RANDOM_NOTE = "the stored masks were found with random weights; they mean nothing."
-SYNC_SECONDS = 5.0       # how much work a kill may cost
-_COMPARED = 64           # images of which masks are computed again, crop by crop
+SYNC_SECONDS = 5.0  # how much work a kill may cost
+_COMPARED = 64  # images of which masks are computed again, crop by crop
 
 # images (B, 3, T, T) in [-1, 1], their first captions, edge in training crops -> object masks (B, 1, T, T) in [0, 1]
 Finder = Callable[[Tensor, list[str], float], Tensor]
@@ -79,12 +80,12 @@ def open_masks(pack: Pack, name: str) -> Tensor | None:
         return pack.masks
     if read_record(pack, name) is None:
         return None
-    return torch.from_file(str(mask_path(pack.path, name)), shared=False, size=_bytes(pack),
-                           dtype=torch.uint8).view(*pack.tiles.shape[:3], 1)
+    return torch.from_file(str(mask_path(pack.path, name)), shared=False, size=_bytes(pack), dtype=torch.uint8).view(
+        *pack.tiles.shape[:3], 1
+    )
 
 
-def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int,
-                show: Progress) -> Summary:
+def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int, show: Progress) -> Summary:
     """Find and store the masks of all tiles; go on where a run that was killed has stopped.
 
     about: what the masks depend on, JSON types. ValueError when the pack has masks of this name that depend on
@@ -95,8 +96,9 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
     partial, progress = path.with_suffix(".u8.partial"), path.with_suffix(".partial.json")
     record = read_record(pack, name)
     if record is not None and record["about"] != about:
-        raise ValueError(f"{path} exists and depends on other things ({_differs(record['about'], about)}). "
-                         f"{_again(pack, name)}")
+        raise ValueError(
+            f"{path} exists and depends on other things ({_differs(record['about'], about)}). {_again(pack, name)}"
+        )
     first = 0
     if record is None:
         settings = {"pack": pack.hash, "about": about}
@@ -110,9 +112,14 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
     assert masks is not None
     objects = masks.view(len(masks), -1)
     coverage = torch.stack([row.float().mean() / 255 for row in objects])
-    return Summary(path=path, images=len(pack), computed=0 if record is not None else len(pack) - first,
-                   seconds=time.monotonic() - start, coverage=float(coverage.mean()),
-                   empty=int((objects < 128).all(1).sum()))
+    return Summary(
+        path=path,
+        images=len(pack),
+        computed=0 if record is not None else len(pack) - first,
+        seconds=time.monotonic() - start,
+        coverage=float(coverage.mean()),
+        empty=int((objects < 128).all(1).sum()),
+    )
 
 
 def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dict[str, float]:
@@ -131,8 +138,7 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dic
         stored = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
         crops = gather_crop(pack.tiles, rows, corner, corner, still, size)
         texts = first_captions(pack, rows)
-        anew = [find(crops[at:at + batch], texts[at:at + batch], 1.0).cpu()
-                for at in range(0, len(rows), batch)]
+        anew = [find(crops[at : at + batch], texts[at : at + batch], 1.0).cpu() for at in range(0, len(rows), batch)]
         result["crops"] = _iou(stored, torch.cat(anew), 0.5)
     return result
 
@@ -142,8 +148,16 @@ def first_captions(pack: Pack, rows: Tensor) -> list[str]:
     return [pack.caption(caption) for caption in pack.first[rows].tolist()]
 
 
-def _fill(pack: Pack, find: Finder, batch: int, show: Progress, partial: Path, progress: Path,
-          settings: dict[str, Any], first: int) -> None:
+def _fill(
+    pack: Pack,
+    find: Finder,
+    batch: int,
+    show: Progress,
+    partial: Path,
+    progress: Path,
+    settings: dict[str, Any],
+    first: int,
+) -> None:
     """Write masks first.. into the partial file; at the end all of it has reached the disk."""
     span = pack.tiles.shape[1] / pack.image_size
     synced = time.monotonic()
@@ -181,13 +195,16 @@ def _bytes(pack: Pack) -> int:
 
 def _again(pack: Pack, name: str) -> str:
     path = mask_path(pack.path, name)
-    return f"To make them anew, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} " \
-           f"--provider {name}"
+    return (
+        f"To make them anew, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} "
+        f"--provider {name}"
+    )
 
 
 def _differs(old: dict[str, Any], new: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {old.get(key)}, not {new.get(key)}" for key in {**old, **new}
-                     if old.get(key) != new.get(key))
+    return ", ".join(
+        f"{key}: {old.get(key)}, not {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)
+    )
 
 
 def _iou(one: Tensor, other: Tensor, threshold: float = 127.5) -> float:

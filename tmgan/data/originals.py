@@ -4,6 +4,7 @@ originals.json lies in the pack: a row an image with its file below the source f
 size of the upright picture, and the region that was kept of it (tiles.region). What it says can be made again from the
 source at any time, so a pack without it, or whose source has moved, is mended by `tmgan data prepare` in a second.
 """
+
 from __future__ import annotations
 
 import json
@@ -49,30 +50,45 @@ class Originals:
         """Read the list in `pack` and look at every file. ValueError, with the remedy, when one is not there."""
         command = _mend(pack, pack.header["source"])
         if ORIGINALS not in pack.header["bytes"]:
-            raise ValueError(f"{pack.path} does not say from which files it was made, as packs of earlier versions do "
-                             f"not. Add that with\n  {command}\n{INSTEAD}")
+            raise ValueError(
+                f"{pack.path} does not say from which files it was made, as packs of earlier versions do "
+                f"not. Add that with\n  {command}\n{INSTEAD}"
+            )
         try:
             rows = json.loads((pack.path / ORIGINALS).read_text("utf-8"))
             files, lengths = rows["files"], rows["bytes"]
-            sizes, regions = (np.array(rows[name], np.int32).reshape(len(pack), width)
-                              for name, width in (("sizes", 2), ("regions", 4)))
+            sizes, regions = (
+                np.array(rows[name], np.int32).reshape(len(pack), width)
+                for name, width in (("sizes", 2), ("regions", 4))
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}"
-                             ) from error
+            raise ValueError(
+                f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}"
+            ) from error
         folder = Path(pack.header["source"])
         paths = tuple(folder / file for file in files)
-        wrong = [f"{path} {problem}" for path, length in zip(paths, lengths, strict=True)
-                 if (problem := _changed(path, length))]
+        wrong = [
+            f"{path} {problem}"
+            for path, length in zip(paths, lengths, strict=True)
+            if (problem := _changed(path, length))
+        ]
         if wrong:
             raise ValueError(
                 f"{len(wrong)} of the {len(paths)} files that {pack.path} was made from are not there as they were:\n"
                 f"{first_lines(wrong, 5)}\nPut them back; or, if the folder was moved, say where to with\n"
-                f"  {_mend(pack, 'SOURCE')}\n{INSTEAD}")
+                f"  {_mend(pack, 'SOURCE')}\n{INSTEAD}"
+            )
         tile = pack.header["tile"]
-        places = np.array([placed((right - left, bottom - top), tile, pack.placement)
-                           for left, top, right, bottom in regions.tolist()], np.int32).reshape(len(pack), 4)
-        return Originals(paths, pack.header["kind"] == "imagefolder", tile, sizes, regions, places[:, :2],
-                         places[:, 2:])
+        places = np.array(
+            [
+                placed((right - left, bottom - top), tile, pack.placement)
+                for left, top, right, bottom in regions.tolist()
+            ],
+            np.int32,
+        ).reshape(len(pack), 4)
+        return Originals(
+            paths, pack.header["kind"] == "imagefolder", tile, sizes, regions, places[:, :2], places[:, 2:]
+        )
 
 
 def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:

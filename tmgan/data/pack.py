@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from tmgan.common.files import sync_to_disk, write_json
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
-from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.captions import label_backend, word_labels
+from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.sources.source import Source
 from tmgan.data.tiles import PLACEMENTS, tile_edge
 from tmgan.data.vocabulary import Vocabulary
@@ -178,9 +178,7 @@ def read_header(path: Path) -> dict[str, Any]:
     if not file.is_file():
         if partial_path(path).is_dir():
             raise ValueError(f"{path} is not finished: run its `tmgan data prepare` command again, it continues")
-        raise ValueError(
-            f"{path} is not a pack ({HEADER} is missing): make one with\n  tmgan data prepare SOURCE PACK"
-        )
+        raise ValueError(f"{path} is not a pack ({HEADER} is missing): make one with\n  tmgan data prepare SOURCE PACK")
     again = f"delete {path} and prepare it again with `tmgan data prepare`"
     try:
         header = json.loads(file.read_text("utf-8"))

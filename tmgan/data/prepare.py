@@ -28,18 +28,9 @@ from tmgan.common.files import sync_to_disk
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
 from tmgan.data.captions import tokenize
-from tmgan.data.sources.read import read_source
 from tmgan.data.originals import write_originals
-from tmgan.data.pack import (
-    CHANNELS,
-    FORMAT,
-    ORIGINALS,
-    Pack,
-    partial_path,
-    read_header,
-    write_header,
-    write_texts,
-)
+from tmgan.data.pack import CHANNELS, FORMAT, ORIGINALS, Pack, partial_path, read_header, write_header, write_texts
+from tmgan.data.sources.read import read_source
 from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
 
@@ -251,8 +242,16 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
 def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
     """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
     names = {file.name for file in folder.iterdir() if ".tmp-" not in file.name}  # left by a kill of write_atomically
-    foreign = names - {*CHANNELS, STATE, DONE, "text.safetensors", "vocabulary.json", "names.json", "pack.json",
-                       ORIGINALS}
+    foreign = names - {
+        *CHANNELS,
+        STATE,
+        DONE,
+        "text.safetensors",
+        "vocabulary.json",
+        "names.json",
+        "pack.json",
+        ORIGINALS,
+    }
     if foreign:
         raise ValueError(
             f"{folder} holds {min(foreign)}, which is not of a pack: move that folder away, or choose another name"

@@ -85,8 +85,9 @@ def placed(size: tuple[int, int], tile: int, placement: str) -> tuple[int, int, 
         width, height = tile, int(tile * height / width)
     else:
         width, height = int(tile * width / height), tile
-    return (width, height, (width - tile) // 2, (height - tile) // 2) if placement == "centre" else (
-        width, height, 0, 0)
+    return (
+        (width, height, (width - tile) // 2, (height - tile) // 2) if placement == "centre" else (width, height, 0, 0)
+    )
 
 
 def open_photo(path: Path, exif: bool) -> Image.Image:

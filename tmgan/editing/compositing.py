@@ -1,6 +1,7 @@
 """Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not speak of is
 exactly the photo. M comes from what changed, from a network that knows the object, or from a picture.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,7 +20,7 @@ from tmgan.data import tiles
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider
 
-_LOOK = 256     # edge of the square as a mask provider is given it: a published training crop
+_LOOK = 256  # edge of the square as a mask provider is given it: a published training crop
 
 
 class View(NamedTuple):
@@ -33,7 +34,7 @@ class View(NamedTuple):
     text: str
 
 
-KeepSource = Callable[[View], Tensor]   # -> M of the square, (1, 1, h, w) of any size in [0, 1], 1 = keep
+KeepSource = Callable[[View], Tensor]  # -> M of the square, (1, 1, h, w) of any size in [0, 1], 1 = keep
 
 
 def keep_unchanged(method: MethodConfig) -> KeepSource:
@@ -44,6 +45,7 @@ def keep_unchanged(method: MethodConfig) -> KeepSource:
 
 def keep_without(provider: MaskProvider) -> KeepSource:
     """Keep everything but the object that the provider finds."""
+
     def keep(view: View) -> Tensor:
         left, top, side = view.square
         area = view.photo.crop((left, top, left + side, top + side)).resize((_LOOK, _LOOK), Image.Resampling.BILINEAR)
@@ -54,6 +56,7 @@ def keep_without(provider: MaskProvider) -> KeepSource:
 
 def keep_file(path: Path) -> KeepSource:
     """Keep what is white in a picture of the photo's size. ValueError when it is missing or of another size."""
+
     def keep(view: View) -> Tensor:
         left, top, side = view.square
         mask = tiles.open_map(path, view.photo.size, exif=True, labels=False)

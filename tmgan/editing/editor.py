@@ -3,6 +3,7 @@
 The network sees a small square; its *change* is enlarged and added to the photo, so a photo keeps its own resolution
 and what the edit leaves alone stays exactly as sharp as it was.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,16 +16,16 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from tmgan.common.philox import Purpose, normal
-from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
-from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_tensor
+from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig, TrainConfig
 from tmgan.data import tiles
+from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_tensor
+from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
 from tmgan.models.lightweight import GeneratorOutput
-from tmgan.config.runtime import Runtime, decide
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
 BOX_TO_SQUARE = 2 * 0.75 * 256 / 304
-_FEATHER = 0.04          # of the square's edge: over this width the change fades out towards the rest of the photo
+_FEATHER = 0.04  # of the square's edge: over this width the change fades out towards the rest of the photo
 
 
 class Edited(NamedTuple):
@@ -65,7 +66,7 @@ class Editor:
                 raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
         tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         for i, row in enumerate(rows):
-            tokens[i, :len(row)] = torch.tensor(row)
+            tokens[i, : len(row)] = torch.tensor(row)
         return tokens.to(self.runtime.device), torch.tensor([len(r) for r in rows]).to(self.runtime.device)
 
     def unknown_words(self, text: str) -> str:
@@ -87,10 +88,17 @@ class Editor:
         eps = torch.zeros(len(images), model.condition_dim, device=device)
         with self.runtime.autocast():
             words, sentence = self.encoders.text(tokens, lengths)
-            return self.generator(noise, sentence, words, tokens == 0, eps, self.encoders.photo.features(images), images)
+            return self.generator(
+                noise, sentence, words, tokens == 0, eps, self.encoders.photo.features(images), images
+            )
 
-    def edit(self, photo: str | Path | Image.Image, text: str, box: tuple[float, float, float, float] | None = None,
-             seed: int = 0) -> Image.Image:
+    def edit(
+        self,
+        photo: str | Path | Image.Image,
+        text: str,
+        box: tuple[float, float, float, float] | None = None,
+        seed: int = 0,
+    ) -> Image.Image:
         """The photo edited towards the text, at the photo's own resolution.
 
         box: x, y, width, height of the bird in pixels; without it the photo's centred square is edited.
@@ -98,9 +106,14 @@ class Editor:
         """
         return self.edit_in_full(photo, text, box, seed).picture
 
-    def edit_in_full(self, photo: str | Path | Image.Image, text: str,
-                     box: tuple[float, float, float, float] | None = None, seed: int = 0,
-                     keep: KeepSource | None = None) -> Edited:
+    def edit_in_full(
+        self,
+        photo: str | Path | Image.Image,
+        text: str,
+        box: tuple[float, float, float, float] | None = None,
+        seed: int = 0,
+        keep: KeepSource | None = None,
+    ) -> Edited:
         """edit(), and for every known word where the generator looked; with `keep`, composited too."""
         picture = open_photo(photo)
         left, top, side = square(picture.size, box)
@@ -118,7 +131,9 @@ class Editor:
         maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu())]
         if keep is None:
             return Edited(edited, maps, None, None)
-        mask = keep_picture(keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side))
+        mask = keep_picture(
+            keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side)
+        )
         return Edited(edited, maps, composite(picture, edited, mask), mask)
 
 
@@ -133,8 +148,9 @@ def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
     if not run.is_dir():
         raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
     if not (run / GENERATOR).exists():
-        raise ValueError(f"{run} holds no {GENERATOR}: it is no run of `tmgan train`, or has not reached its first "
-                         "checkpoint yet.")
+        raise ValueError(
+            f"{run} holds no {GENERATOR}: it is no run of `tmgan train`, or has not reached its first checkpoint yet."
+        )
     decided = decide(runtime or RuntimeConfig())
     encoders = load_encoders(run)
     generator, config = load_generator(run, encoders)
@@ -157,8 +173,10 @@ def square(size: tuple[int, int], box: tuple[float, float, float, float] | None)
     else:
         x, y, w, h = box
         if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise ValueError(f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside of the photo, which has "
-                             f"{width} x {height} pixels.")
+            raise ValueError(
+                f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside of the photo, which has "
+                f"{width} x {height} pixels."
+            )
         side = min(width, height, max(8, round(BOX_TO_SQUARE * max(w, h))))
         centre_x, centre_y = x + w / 2, y + h / 2
     left = min(max(0, round(centre_x - side / 2)), width - side)

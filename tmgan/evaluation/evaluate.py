@@ -12,6 +12,7 @@ protocol of a FID. Every model is scored under every mask that can be had, since
 was trained with. A metric that cannot be measured here, for want of weights or of what it needs in the pack, is left
 out with its reason in `skipped`; asked for by name it is an error.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -25,23 +26,23 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from tmgan.models.bundle import build_generator
 from tmgan.common.files import write_json
 from tmgan.common.progress import Progress
 from tmgan.common.text import console_number
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
-from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
 from tmgan.evaluation.metrics.clip import ClipDirection
+from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
 from tmgan.evaluation.metrics.distances import Distances, InceptionScores
 from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs, mask_notes, require_masks
 from tmgan.evaluation.metrics.lpips import LpipsOutside
 from tmgan.evaluation.metrics.manipulation import ManipulativePrecision
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
+from tmgan.evaluation.protocol import METRICS, Protocol
+from tmgan.models.bundle import build_generator
 from tmgan.models.layers import init_weights
 from tmgan.models.lightweight import GeneratorOutput
-from tmgan.evaluation.protocol import METRICS, Protocol
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,28 @@ class Evaluation(Mapping[str, Measure]):
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
-        return {"protocol": dataclasses.asdict(self.protocol), "pack_hash": self.pack_hash,
-                "measures": {name: measure.to_json() for name, measure in self.measures.items()},
-                "images": list(self.images), "notes": list(self.notes), "skipped": self.skipped}
+        return {
+            "protocol": dataclasses.asdict(self.protocol),
+            "pack_hash": self.pack_hash,
+            "measures": {name: measure.to_json() for name, measure in self.measures.items()},
+            "images": list(self.images),
+            "notes": list(self.notes),
+            "skipped": self.skipped,
+        }
 
     @classmethod
     def from_json(cls, about: dict[str, Any]) -> Evaluation:
         """What `to_json` gave."""
         protocol = {k: tuple(v) if isinstance(v, list) else v for k, v in about["protocol"].items()}
         measures = {name: Measure.from_json(measure) for name, measure in about["measures"].items()}
-        return cls(Protocol(**protocol), measures, tuple(about["images"]), about["pack_hash"], tuple(about["notes"]),
-                   about["skipped"])
+        return cls(
+            Protocol(**protocol),
+            measures,
+            tuple(about["images"]),
+            about["pack_hash"],
+            tuple(about["notes"]),
+            about["skipped"],
+        )
 
     def save(self, path: Path) -> None:
         """Write to_json() to a file, whole or not at all."""
@@ -115,16 +127,24 @@ Build = Callable[[Editor, Pack, Protocol], Metric]
 # Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be measured
 # here.
 _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
-    (("colour_accuracy",), lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed,
-                                                                         protocol.batch)),
+    (
+        ("colour_accuracy",),
+        lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed, protocol.batch),
+    ),
     (("mask_score",), lambda editor, pack, protocol: MaskScore()),
     (("sharpness",), lambda editor, pack, protocol: Sharpness()),
     (("preserved",), lambda editor, pack, protocol: Preserved()),
     (("mp_damsm",), lambda editor, pack, protocol: ManipulativePrecision(editor)),
-    (("fid", "kid"), lambda editor, pack, protocol: Distances(editor, pack, protocol.split, protocol.weights,
-                                                              protocol.weights_dir, protocol.batch)),
-    (("inception_score",), lambda editor, pack, protocol: InceptionScores(editor, protocol.weights,
-                                                                          protocol.weights_dir)),
+    (
+        ("fid", "kid"),
+        lambda editor, pack, protocol: Distances(
+            editor, pack, protocol.split, protocol.weights, protocol.weights_dir, protocol.batch
+        ),
+    ),
+    (
+        ("inception_score",),
+        lambda editor, pack, protocol: InceptionScores(editor, protocol.weights, protocol.weights_dir),
+    ),
     (("lpips",), lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir)),
     (("clip",), lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions)),
 )
@@ -162,8 +182,14 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
                     show.advance()
     for metric in metrics:
         measures |= metric.measures(show)
-    return Evaluation(protocol, measures, tuple(pack.names[int(i)] for i in pairs.image), pack.hash,
-                      tuple(mask_notes(pack, masks)), skipped)
+    return Evaluation(
+        protocol,
+        measures,
+        tuple(pack.names[int(i)] for i in pairs.image),
+        pack.hash,
+        tuple(mask_notes(pack, masks)),
+        skipped,
+    )
 
 
 def quick_protocol(pack: Pack, count: int) -> Protocol:
@@ -185,8 +211,10 @@ def baselines(editor: Editor) -> dict[str, Editor]:
     """What a number has to be read against: the same network before training, and the input copied."""
     untrained = build_generator(editor.config.model, editor.encoders)
     init_weights(untrained, torch.Generator().manual_seed(editor.config.seed))
-    return {"untrained": Editor(untrained, editor.encoders, editor.config, editor.runtime),
-            "input copied": _InputCopied(editor.generator, editor.encoders, editor.config, editor.runtime)}
+    return {
+        "untrained": Editor(untrained, editor.encoders, editor.config, editor.runtime),
+        "input copied": _InputCopied(editor.generator, editor.encoders, editor.config, editor.runtime),
+    }
 
 
 def table(evaluations: dict[str, Evaluation]) -> str:
@@ -210,8 +238,10 @@ def describe(evaluation: Evaluation) -> str:
     """How the numbers were measured, what they need to be read with, and what is missing, as lines of text."""
     protocol, n = evaluation.protocol, len(evaluation.images)
     text = "a caption of another photo" if protocol.captions == "other" else "its own caption, as in the paper"
-    lines = [f"{n} photos of the {protocol.split} split, centre crops, each edited by {text}; seed {protocol.seed}; "
-             "95% intervals by bootstrap over photos."]
+    lines = [
+        f"{n} photos of the {protocol.split} split, centre crops, each edited by {text}; seed {protocol.seed}; "
+        "95% intervals by bootstrap over photos."
+    ]
     notes = dict.fromkeys([*evaluation.notes, *(m.note for m in evaluation.values() if m.note)])
     lines += [f"NOTE: {note}" for note in notes]
     for reason in dict.fromkeys(evaluation.skipped.values()):

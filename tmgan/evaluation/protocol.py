@@ -1,11 +1,22 @@
 """What an evaluation measures and how. No torch here: the command line parses straight into these."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-METRICS = ("colour_accuracy", "mask_score", "sharpness", "preserved", "mp_damsm", "fid", "kid", "inception_score", "lpips",
-           "clip")
+METRICS = (
+    "colour_accuracy",
+    "mask_score",
+    "sharpness",
+    "preserved",
+    "mp_damsm",
+    "fid",
+    "kid",
+    "inception_score",
+    "lpips",
+    "clip",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,8 +91,9 @@ def discriminator_loss(
     return DiscriminatorLoss(*parts, blurred=blurred_loss, total=total)
 
 
-def _blurred_loss(discriminator: Discriminator, blurred: Tensor, sentence: Tensor, counts: Tensor | None,
-                  heads: str) -> Tensor:
+def _blurred_loss(
+    discriminator: Discriminator, blurred: Tensor, sentence: Tensor, counts: Tensor | None, heads: str
+) -> Tensor:
     features = discriminator(blurred)
     losses = _cross_entropies(discriminator.conditional(features, sentence), 0.0)
     if heads == "both":

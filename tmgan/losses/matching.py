@@ -43,7 +43,9 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
         return WordAttention(context, attention.transpose(1, 2).unflatten(2, regions.shape[2:]))
 
 
-def word_level_correlation(regions: Tensor, words: Tensor, padding: Tensor, labels: Tensor, gamma1: float = 4.0) -> Tensor:
+def word_level_correlation(
+    regions: Tensor, words: Tensor, padding: Tensor, labels: Tensor, gamma1: float = 4.0
+) -> Tensor:
     """How well the words that a photo's regions speak of most are its caption's nouns and adjectives; scalar, a sum over
     the batch.
 

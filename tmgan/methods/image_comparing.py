@@ -10,7 +10,7 @@ from tmgan.config.settings import MethodConfig
 from tmgan_kernels import change_mask, gaussian_blur, match_histogram
 from tmgan_kernels.change_mask import dilate_eager, erode_eager
 
-_LEAST = 8      # levels of 255: smallest adaptive threshold
+_LEAST = 8  # levels of 255: smallest adaptive threshold
 
 
 def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor | None) -> Tensor | None:

@@ -3,6 +3,7 @@
 A new provider is one class with the interface of MaskProvider and a line in `make_provider`. What a provider finds in
 the tiles of a pack is stored there by `tmgan data masks` (data/masks.py), which knows nothing of networks.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -49,8 +50,13 @@ class FcnMasks:
 
     name = "fcn"
 
-    def __init__(self, classes: tuple[str, ...], pretrained: Literal["pretrained", "random"], weights_dir: str,
-                 device: torch.device):
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        pretrained: Literal["pretrained", "random"],
+        weights_dir: str,
+        device: torch.device,
+    ):
         ids = voc_ids(classes)
         self.segmenter = Segmenter(ids)
         if pretrained == "random":
@@ -82,9 +88,11 @@ class ClipSegMasks:
         missing = [name for name in self._FILES if not (Path(folder) / name).is_file()]
         if not folder or missing:
             lack = f"{folder} lacks {', '.join(missing)}" if folder else "--weights-dir names none"
-            raise ValueError(f"CLIPSeg is read from a folder, and {lack}. Put a copy of "
-                             "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, "
-                             "its weights as safetensors.")
+            raise ValueError(
+                f"CLIPSeg is read from a folder, and {lack}. Put a copy of "
+                "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, "
+                "its weights as safetensors."
+            )
         try:
             from transformers import AutoTokenizer, CLIPSegForImageSegmentation
         except ImportError:
@@ -95,8 +103,9 @@ class ClipSegMasks:
         settings = json.loads((Path(folder) / "preprocessor_config.json").read_text("utf-8"))
         size = settings["size"]
         self.edge = size["height"] if isinstance(size, dict) else size
-        self.mean, self.std = (torch.tensor(settings[name], device=device).view(3, 1, 1)
-                               for name in ("image_mean", "image_std"))
+        self.mean, self.std = (
+            torch.tensor(settings[name], device=device).view(3, 1, 1) for name in ("image_mean", "image_std")
+        )
         digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
         self.about = {"text": "first caption", "weights": f"clipseg-{digest[:8]}"}
 
@@ -105,15 +114,28 @@ class ClipSegMasks:
         """As published, the network is given every picture in the same size, so span plays no part."""
         device = self.mean.device
         small = F.interpolate((images.to(device) + 1) / 2, size=(self.edge, self.edge), mode="bilinear", antialias=True)
-        words = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt",
-                               max_length=self.network.config.text_config.max_position_embeddings).to(device)
-        logits = self.network(pixel_values=(small - self.mean) / self.std, input_ids=words["input_ids"],
-                              attention_mask=words["attention_mask"]).logits.view(len(images), 1, self.edge, self.edge)
+        words = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            return_tensors="pt",
+            max_length=self.network.config.text_config.max_position_embeddings,
+        ).to(device)
+        logits = self.network(
+            pixel_values=(small - self.mean) / self.std,
+            input_ids=words["input_ids"],
+            attention_mask=words["attention_mask"],
+        ).logits.view(len(images), 1, self.edge, self.edge)
         return F.interpolate((logits > 0).float(), size=images.shape[2:], mode="bilinear", align_corners=False)
 
 
-def make_provider(name: str, classes: tuple[str, ...], pretrained: Literal["pretrained", "random"], weights_dir: str,
-                  device: torch.device) -> MaskProvider:
+def make_provider(
+    name: str,
+    classes: tuple[str, ...],
+    pretrained: Literal["pretrained", "random"],
+    weights_dir: str,
+    device: torch.device,
+) -> MaskProvider:
     """The provider of a name in PROVIDERS. ValueError when a class is unknown or weights are missing, with what to do.
 
     classes: for "fcn". pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.

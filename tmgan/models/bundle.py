@@ -3,6 +3,7 @@
 encoders.safetensors   text and photo encoders, made by `tmgan damsm`
 generator.safetensors  the averaged generator, made by `tmgan train`
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -16,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tmgan.models import weights
 from tmgan.common.files import write_bytes
-from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.config.configfile import merge, to_dict
+from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.models import weights
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
 from tmgan.models.lightweight import Generator
@@ -38,8 +39,8 @@ class Encoders:
     vocabulary: Vocabulary
     config: EncoderConfig
     image_size: int
-    weights: str             # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
-    images: int = 0          # trained on
+    weights: str  # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
+    images: int = 0  # trained on
 
     def hash(self) -> str:
         """sha256 of all their numbers."""
@@ -51,8 +52,15 @@ class Encoders:
         return digest.hexdigest()
 
 
-def build_encoders(config: EncoderConfig, image_size: int, vocabulary: Vocabulary, seed: int,
-                   pretrained: str = "random", weights_dir: str = "", batch_statistics: bool = False) -> Encoders:
+def build_encoders(
+    config: EncoderConfig,
+    image_size: int,
+    vocabulary: Vocabulary,
+    seed: int,
+    pretrained: str = "random",
+    weights_dir: str = "",
+    batch_statistics: bool = False,
+) -> Encoders:
     """New encoders: seeded heads and text encoder; third-party trunks "pretrained" (see weights.py) or "random"."""
     generator = torch.Generator().manual_seed(seed)
     text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
@@ -76,8 +84,13 @@ def save_encoders(encoders: Encoders, folder: Path) -> None:
     """Write FOLDER/encoders.safetensors."""
     tensors = {f"text.{k}": v for k, v in encoders.text.state_dict().items()}
     tensors |= {f"photo.{k}": v for k, v in encoders.photo.state_dict().items()}
-    about = {"encoder": to_dict(encoders.config), "image_size": encoders.image_size, "images": encoders.images,
-             "weights": encoders.weights, "vocabulary": list(encoders.vocabulary.words)}
+    about = {
+        "encoder": to_dict(encoders.config),
+        "image_size": encoders.image_size,
+        "images": encoders.images,
+        "weights": encoders.weights,
+        "vocabulary": list(encoders.vocabulary.words),
+    }
     _save(folder / ENCODERS, tensors, about)
 
 
@@ -100,26 +113,46 @@ def load_encoders(folder: Path) -> Encoders:
 def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
     """The generator that fits these encoders; its weights are not initialised by us yet."""
     dim = encoders.config.dim
-    return Generator(model.image_size, width=model.g_width, sentence_dim=dim, word_dim=dim,
-                     condition_dim=model.condition_dim, noise_dim=model.noise_dim, code_dim=dim, region_dim=dim,
-                     perceptual_dim=encoders.photo.perceptual_dim, residual_blocks=model.residual_blocks,
-                     attention=model.attention, keep_input=model.keep_input, affine_dim=model.affine_dim, top_width=model.top_width or None)
+    return Generator(
+        model.image_size,
+        width=model.g_width,
+        sentence_dim=dim,
+        word_dim=dim,
+        condition_dim=model.condition_dim,
+        noise_dim=model.noise_dim,
+        code_dim=dim,
+        region_dim=dim,
+        perceptual_dim=encoders.photo.perceptual_dim,
+        residual_blocks=model.residual_blocks,
+        attention=model.attention,
+        keep_input=model.keep_input,
+        affine_dim=model.affine_dim,
+        top_width=model.top_width or None,
+    )
 
 
-def save_generator(generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int) -> None:
+def save_generator(
+    generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int
+) -> None:
     """Write FOLDER/generator.safetensors with the run's configuration and the hash of its vocabulary."""
-    _save(folder / GENERATOR, generator.state_dict(),
-          {"config": to_dict(config), "images": images, "vocabulary_hash": vocabulary.hash})
+    _save(
+        folder / GENERATOR,
+        generator.state_dict(),
+        {"config": to_dict(config), "images": images, "vocabulary_hash": vocabulary.hash},
+    )
 
 
 def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig]:
     """The averaged generator of a run of `tmgan train`, and the run's configuration."""
-    tensors, about = _load(folder / GENERATOR, "Make a run with `tmgan train`; the first one is written with its first "
-                                               "checkpoint.")
+    tensors, about = _load(
+        folder / GENERATOR, "Make a run with `tmgan train`; the first one is written with its first checkpoint."
+    )
     config = merge(TrainConfig(), about["config"], where=str(folder / GENERATOR))
     if about["vocabulary_hash"] != encoders.vocabulary.hash:
-        raise ValueError(f"{folder / GENERATOR} was trained with another vocabulary than {folder / ENCODERS}. Both "
-                         "files must come from the same run.")
+        raise ValueError(
+            f"{folder / GENERATOR} was trained with another vocabulary than {folder / ENCODERS}. Both "
+            "files must come from the same run."
+        )
     generator = build_generator(config.model, encoders)
     _fill(generator, tensors, folder / GENERATOR)
     return generator, config
@@ -129,8 +162,10 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"The numbers in {path} do not fit its own configuration ({error}). It was altered, or written "
-                         "by another version of tmgan.") from None
+        raise ValueError(
+            f"The numbers in {path} do not fit its own configuration ({error}). It was altered, or written "
+            "by another version of tmgan."
+        ) from None
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

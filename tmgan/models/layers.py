@@ -7,11 +7,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from tmgan_kernels import instance_norm_glu
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tmgan.models.resampling import nearest_doubling
+from tmgan_kernels import instance_norm_glu
 
 
 def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
@@ -43,7 +43,7 @@ class _LeakyReLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        positive, = ctx.saved_tensors
+        (positive,) = ctx.saved_tensors
         wide = at_least_float32(grad)
         return (wide * torch.where(positive, 1.0, wide.new_full((), 0.2))).to(grad.dtype)
 

@@ -32,7 +32,7 @@ class _NearestDoubling(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        return F.avg_pool2d(grad, 2, divisor_override=1)      # the sum over 2x2
+        return F.avg_pool2d(grad, 2, divisor_override=1)  # the sum over 2x2
 
 
 def nearest_doubling(x: Tensor) -> Tensor:
@@ -55,10 +55,12 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        place, = ctx.saved_tensors
+        (place,) = ctx.saved_tensors
         values, place = grad.permute(0, 2, 3, 1), place.permute(0, 2, 3, 1)
-        rows, columns = (_windows(edge, pooled, ctx.kernel, ctx.stride, grad.device)
-                         for edge, pooled in zip(ctx.edges, grad.shape[2:]))
+        rows, columns = (
+            _windows(edge, pooled, ctx.kernel, ctx.stride, grad.device)
+            for edge, pooled in zip(ctx.edges, grad.shape[2:])
+        )
         total = None
         for row, down in rows:
             for column, across in columns:
@@ -127,8 +129,10 @@ class _BilinearResize(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         total = _wide(grad).permute(0, 2, 3, 1)
         for dim, edge in zip((1, 2), ctx.edges):
-            parts = [total.index_select(dim, output) * weight.view(-1, *[1] * (3 - dim))
-                     for output, weight in _readers(edge, grad.shape[dim + 1], total)]
+            parts = [
+                total.index_select(dim, output) * weight.view(-1, *[1] * (3 - dim))
+                for output, weight in _readers(edge, grad.shape[dim + 1], total)
+            ]
             total = sum(parts[1:], parts[0])
         return total.to(grad.dtype).permute(0, 3, 1, 2), None
 

@@ -2,6 +2,7 @@
 
 Source: section II.B of the paper; torchvision's fcn_resnet101, trained on COCO images with the classes of Pascal VOC.
 """
+
 from __future__ import annotations
 
 import torch
@@ -9,9 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import fcn_resnet101
 
-VOC = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-       "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
-CROP_EDGE = 224     # of a training crop as the network sees it; a larger picture is given in the same scale
+VOC = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+CROP_EDGE = 224  # of a training crop as the network sees it; a larger picture is given in the same scale
 
 
 def voc_ids(names: tuple[str, ...]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 Nothing is downloaded. The file names carry the first eight digits of their sha256, and that is what is checked.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -14,27 +15,42 @@ import torch
 
 @dataclass(frozen=True)
 class WeightFile:
-    name: str            # what to save it as, ending in -<first 8 hex digits of sha256>.pth
+    name: str  # what to save it as, ending in -<first 8 hex digits of sha256>.pth
     url: str
     purpose: str
 
 
 KNOWN = {
-    "inception": WeightFile("inception_v3_google-0cc3c7bd.pth",
-                            "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
-                            "photo encoder of DAMSM, and network of the Inception score (ImageNet Inception-v3)"),
-    "vgg16": WeightFile("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth",
-                        "perceptual features (ImageNet VGG16)"),
-    "fid_inception": WeightFile("pt_inception-2015-12-05-6726825d.pth",
-                                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-                                "pt_inception-2015-12-05-6726825d.pth", "network that defines FID"),
-    "fcn": WeightFile("fcn_resnet101_coco-7ecb50ca.pth",
-                      "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth",
-                      "segmentation network of the FCN masks (FCN-ResNet101)"),
-    "alexnet": WeightFile("alexnet-owt-7be5be79.pth", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-                          "network of LPIPS (ImageNet AlexNet)"),
-    "lpips": WeightFile("lpips-0.1-alex-df73285e.pth", "https://github.com/richzhang/PerceptualSimilarity/raw/master/"
-                        "lpips/weights/v0.1/alex.pth", "fitted layer weights of LPIPS"),
+    "inception": WeightFile(
+        "inception_v3_google-0cc3c7bd.pth",
+        "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+        "photo encoder of DAMSM, and network of the Inception score (ImageNet Inception-v3)",
+    ),
+    "vgg16": WeightFile(
+        "vgg16-397923af.pth",
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "perceptual features (ImageNet VGG16)",
+    ),
+    "fid_inception": WeightFile(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "network that defines FID",
+    ),
+    "fcn": WeightFile(
+        "fcn_resnet101_coco-7ecb50ca.pth",
+        "https://download.pytorch.org/models/fcn_resnet101_coco-7ecb50ca.pth",
+        "segmentation network of the FCN masks (FCN-ResNet101)",
+    ),
+    "alexnet": WeightFile(
+        "alexnet-owt-7be5be79.pth",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "network of LPIPS (ImageNet AlexNet)",
+    ),
+    "lpips": WeightFile(
+        "lpips-0.1-alex-df73285e.pth",
+        "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/alex.pth",
+        "fitted layer weights of LPIPS",
+    ),
 }
 
 
@@ -57,12 +73,16 @@ def load(key: str, weights_dir: str = "") -> dict[str, torch.Tensor]:
     file, path = KNOWN[key], find(key, weights_dir)
     if path is None:
         looked = "\n".join(f"  {folder}" for folder in folders(weights_dir))
-        raise ValueError(f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand save it as "
-                         f"{file.name} in one of these folders:\n{looked}\nTo try things out without them: "
-                         "--weights random.")
+        raise ValueError(
+            f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand save it as "
+            f"{file.name} in one of these folders:\n{looked}\nTo try things out without them: "
+            "--weights random."
+        )
     expected = path.stem.rsplit("-", 1)[1]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(expected):
-        raise ValueError(f"{path} is not the published file: its sha256 begins with {digest[:8]}, expected {expected}. "
-                         f"Download it again from {file.url}.")
+        raise ValueError(
+            f"{path} is not the published file: its sha256 begins with {digest[:8]}, expected {expected}. "
+            f"Download it again from {file.url}."
+        )
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,5 @@
 """Figures 5, 6 and 7 of the paper, and the gradient maps, as picture grids."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
-from tmgan.evaluation.protocol import Protocol
 from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs
-from tmgan.reports.pictures import grid
+from tmgan.evaluation.protocol import Protocol
 from tmgan.paper.published import Maps
+from tmgan.reports.pictures import grid
 
 _ROWS = 4
 # Black, violet, red, orange, yellow, pale yellow: brightness rises evenly, so the maps can also be read in grey.
@@ -30,10 +31,26 @@ def figure5(baseline: Edits, pre_trained: str) -> Image.Image:
     """Histogram masks of photo and edit, and the pre-trained model's (or true) masks; needs both masks."""
     name = {"fcn": "FCN", "dataset": "true"}[pre_trained]
     histogram, other = baseline.keep["histogram"], baseline.keep[pre_trained]
-    return grid([baseline.photos, baseline.edits, _mask(histogram), _under(baseline.photos, histogram),
-                 _under(baseline.edits, histogram), _mask(other), _under(baseline.photos, other)],
-                ["photo", "edit by Lightweight GAN", "histogram mask", "photo under it", "edit under it",
-                 f"{name} mask", "photo under it"])
+    return grid(
+        [
+            baseline.photos,
+            baseline.edits,
+            _mask(histogram),
+            _under(baseline.photos, histogram),
+            _under(baseline.edits, histogram),
+            _mask(other),
+            _under(baseline.photos, other),
+        ],
+        [
+            "photo",
+            "edit by Lightweight GAN",
+            "histogram mask",
+            "photo under it",
+            "edit under it",
+            f"{name} mask",
+            "photo under it",
+        ],
+    )
 
 
 def side_by_side(columns: Iterable[tuple[str, Edits]]) -> Image.Image:
@@ -47,8 +64,10 @@ def heat_maps(maps: Maps, rows: int = 3) -> dict[str, Image.Image]:
     photos, edits, sharp = maps.photos[:rows], maps.edits[:rows], _mask(maps.sharp[:rows])
     groups: dict[str, tuple[list[Tensor], list[str]]] = {}
     for one in maps.maps:
-        columns, titles = groups.setdefault(one.method.split(",")[0].removesuffix(" 9"), ([photos, edits, sharp],
-                                                                       ["photo", "edit", "its sharp regions"]))
+        columns, titles = groups.setdefault(
+            one.method.split(",")[0].removesuffix(" 9"),
+            ([photos, edits, sharp], ["photo", "edit", "its sharp regions"]),
+        )
         if one.pictures is not maps.edits and not torch.equal(one.pictures, maps.edits):
             columns.append(one.pictures[:rows])
             titles.append(f"what D is shown, {one.wiring}")

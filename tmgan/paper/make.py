@@ -1,4 +1,5 @@
 """`tmgan tables` from the command to the finished page."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -9,21 +10,19 @@ from typing import Any
 
 from PIL import Image
 
-from tmgan.models import bundle
-from tmgan.config import configfile
 from tmgan.common import machine
 from tmgan.common.files import write_json
 from tmgan.common.version import __version__
+from tmgan.config import configfile
+from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig
-from tmgan.data.masks import read_record
 from tmgan.data.drawn.drawn_pack import drawn_pack
+from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import load
 from tmgan.evaluation.evaluate import Evaluation
-from tmgan.training.editor_task import check_fits
-from tmgan.reports.run_report import training_seconds
 from tmgan.evaluation.protocol import Protocol
-from tmgan.config.runtime import decide
+from tmgan.models import bundle
 from tmgan.paper.figures import edits_of, figure5, heat_maps, side_by_side
 from tmgan.paper.measure import measured
 from tmgan.paper.pages import document
@@ -32,11 +31,13 @@ from tmgan.paper.request import Request
 from tmgan.paper.results import gather
 from tmgan.paper.runs import Run, shared_encoders, train_all
 from tmgan.paper.variants import BASE, Variant, chosen, configuration, variants
+from tmgan.reports.run_report import training_seconds
+from tmgan.training.editor_task import check_fits
 
 _REDUCED_IMAGES = 3_200
 _CHEAP = ("mask_score", "sharpness", "preserved", "colour_accuracy")
 
-Pictures = dict[str, tuple[Image.Image, str]]        # name -> picture and caption
+Pictures = dict[str, tuple[Image.Image, str]]  # name -> picture and caption
 
 
 def make(asked: Request, command: str) -> list[Path]:
@@ -49,13 +50,20 @@ def make(asked: Request, command: str) -> list[Path]:
     tables = sorted(set(asked.only))
     drawn, reduced = not asked.data, asked.reduced or not asked.data
     size = 64 if reduced else 256
-    pack = drawn_pack(asked.out / "drawn", asked.drawn_images, 0, 64, _say, replace=False) if drawn else Pack.open(Path(asked.data), size)
+    pack = (
+        drawn_pack(asked.out / "drawn", asked.drawn_images, 0, 64, _say, replace=False)
+        if drawn
+        else Pack.open(Path(asked.data), size)
+    )
     pre_trained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
     wanted = chosen(everything, tables, asked.as_published)
     runnable = [v for v in wanted if v.settings is not None]
-    top = {"data": str(pack.path), "encoders": asked.encoders or str(asked.out / "encoders"),
-           "runtime": asdict(asked.runtime)}
+    top = {
+        "data": str(pack.path),
+        "encoders": asked.encoders or str(asked.out / "encoders"),
+        "runtime": asdict(asked.runtime),
+    }
     if asked.images or reduced:
         top["images"] = asked.images or _REDUCED_IMAGES
     runs = [Run(v.name, seed, _configuration(v, asked, reduced, seed, top)) for seed in asked.seeds for v in runnable]
@@ -70,18 +78,28 @@ def make(asked: Request, command: str) -> list[Path]:
         _say(f"Measuring {run.path.name}.")
         evaluations[run.variant].append(measured(run.path, pack, protocol, asked.runtime, codes=reduced))
     maps = _gradient_maps(runs, pack, encoders, pre_trained) if asked.as_published else None
-    first = {run.variant: run for run in reversed(runs)}             # of the first seed
+    first = {run.variant: run for run in reversed(runs)}  # of the first seed
     n = len(evaluations[BASE][0].images)
     setup = {
-        "command": command, "drawn": drawn, "reduced": reduced, "tables": tables, "n": n,
-        "seeds": list(asked.seeds), "images": runs[0].config.images, "image_size": size, "pre_trained": pre_trained,
+        "command": command,
+        "drawn": drawn,
+        "reduced": reduced,
+        "tables": tables,
+        "n": n,
+        "seeds": list(asked.seeds),
+        "images": runs[0].config.images,
+        "image_size": size,
+        "pre_trained": pre_trained,
         "encoder_weights": encoders.weights,
-        "seconds": {path.name: round(training_seconds(path), 1)
-                    for path in (asked.out / "encoders", *(run.path for run in runs))},
+        "seconds": {
+            path.name: round(training_seconds(path), 1)
+            for path in (asked.out / "encoders", *(run.path for run in runs))
+        },
         "protocol": asdict(protocol),
         "photos": f"Measured on {n} photos of the {protocol.split} split, centre crops, each edited by "
-                  + ("a caption of a photo of another class" if protocol.captions == "other" else "its own caption")
-                  + "; colour accuracy on as many, with one part's colour swapped in the caption."}
+        + ("a caption of a photo of another class" if protocol.captions == "other" else "its own caption")
+        + "; colour accuracy on as many, with one part's colour swapped in the caption.",
+    }
     pictures = _figures(first, pack, protocol, pre_trained, asked) | (_heat(maps) if maps else {})
     captions = {name: caption for name, (_, caption) in pictures.items()}
     runtime = decide(asked.runtime)
@@ -96,8 +114,9 @@ def make(asked: Request, command: str) -> list[Path]:
 
 def _configuration(variant: Variant, asked: Request, reduced: bool, seed: int, top: dict[str, Any]) -> Any:
     output = {"tick_images": 1_000, "sample_images": top["images"], "checkpoint_images": 2_000} if reduced else {}
-    return configuration(variant, reduced, **top, output=output, seed=seed,
-                         run=str(asked.out / "runs" / f"{variant.name}-seed-{seed}"))
+    return configuration(
+        variant, reduced, **top, output=output, seed=seed, run=str(asked.out / "runs" / f"{variant.name}-seed-{seed}")
+    )
 
 
 def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
@@ -107,8 +126,14 @@ def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
     config = DamsmConfig(data=str(pack.path), run=str(asked.out / "encoders"), runtime=asked.runtime)
     if reduced:
         quick = configfile.from_preset("quickstart")
-        config = dataclasses.replace(config, encoder=quick.encoder, text=quick.text, loss=quick.loss,
-                                     pretrain=quick.pretrain, output=quick.output)
+        config = dataclasses.replace(
+            config,
+            encoder=quick.encoder,
+            text=quick.text,
+            loss=quick.loss,
+            pretrain=quick.pretrain,
+            output=quick.output,
+        )
     return bundle.load_encoders(shared_encoders(config))
 
 
@@ -119,8 +144,9 @@ def _same_as_before(out: Path, identity: dict[str, str]) -> None:
         before = json.loads(path.read_text())
         changed = [name for name, value in identity.items() if before.get(name) != value]
         if changed:
-            raise ValueError(f"The runs in {out} were made with other {' and other '.join(changed)}. Choose another "
-                             f"--out.")
+            raise ValueError(
+                f"The runs in {out} were made with other {' and other '.join(changed)}. Choose another --out."
+            )
     out.mkdir(parents=True, exist_ok=True)
     write_json(path, identity)
 
@@ -145,31 +171,37 @@ def _figures(first: dict[str, Run], pack: Pack, protocol: Protocol, pre_trained:
     titles = {v.name: v.label for v in variants(pre_trained)}
     edits = {n: edits_of(load(first[n].path, asked.runtime), pack, protocol, ("histogram", pre_trained)) for n in names}
     texts = "; ".join(f"{k + 1}: {text}" for k, text in enumerate(edits[BASE].texts))
-    words = (f"Held-out photos, the first of the evaluation, seed {first[BASE].seed}, not chosen by hand. "
-             f"Texts by row: {texts}.")
-    captions = {"figure 5": "Figure 5 of the paper: masks of image comparing. White is kept; under a mask the rest is "
-                            "black.",
-                "figure 6": "Figure 6 of the paper: the sharpness methods.",
-                "figure 7": "Figure 7 of the paper: the combined method."}
+    words = (
+        f"Held-out photos, the first of the evaluation, seed {first[BASE].seed}, not chosen by hand. "
+        f"Texts by row: {texts}."
+    )
+    captions = {
+        "figure 5": "Figure 5 of the paper: masks of image comparing. White is kept; under a mask the rest is black.",
+        "figure 6": "Figure 6 of the paper: the sharpness methods.",
+        "figure 7": "Figure 7 of the paper: the combined method.",
+    }
     pictures = {}
     for name, which in needed.items():
         if all(n in edits for n in which):
-            picture = figure5(edits[BASE], pre_trained) if name == "figure 5" else \
-                side_by_side((titles[n], edits[n]) for n in which)
+            picture = (
+                figure5(edits[BASE], pre_trained)
+                if name == "figure 5"
+                else side_by_side((titles[n], edits[n]) for n in which)
+            )
             pictures[name] = (picture, f"{captions[name]} {words}")
     return pictures
 
 
 def _heat(maps: Maps) -> Pictures:
-    words = {"Lightweight GAN": "The baseline's whole gradient, for comparison.",
-             "masked MAE": "Masked MAE: inside its mask it pulls the edit back to the photo. As published the "
-                           "histogram mask is 1 everywhere, so the bird is pulled back too. Where the target text is "
-                           "another photo's, a mask also says where the perceptual loss counts.",
-             "NSL": "NSL: as the paper says in G's loss. As published its gradient is erased before G's update.",
-             "GM": "GM: as the paper says half as much again on sharp regions. As published it never reaches the "
-                   "image.",
-             "SAD": "SAD: photos blurred as D is shown them, and D's gradient there. As published they are grey as "
-                    "well."}
+    words = {
+        "Lightweight GAN": "The baseline's whole gradient, for comparison.",
+        "masked MAE": "Masked MAE: inside its mask it pulls the edit back to the photo. As published the "
+        "histogram mask is 1 everywhere, so the bird is pulled back too. Where the target text is "
+        "another photo's, a mask also says where the perceptual loss counts.",
+        "NSL": "NSL: as the paper says in G's loss. As published its gradient is erased before G's update.",
+        "GM": "GM: as the paper says half as much again on sharp regions. As published it never reaches the image.",
+        "SAD": "SAD: photos blurred as D is shown them, and D's gradient there. As published they are grey as well.",
+    }
     below = "Brightness: size of the gradient, each map by its own 99.5th percentile; black: none."
     return {f"gradient {name}": (picture, f"{words[name]} {below}") for name, picture in heat_maps(maps).items()}
 

@@ -3,6 +3,7 @@
 With several seeds a photo's value is its mean over the seeds; intervals are bootstraps over the photos. They say how
 sure the numbers are about other photos, and nothing about other seeds: so each seed's own difference is given too.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -15,23 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tmgan.models.bundle import GENERATOR
 from tmgan.common.files import write_json
 from tmgan.config.settings import RuntimeConfig
 from tmgan.data.crops import centre_crops
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor, load
 from tmgan.evaluation.evaluate import Evaluation, evaluate
-from tmgan.evaluation.protocol import Protocol
 from tmgan.evaluation.metrics.edits import make_edits, make_pairs
 from tmgan.evaluation.metrics.fid import frechet_distance
 from tmgan.evaluation.metrics.measure import Comparison, Measure, compare
 from tmgan.evaluation.metrics.moments import Moments
+from tmgan.evaluation.protocol import Protocol
+from tmgan.models.bundle import GENERATOR
 
 CODES = "code_distance"
-_CODES_NOTE = ("Frechet distance between the codes of photos and edits by the run's own small photo encoder, a "
-               "stand-in for FID where its network is not at hand. It is no FID.")
-_KEPT = "tables.json"                 # beside the run's other files
+_CODES_NOTE = (
+    "Frechet distance between the codes of photos and edits by the run's own small photo encoder, a "
+    "stand-in for FID where its network is not at hand. It is no FID."
+)
+_KEPT = "tables.json"  # beside the run's other files
 
 
 def measured(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeConfig, codes: bool) -> Evaluation:
@@ -40,8 +43,12 @@ def measured(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeConfig, 
     codes: measure code_distance as well.
     """
     kept, generator = run / _KEPT, hashlib.sha256((run / GENERATOR).read_bytes()).hexdigest()
-    key = {"generator": generator, "pack": pack.hash, "codes": codes,
-           "protocol": json.loads(json.dumps(asdict(protocol)))}
+    key = {
+        "generator": generator,
+        "pack": pack.hash,
+        "codes": codes,
+        "protocol": json.loads(json.dumps(asdict(protocol))),
+    }
     try:
         about = json.loads(kept.read_text())
         if about["key"] == key:

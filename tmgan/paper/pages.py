@@ -2,6 +2,7 @@
 
 Made from the JSON and the pictures alone, so that a page never says what its JSON does not.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -9,12 +10,12 @@ from typing import Any
 
 from PIL import Image
 
-from tmgan.models.bundle import RANDOM_NOTE
-from tmgan.reports.charts import intervals
 from tmgan.common.text import duration, number
-from tmgan.reports.document import Cell, Document
+from tmgan.models.bundle import RANDOM_NOTE
 from tmgan.paper.results import COMPARED
 from tmgan.paper.variants import BASE
+from tmgan.reports.charts import intervals
+from tmgan.reports.document import Cell, Document
 
 _MASKS = {"dataset": "true masks", "fcn": "FCN masks", "histogram": "histogram masks"}
 Json = Mapping[str, Any]
@@ -42,24 +43,31 @@ def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
 def _opening(page: Document, setup: Json) -> None:
     seeds = setup["seeds"]
     words = f"seed {seeds[0]}" if len(seeds) == 1 else "seeds " + " and ".join(map(str, seeds))
-    page.text(f"{setup['n']} held-out photos a model, {words}, {setup['images']:,} training images a run, "
-              f"{setup['image_size']} pixels. Runs that are compared began from the same weights and saw the same "
-              "photos, crops, captions and noise; only the method differs.")
+    page.text(
+        f"{setup['n']} held-out photos a model, {words}, {setup['images']:,} training images a run, "
+        f"{setup['image_size']} pixels. Runs that are compared began from the same weights and saw the same "
+        "photos, crops, captions and noise; only the method differs."
+    )
     small = f"small networks and encoders, {setup['images']:,} images where the paper has 885,500"
     if setup["drawn"]:
-        page.note(f"Drawn birds are not CUB, and the runs are reduced: {setup['image_size']} pixels, {small}. The "
-                  "numbers show what each method changes against the baseline beside it. They cannot be compared with "
-                  "the paper's, which stand here for orientation.")
+        page.note(
+            f"Drawn birds are not CUB, and the runs are reduced: {setup['image_size']} pixels, {small}. The "
+            "numbers show what each method changes against the baseline beside it. They cannot be compared with "
+            "the paper's, which stand here for orientation."
+        )
     elif setup["reduced"]:
         page.note(f"Reduced: {small}. The numbers cannot be compared with the paper's.")
     if len(seeds) == 1:
-        page.note("One seed: its intervals leave out the luck of training, which can be larger. `--seeds 0 1` trains a "
-                  "second time, and calls a change one only where both agree.")
+        page.note(
+            "One seed: its intervals leave out the luck of training, which can be larger. `--seeds 0 1` trains a "
+            "second time, and calls a change one only where both agree."
+        )
     if setup["encoder_weights"] == "random":
         page.note(RANDOM_NOTE[0].upper() + RANDOM_NOTE[1:])
     if setup["pre_trained"] == "dataset":
-        page.note("True masks of the data set stand in for those of FCN-ResNet101: the best that such a network could "
-                  "do.")
+        page.note(
+            "True masks of the data set stand in for those of FCN-ResNet101: the best that such a network could do."
+        )
 
 
 def _what_moves(page: Document, about: Json) -> None:
@@ -68,20 +76,28 @@ def _what_moves(page: Document, about: Json) -> None:
     names = [n for n in COMPARED if any(each.get(n, {}).get("value") is not None for each in changes.values())]
     plots = {}
     for name in names:
-        rows = [(_label(about, v), *(each[name][k] for k in ("value", "low", "high")), bool(each[name]["moves"]))
-                for v, each in changes.items()]
+        rows = [
+            (_label(about, v), *(each[name][k] for k in ("value", "low", "high")), bool(each[name]["moves"]))
+            for v, each in changes.items()
+        ]
         plots[f"change-{name}"] = intervals(COMPARED[name], rows, f"difference, {about['runs'][BASE][name]['unit']}")
-    page.charts(plots, "Difference to Lightweight GAN on the same photos and seeds, with its 95% interval (bootstrap "
-                       "over photos, of the mean over seeds). Filled: the interval leaves out zero, and all seeds "
-                       "agree.")
+    page.charts(
+        plots,
+        "Difference to Lightweight GAN on the same photos and seeds, with its 95% interval (bootstrap "
+        "over photos, of the mean over seeds). Filled: the interval leaves out zero, and all seeds "
+        "agree.",
+    )
     for name in names:
         page.text(_sentence(about, name))
     rows = [[_label(about, v), *(_change_cell(each[n]) for n in names)] for v, each in changes.items()]
-    page.table(["method", *(COMPARED[n] for n in names)], rows,
-               "Change against the baseline, and its interval. **up**, **down**: the interval leaves out zero and "
-               "every seed agrees on the direction. **=**: no change can be told, for its interval holds zero or the "
-               "seeds disagree. An interval speaks of other photos, not of other seeds: training anew would move the "
-               "numbers too.")
+    page.table(
+        ["method", *(COMPARED[n] for n in names)],
+        rows,
+        "Change against the baseline, and its interval. **up**, **down**: the interval leaves out zero and "
+        "every seed agrees on the direction. **=**: no change can be told, for its interval holds zero or the "
+        "seeds disagree. An interval speaks of other photos, not of other seeds: training anew would move the "
+        "numbers too.",
+    )
 
 
 def _sentence(about: Json, name: str) -> str:
@@ -89,8 +105,11 @@ def _sentence(about: Json, name: str) -> str:
     ways: dict[str, list[str]] = {"up": [], "down": [], "": []}
     for variant, each in about["changes"].items():
         ways[each[name]["moves"]].append(_label(about, variant))
-    parts = [f"{words} {', '.join(ways[way])}" for way, words in
-             (("up", "up with"), ("down", "down with"), ("", "no change can be told with")) if ways[way]]
+    parts = [
+        f"{words} {', '.join(ways[way])}"
+        for way, words in (("up", "up with"), ("down", "down with"), ("", "no change can be told with"))
+        if ways[way]
+    ]
     title = COMPARED[name]
     return f"**{title[0].upper()}{title[1:]}**: {'; '.join(parts)}."
 
@@ -114,31 +133,62 @@ def _table1(page: Document, about: Json) -> None:
             cells += [_cell(runs[variant][name]), f"{share:+.1%}" if variant != BASE else ""]
         rows.append([_label(about, variant), *cells])
     header = [title for n in names for title in (_MASKS[n.split("/")[1]], "improves")]
-    page.table(["method", *header], rows, "Mean of ((photo - edit) x mask) squared over all pixels, in levels of 255 "
-                                          "squared; "
-               f"lower is better. Every model is scored under every mask. {_interval_words(about)} A histogram mask "
-               "depends on the model's own edits, and leaves out what changed much: the true masks are the fair "
-               "column.")
+    page.table(
+        ["method", *header],
+        rows,
+        "Mean of ((photo - edit) x mask) squared over all pixels, in levels of 255 "
+        "squared; "
+        f"lower is better. Every model is scored under every mask. {_interval_words(about)} A histogram mask "
+        "depends on the model's own edits, and leaves out what changed much: the true masks are the fair "
+        "column.",
+    )
     table, source = about["paper"]["table1"]["mask_score"], about["paper"]["source"]
-    page.table(["the paper, each under its own mask", "Lightweight GAN", "with the mask", "improves"],
-               [[{"histogram": "histogram masks", "masks": "FCN masks"}[name], f"{row['lightweight']:.2f}",
-                 f"{row['ours']:.2f}", f"{row['improve']:+.1%}"] for name, row in table.items()], f"{source}, Table I.")
+    page.table(
+        ["the paper, each under its own mask", "Lightweight GAN", "with the mask", "improves"],
+        [
+            [
+                {"histogram": "histogram masks", "masks": "FCN masks"}[name],
+                f"{row['lightweight']:.2f}",
+                f"{row['ours']:.2f}",
+                f"{row['improve']:+.1%}",
+            ]
+            for name, row in table.items()
+        ],
+        f"{source}, Table I.",
+    )
 
 
 def _table2(page: Document, about: Json) -> None:
     page.heading("Table II: realism and sharpness")
     table, runs = about["paper"]["table2"], about["runs"]
     realism = _realism(about)
-    rows = [["the photos", *("-" for _ in realism), _cell(runs[BASE]["sharpness_photo"]), "-",
-             f"{table['sharpness']['original']:.3f}"]]
+    rows = [
+        [
+            "the photos",
+            *("-" for _ in realism),
+            _cell(runs[BASE]["sharpness_photo"]),
+            "-",
+            f"{table['sharpness']['original']:.3f}",
+        ]
+    ]
     for variant in _rows(about, 2):
         found = runs[variant]
-        rows.append([_label(about, variant), *(_cell(found[n]) for n in realism), _cell(found["sharpness"]),
-                     _paper(table["fid"], variant), _paper(table["sharpness"], variant)])
-    page.table(["method", *(COMPARED[n] for n in realism), "sharpness", "paper: FID", "paper: sharpness"], rows,
-               "Sharpness: mean absolute Laplacian of the grey picture in levels of 255, zero border. "
-               f"{_sharper(about)}{_interval_words(about)} {_notes(about, realism)} {about['paper']['source']}, Table "
-               "II.")
+        rows.append(
+            [
+                _label(about, variant),
+                *(_cell(found[n]) for n in realism),
+                _cell(found["sharpness"]),
+                _paper(table["fid"], variant),
+                _paper(table["sharpness"], variant),
+            ]
+        )
+    page.table(
+        ["method", *(COMPARED[n] for n in realism), "sharpness", "paper: FID", "paper: sharpness"],
+        rows,
+        "Sharpness: mean absolute Laplacian of the grey picture in levels of 255, zero border. "
+        f"{_sharper(about)}{_interval_words(about)} {_notes(about, realism)} {about['paper']['source']}, Table "
+        "II.",
+    )
 
 
 def _sharper(about: Json) -> str:
@@ -146,83 +196,119 @@ def _sharper(about: Json) -> str:
     base = about["runs"][BASE]
     if base["sharpness"]["value"] <= base["sharpness_photo"]["value"]:
         return ""
-    return ("The baseline's edits are sharper than the photos already, for they are noisy: here more is not better, "
-            "and nearer to the photos is. ")
+    return (
+        "The baseline's edits are sharper than the photos already, for they are noisy: here more is not better, "
+        "and nearer to the photos is. "
+    )
 
 
 def _table3(page: Document, about: Json) -> None:
     page.heading("Table III: the combined method")
     table, runs = about["paper"]["table3"], about["runs"]
-    names = [n for n in (*_realism(about), "inception_score", "mask_score/dataset", "sharpness", "colour_accuracy")
-             if n in runs[BASE]]
+    names = [
+        n
+        for n in (*_realism(about), "inception_score", "mask_score/dataset", "sharpness", "colour_accuracy")
+        if n in runs[BASE]
+    ]
     rows = []
     for variant in _rows(about, 3, missing=True):
         missing = ["not there yet", *["-"] * (len(names) - 1)]
         cells = [_cell(runs[variant][n]) for n in names] if variant in runs else missing
-        rows.append([_label(about, variant), *cells,
-                     *(_paper(table[n], variant) for n in ("fid", "inception_score"))])
-    page.table(["method", *(COMPARED[n] for n in names), "paper: FID", "paper: Inception score"], rows,
-               f"{_notes(about, names)} Higher Inception scores are better; the paper reads them the other way round. "
-               f"{about['paper']['source']}, Table III.")
+        rows.append([_label(about, variant), *cells, *(_paper(table[n], variant) for n in ("fid", "inception_score"))])
+    page.table(
+        ["method", *(COMPARED[n] for n in names), "paper: FID", "paper: Inception score"],
+        rows,
+        f"{_notes(about, names)} Higher Inception scores are better; the paper reads them the other way round. "
+        f"{about['paper']['source']}, Table III.",
+    )
 
 
 def _published(page: Document, about: Json, pictures: Mapping[str, Image.Image]) -> None:
     found, areas = about["gradients"], about["gradients"]["areas"]
     page.heading("As published: where each method's gradient goes")
-    page.text("The paper's published code differs from its text. Here each method is wired both ways, and what it adds "
-              "to the gradient of the generator's pictures is measured, on one training batch of the baseline's "
-              "trained networks. For SAD it is the gradient of the discriminator on what it is shown as fake.")
+    page.text(
+        "The paper's published code differs from its text. Here each method is wired both ways, and what it adds "
+        "to the gradient of the generator's pictures is measured, on one training batch of the baseline's "
+        "trained networks. For SAD it is the gradient of the discriminator on what it is shown as fake."
+    )
     rows = []
     for one in found["maps"]:
         shares = ["-" if one[s] is None else f"{one[s]:.0%}" for s in ("sharp", "bird", "frame")]
-        strength = "-" if one["method"].startswith("SAD") else f"{one['strength']:.3f}" if one["strength"] else \
-            Cell("**0**", "exactly")
+        strength = (
+            "-"
+            if one["method"].startswith("SAD")
+            else f"{one['strength']:.3f}"
+            if one["strength"]
+            else Cell("**0**", "exactly")
+        )
         rows.append([one["method"], one["as"], one["about"], strength, *shares])
-    page.table(["method", "as", "", "strength", "on sharp regions", "on the bird", "on the frame"], rows,
-               "Strength: L2 norm over that of the baseline's whole gradient. Then shares of the absolute gradient on "
-               "the sharp regions of the edits, on the bird, and on the frame of the outermost 4 pixels; an even "
-               "gradient would have "
-               + ", ".join(f"{area:.0%}" for area in areas.values()) + ".", wordy=(2,))
+    page.table(
+        ["method", "as", "", "strength", "on sharp regions", "on the bird", "on the frame"],
+        rows,
+        "Strength: L2 norm over that of the baseline's whole gradient. Then shares of the absolute gradient on "
+        "the sharp regions of the edits, on the bird, and on the frame of the outermost 4 pixels; an even "
+        "gradient would have " + ", ".join(f"{area:.0%}" for area in areas.values()) + ".",
+        wordy=(2,),
+    )
     for name in pictures:
         if name.startswith("gradient "):
             page.picture(pictures[name], name, about["captions"][name])
     page.heading("What does a discriminator call real?", 3)
     kinds = list(next(iter(found["answers"].values())))
-    page.table(["discriminator of", *kinds],
-               [[_label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in found["answers"].items()],
-               "Mean probability of real, with the photo's own text, on one training batch. Sharpness-aware is one "
-               "that calls a blurred photo fake, and a grey sharp one no less real than the baseline does.")
+    page.table(
+        ["discriminator of", *kinds],
+        [[_label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in found["answers"].items()],
+        "Mean probability of real, with the photo's own text, on one training batch. Sharpness-aware is one "
+        "that calls a blurred photo fake, and a grey sharp one no less real than the baseline does.",
+    )
     for variant, answers in found["answers"].items():
         if answers["blurred"] > answers["photo"] / 2 > answers["grey and sharp"] and variant != BASE:
-            page.text(f"The discriminator of **{_label(about, variant)}** takes blurred photos for as real as sharp "
-                      f"ones ({answers['blurred']:.2f} against {answers['photo']:.2f}), and grey ones for fake however "
-                      f"sharp ({answers['grey and sharp']:.2f}): it learnt the colour of what it was shown, and not "
-                      "the blur.")
-    page.text("NSL and GM as published need no runs of their own: their gradient is zero, so they are the baseline's "
-              "run. The other published variants are rows of the tables above.")
+            page.text(
+                f"The discriminator of **{_label(about, variant)}** takes blurred photos for as real as sharp "
+                f"ones ({answers['blurred']:.2f} against {answers['photo']:.2f}), and grey ones for fake however "
+                f"sharp ({answers['grey and sharp']:.2f}): it learnt the colour of what it was shown, and not "
+                "the blur."
+            )
+    page.text(
+        "NSL and GM as published need no runs of their own: their gradient is zero, so they are the baseline's "
+        "run. The other published variants are rows of the tables above."
+    )
 
 
 def _method(page: Document, about: Json) -> None:
     setup = about["setup"]
     page.heading("How this was made")
     page.code(setup["command"])
-    page.table(["run", "what it is", "training"],
-               [[_label(about, v), about["variants"][v]["about"], duration(sum(s for n, s in setup["seconds"].items()
-                                                                            if n.rsplit("-seed-", 1)[0] == v))]
-                for v in about["runs"]], wordy=(1,))
+    page.table(
+        ["run", "what it is", "training"],
+        [
+            [
+                _label(about, v),
+                about["variants"][v]["about"],
+                duration(sum(s for n, s in setup["seconds"].items() if n.rsplit("-seed-", 1)[0] == v)),
+            ]
+            for v in about["runs"]
+        ],
+        wordy=(1,),
+    )
     machine = about["machine"]
-    page.text(f"{machine['device']}, {machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}; tmgan "
-              f"{machine['tmgan']}, torch {machine['torch']}, {machine['date']}. Time in training steps: "
-              f"{duration(sum(setup['seconds'].values()))} in all, of which encoders "
-              f"{duration(setup['seconds']['encoders'])}. "
-              f"{setup['photos']}")
+    page.text(
+        f"{machine['device']}, {machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}; tmgan "
+        f"{machine['tmgan']}, torch {machine['torch']}, {machine['date']}. Time in training steps: "
+        f"{duration(sum(setup['seconds'].values()))} in all, of which encoders "
+        f"{duration(setup['seconds']['encoders'])}. "
+        f"{setup['photos']}"
+    )
     for name, reason in about["skipped"].items():
         page.text(f"Not measured: {name}. {reason}")
 
 
 def _rows(about: Json, table: int, missing: bool = False) -> list[str]:
-    return [name for name, row in about["variants"].items()
-            if table in row["tables"] and (name in about["runs"] or missing and not row["possible"])]
+    return [
+        name
+        for name, row in about["variants"].items()
+        if table in row["tables"] and (name in about["runs"] or missing and not row["possible"])
+    ]
 
 
 def _label(about: Json, variant: str) -> str:

@@ -3,6 +3,7 @@
 The wiring is repeated here and its gradients are measured; nothing is assumed about them. All maps are of one batch of
 training photos, the edits of the baseline's trained generator, and its discriminator.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,20 +15,20 @@ import torch
 from torch import Tensor
 
 from tmgan.config import configfile
-from tmgan.models.bundle import Encoders
-from tmgan.training.checkpoint import Checkpoints
+from tmgan.config.runtime import decide
 from tmgan.config.settings import BlurConfig, MethodConfig, SharpnessLossConfig, TrainConfig
-from tmgan.training.loaders.batch import Batch
 from tmgan.data.pack import Pack
-from tmgan.training.editor_task import EditorTask
 from tmgan.methods.blurred_real import blurred
 from tmgan.methods.sharpness import sharpness_loss
+from tmgan.models.bundle import Encoders
+from tmgan.training.checkpoint import Checkpoints
+from tmgan.training.editor_task import EditorTask
+from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Edit, Objective
-from tmgan.config.runtime import decide
 from tmgan_kernels import laplace_sharpness, sharp_regions
 
-_FRAME = 4                   # pixels: half of the widest published blur
-_STEP = 1_000_000            # the batch: one that no run has been trained on at this place of the stream
+_FRAME = 4  # pixels: half of the widest published blur
+_STEP = 1_000_000  # the batch: one that no run has been trained on at this place of the stream
 _PUBLISHED_NSL = SharpnessLossConfig(weight=1.0, gamma=1.0, region="sharp")
 
 
@@ -40,9 +41,9 @@ class GradientMap:
     """
 
     method: str
-    wiring: str                      # "paper" or "published"
+    wiring: str  # "paper" or "published"
     about: str
-    pictures: Tensor                 # what the gradient is taken at
+    pictures: Tensor  # what the gradient is taken at
     gradient: Tensor
     strength: float
     sharp: float | None
@@ -59,7 +60,7 @@ class Maps:
     sharp: Tensor
     areas: dict[str, float]
     maps: tuple[GradientMap, ...]
-    answers: dict[str, dict[str, float]]     # discriminator -> kind of picture -> mean probability of "real"
+    answers: dict[str, dict[str, float]]  # discriminator -> kind of picture -> mean probability of "real"
 
 
 class Bench:
@@ -69,12 +70,15 @@ class Bench:
     discriminators, by name.
     """
 
-    def __init__(self, baseline: TrainConfig, masks: str, pack: Pack, encoders: Encoders,
-                 others: dict[str, TrainConfig]):
+    def __init__(
+        self, baseline: TrainConfig, masks: str, pack: Pack, encoders: Encoders, others: dict[str, TrainConfig]
+    ):
         wanted = dataclasses.replace(baseline, method=dataclasses.replace(baseline.method, keep_mask=masks))
         runtime = decide(dataclasses.replace(baseline.runtime, engine="eager"))
         self.task = _load(EditorTask(wanted, pack, encoders, runtime), baseline)
-        self.others = {name: _load(EditorTask(config, pack, encoders, runtime), config) for name, config in others.items()}
+        self.others = {
+            name: _load(EditorTask(config, pack, encoders, runtime), config) for name, config in others.items()
+        }
         self.baseline = baseline.method
         self.batch: Batch = self.task.loader(_STEP)
         for task in (self.task, *self.others.values()):
@@ -92,8 +96,15 @@ class Bench:
 
     def _by_image(self, method: MethodConfig, seen: Tensor, image: Tensor) -> Tensor:
         step = self.task.train_step
-        objective = Objective(step.generator, step.discriminator, step.objective.captions, step.photo, method,
-                              self.task.config.loss, self.task.runtime)
+        objective = Objective(
+            step.generator,
+            step.discriminator,
+            step.objective.captions,
+            step.photo,
+            method,
+            self.task.config.loss,
+            self.task.runtime,
+        )
         total, _ = objective.g_loss(self.batch, self.edit._replace(image=seen))
         return torch.autograd.grad(total, image)[0]
 
@@ -107,7 +118,7 @@ class Bench:
         image = self.edit.image.clone().requires_grad_()
         sharpness_loss(_PUBLISHED_NSL, self.batch.images, image).backward()
         erased = image.grad.clone()
-        image.grad = None                                        # netG.zero_grad()
+        image.grad = None  # netG.zero_grad()
         image.grad = self._by_image(self.baseline, image, image)
         return erased, image.grad - self.plain
 
@@ -128,14 +139,19 @@ class Bench:
     def answers(self) -> dict[str, dict[str, float]]:
         """What each discriminator says to photos that are sharp or blurred, in colour or grey."""
         photos, sizes = self.batch.images, self.batch.blur_sizes
-        kinds = {"photo": photos, "blurred": blurred(BlurConfig(sizes=(9,)), photos, sizes),
-                 "grey and sharp": photos.mean(1, keepdim=True).expand_as(photos),
-                 "grey and blurred": blurred(BlurConfig(sizes=(9,), kind="grey", border="zeros"), photos, sizes)}
+        kinds = {
+            "photo": photos,
+            "blurred": blurred(BlurConfig(sizes=(9,)), photos, sizes),
+            "grey and sharp": photos.mean(1, keepdim=True).expand_as(photos),
+            "grey and blurred": blurred(BlurConfig(sizes=(9,), kind="grey", border="zeros"), photos, sizes),
+        }
         found = {}
         for name, task in {"lightweight": self.task, **self.others}.items():
             judge = task.train_step.discriminator
-            found[name] = {kind: judge.conditional(judge(x.contiguous()), self.edit.sentence).sigmoid().mean().item()
-                           for kind, x in kinds.items()}
+            found[name] = {
+                kind: judge.conditional(judge(x.contiguous()), self.edit.sentence).sigmoid().mean().item()
+                for kind, x in kinds.items()
+            }
         return found
 
 
@@ -161,31 +177,62 @@ def gradient_maps(bench: Bench, masks: str) -> Maps:
     regions = {"sharp": sharp.to(bird.dtype), "bird": bird, "frame": frame}
     maps = []
 
-    def add(method: str, wiring: str, about: str, gradient: Tensor, pictures: Tensor = edits,
-            of: Tensor = bench.plain) -> None:
+    def add(
+        method: str, wiring: str, about: str, gradient: Tensor, pictures: Tensor = edits, of: Tensor = bench.plain
+    ) -> None:
         size = gradient.abs().sum(1, keepdim=True)
-        shares = {name: (size * region).sum().item() / size.sum().item() if size.any() else None
-                  for name, region in regions.items()}
-        maps.append(GradientMap(method, wiring, about, pictures.detach(), gradient.detach(),
-                                (gradient.norm() / of.norm()).item(), **shares))
+        shares = {
+            name: (size * region).sum().item() / size.sum().item() if size.any() else None
+            for name, region in regions.items()
+        }
+        maps.append(
+            GradientMap(
+                method,
+                wiring,
+                about,
+                pictures.detach(),
+                gradient.detach(),
+                (gradient.norm() / of.norm()).item(),
+                **shares,
+            )
+        )
 
     add("Lightweight GAN", "paper", "the whole loss of the generator", bench.plain)
-    add("masked MAE, " + {"fcn": "FCN masks", "dataset": "true masks"}[masks], "paper", "inside the mask only",
-        bench.with_method(keep_mask=masks))
-    add("masked MAE, histogram", "paper", "where histogram matching sees no change",
-        bench.with_method(keep_mask="histogram"))
-    add("masked MAE, histogram", "published", "images in [-1, 1] never differ by 32.5: the mask is 1 everywhere",
-        bench.with_method(keep_mask="histogram", histogram={"threshold": 254.9}))
-    add("NSL", "paper", "in the generator's loss, gamma 0.1",
-        bench.with_method(sharpness={"weight": 1.0, "gamma": 0.1}))
+    add(
+        "masked MAE, " + {"fcn": "FCN masks", "dataset": "true masks"}[masks],
+        "paper",
+        "inside the mask only",
+        bench.with_method(keep_mask=masks),
+    )
+    add(
+        "masked MAE, histogram",
+        "paper",
+        "where histogram matching sees no change",
+        bench.with_method(keep_mask="histogram"),
+    )
+    add(
+        "masked MAE, histogram",
+        "published",
+        "images in [-1, 1] never differ by 32.5: the mask is 1 everywhere",
+        bench.with_method(keep_mask="histogram", histogram={"threshold": 254.9}),
+    )
+    add(
+        "NSL", "paper", "in the generator's loss, gamma 0.1", bench.with_method(sharpness={"weight": 1.0, "gamma": 0.1})
+    )
     erased, left = bench.published_nsl()
     add("NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero", erased)
     add("NSL", "published", "what was left of it in G's update", left)
-    add("GM", "paper", "on the image, 1.5 on sharp regions",
-        bench.with_method(gradient={"mode": "regions", "gain": 1.5}))
+    add(
+        "GM",
+        "paper",
+        "on the image, 1.5 on sharp regions",
+        bench.with_method(gradient={"mode": "regions", "gain": 1.5}),
+    )
     add("GM", "published", "on a Python list", bench.published_gm())
-    for name, wiring, about in (("sad9", "paper", "D's gradient on a blurred photo: in colour, border replicated"),
-                                ("sad-published", "published", "D's gradient on a blurred photo: grey, zeros beyond")):
+    for name, wiring, about in (
+        ("sad9", "paper", "D's gradient on a blurred photo: in colour, border replicated"),
+        ("sad-published", "published", "D's gradient on a blurred photo: grey, zeros beyond"),
+    ):
         pictures, gradient = bench.blurred(name, bench.others[name].config.method.blur)
         add("SAD 9", wiring, about, gradient, pictures, of=gradient)
     areas = {name: region.mean().item() for name, region in regions.items()}

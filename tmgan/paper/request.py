@@ -1,4 +1,5 @@
 """What `tmgan tables` is asked for. No torch here: the command line parses straight into it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

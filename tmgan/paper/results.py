@@ -1,11 +1,12 @@
 """The results as plain types: what OUT/tables.json holds, and all that the page is made from but the pictures.
 
-    setup      how it was made       machine    where and when
-    variants   every row: label, what it is, its tables
-    runs       variant -> measures -> value, low, high, n, unit, better, note, seeds (each one's own value)
-    changes    variant -> measures -> value, low, high, relative, seeds, moves, against the baseline
-    paper      the paper's numbers   gradients  shares and strengths, with --as-published   captions of the pictures
+setup      how it was made       machine    where and when
+variants   every row: label, what it is, its tables
+runs       variant -> measures -> value, low, high, n, unit, better, note, seeds (each one's own value)
+changes    variant -> measures -> value, low, high, relative, seeds, moves, against the baseline
+paper      the paper's numbers   gradients  shares and strengths, with --as-published   captions of the pictures
 """
+
 from __future__ import annotations
 
 import math
@@ -22,10 +23,18 @@ from tmgan.paper.published import Maps
 from tmgan.paper.variants import BASE, Variant
 
 # What a method is compared in: name of the measure -> title.
-COMPARED = {"sharpness": "sharpness", "mask_score/dataset": "mask score, true masks",
-            "mask_score/fcn": "mask score, FCN masks", "mask_score/histogram": "mask score, histogram masks",
-            "colour_accuracy": "colour accuracy", "others_kept": "other parts kept", CODES: "code distance", "fid": "FID",
-            "kid": "KID", "inception_score": "Inception score"}
+COMPARED = {
+    "sharpness": "sharpness",
+    "mask_score/dataset": "mask score, true masks",
+    "mask_score/fcn": "mask score, FCN masks",
+    "mask_score/histogram": "mask score, histogram masks",
+    "colour_accuracy": "colour accuracy",
+    "others_kept": "other parts kept",
+    CODES: "code distance",
+    "fid": "FID",
+    "kid": "KID",
+    "inception_score": "Inception score",
+}
 
 
 def paper() -> dict[str, Any]:
@@ -33,36 +42,84 @@ def paper() -> dict[str, Any]:
     return yaml.safe_load(resources.files("tmgan.paper").joinpath("paper.yaml").read_text())
 
 
-def gather(setup: dict[str, Any], machine: dict[str, Any], variants: tuple[Variant, ...],
-           evaluations: Mapping[str, list[Evaluation]], captions: dict[str, str], maps: Maps | None) -> dict[str, Any]:
+def gather(
+    setup: dict[str, Any],
+    machine: dict[str, Any],
+    variants: tuple[Variant, ...],
+    evaluations: Mapping[str, list[Evaluation]],
+    captions: dict[str, str],
+    maps: Maps | None,
+) -> dict[str, Any]:
     """evaluations: one a seed, by variant; the baseline's among them. captions: of the pictures, by name."""
     base = evaluations[BASE]
     about: dict[str, Any] = {
-        "setup": setup, "machine": machine,
-        "variants": {v.name: {"label": v.label, "about": v.about, "tables": list(v.tables), "published": v.published,
-                              "possible": v.settings is not None} for v in variants},
+        "setup": setup,
+        "machine": machine,
+        "variants": {
+            v.name: {
+                "label": v.label,
+                "about": v.about,
+                "tables": list(v.tables),
+                "published": v.published,
+                "possible": v.settings is not None,
+            }
+            for v in variants
+        },
         "runs": {name: {m: _measure([e[m] for e in found]) for m in found[0]} for name, found in evaluations.items()},
-        "changes": {name: {m: _change(change(m, base, found)) for m in COMPARED if m in base[0] and m in found[0]}
-                    for name, found in evaluations.items() if name != BASE},
-        "notes": list(base[0].notes), "skipped": base[0].skipped, "paper": paper(), "captions": captions}
+        "changes": {
+            name: {m: _change(change(m, base, found)) for m in COMPARED if m in base[0] and m in found[0]}
+            for name, found in evaluations.items()
+            if name != BASE
+        },
+        "notes": list(base[0].notes),
+        "skipped": base[0].skipped,
+        "paper": paper(),
+        "captions": captions,
+    }
     if maps is not None:
-        about["gradients"] = {"areas": maps.areas, "answers": maps.answers, "maps": [
-            {"method": m.method, "as": m.wiring, "about": m.about, "strength": m.strength, "sharp": m.sharp,
-             "bird": m.bird, "frame": m.frame} for m in maps.maps]}
+        about["gradients"] = {
+            "areas": maps.areas,
+            "answers": maps.answers,
+            "maps": [
+                {
+                    "method": m.method,
+                    "as": m.wiring,
+                    "about": m.about,
+                    "strength": m.strength,
+                    "sharp": m.sharp,
+                    "bird": m.bird,
+                    "frame": m.frame,
+                }
+                for m in maps.maps
+            ],
+        }
     return about
 
 
 def _measure(seeds: list[Measure]) -> dict[str, Any]:
     pooled = over_seeds(seeds)
-    return {"value": _plain(pooled.value), "low": _plain(pooled.low), "high": _plain(pooled.high), "n": pooled.n,
-            "unit": pooled.unit, "better": pooled.better, "note": pooled.note,
-            "seeds": [_plain(m.value) for m in seeds]}
+    return {
+        "value": _plain(pooled.value),
+        "low": _plain(pooled.low),
+        "high": _plain(pooled.high),
+        "n": pooled.n,
+        "unit": pooled.unit,
+        "better": pooled.better,
+        "note": pooled.note,
+        "seeds": [_plain(m.value) for m in seeds],
+    }
 
 
 def _change(one: Change) -> dict[str, Any]:
     value, low, high, _ = one.difference or (None, None, None, None)
-    return {"value": _plain(value), "low": _plain(low), "high": _plain(high), "relative": _plain(one.relative),
-            "seeds": [_plain(s) for s in one.seeds], "moves": one.moves}
+    return {
+        "value": _plain(value),
+        "low": _plain(low),
+        "high": _plain(high),
+        "relative": _plain(one.relative),
+        "seeds": [_plain(s) for s in one.seeds],
+        "moves": one.moves,
+    }
 
 
 def _plain(value: float | None) -> float | None:

@@ -1,4 +1,5 @@
 """Trains the runs of the tables one after the other, reuses those that are finished, and says how long it takes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,17 +13,17 @@ from pathlib import Path
 import torch
 import yaml
 
-from tmgan.config import configfile
-from tmgan.models.bundle import ENCODERS, GENERATOR, Encoders
 from tmgan.common.text import duration
+from tmgan.config import configfile
+from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
+from tmgan.models.bundle import ENCODERS, GENERATOR, Encoders
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.run_folder import MAY_CHANGE
-from tmgan.config.runtime import decide
 
-_PROBED = 3                  # steps that are timed for the first estimate
+_PROBED = 3  # steps that are timed for the first estimate
 # A run may be resumed with other learning rates, as a remedy. Runs that are compared may not.
 _NO_MATTER = MAY_CHANGE - {"optim.lr_g", "optim.lr_d", "pretrain.lr"}
 
@@ -63,14 +64,21 @@ def finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> boo
         saved = yaml.safe_load((path / "config.yaml").read_text())
     except (OSError, ValueError):
         return False
-    changed = configfile.differences(configfile.overlay(configfile.to_dict(type(config)()), saved),
-                                     configfile.to_dict(config))
+    changed = configfile.differences(
+        configfile.overlay(configfile.to_dict(type(config)()), saved), configfile.to_dict(config)
+    )
     batch = config.batch if isinstance(config, TrainConfig) else config.pretrain.batch
     if status["images"] >= images + batch:
-        raise ValueError(f"{path} was trained on {status['images']:,} images and {images:,} are wanted now: they would "
-                         "not be comparable. Ask for as many images as before, or choose another --out.")
-    return (status["status"] == "done" and status["images"] >= images and (path / result).is_file()
-            and not [name for name in changed if name not in _NO_MATTER])
+        raise ValueError(
+            f"{path} was trained on {status['images']:,} images and {images:,} are wanted now: they would "
+            "not be comparable. Ask for as many images as before, or choose another --out."
+        )
+    return (
+        status["status"] == "done"
+        and status["images"] >= images
+        and (path / result).is_file()
+        and not [name for name in changed if name not in _NO_MATTER]
+    )
 
 
 @dataclass
@@ -78,8 +86,8 @@ class Estimate:
     """How long the runs still take, from what was measured: each variant's own speed once one of its runs has been
     trained, before that the mean speed of the others, before that the speed of a few steps of the baseline."""
 
-    first: float                                     # seconds an image, of a few steps
-    _spent: dict[str, list[tuple[int, float]]] = field(default_factory=dict)     # variant -> (images, seconds)
+    first: float  # seconds an image, of a few steps
+    _spent: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # variant -> (images, seconds)
 
     def add(self, variant: str, images: int, seconds: float) -> None:
         """A run, or a part of one, was trained."""
@@ -109,7 +117,7 @@ def first_estimate(config: TrainConfig, pack: Pack, encoders: Encoders) -> Estim
     """Seconds an image, from a few steps of the baseline that are thrown away."""
     task = EditorTask(dataclasses.replace(config, run=""), pack, encoders, decide(config.runtime))
     with closing(task.loader):
-        for _ in range(2):                           # warm up
+        for _ in range(2):  # warm up
             _read(task.step(0))
         started = time.perf_counter()
         for step in range(_PROBED):
@@ -137,11 +145,15 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
     if not open_runs:
         return
     estimate = first_estimate(open_runs[0].config, pack, encoders)
-    say(f"About {duration(estimate.left(open_runs))} of training, by {_PROBED} steps of the first run. Interrupt it "
-        "whenever you like: the same command goes on.")
+    say(
+        f"About {duration(estimate.left(open_runs))} of training, by {_PROBED} steps of the first run. Interrupt it "
+        "whenever you like: the same command goes on."
+    )
     for k, run in enumerate(open_runs):
-        say(f"[{k + 1}/{len(open_runs)}] {run.path.name}, about {duration(estimate.left([run]))}; "
-            f"about {duration(estimate.left(open_runs[k:]))} left in all.")
+        say(
+            f"[{k + 1}/{len(open_runs)}] {run.path.name}, about {duration(estimate.left([run]))}; "
+            f"about {duration(estimate.left(open_runs[k:]))} left in all."
+        )
         before, started = images_done(run.path), time.perf_counter()
         result = train_editor(run.config, evaluated=False)
         estimate.add(run.variant, images_done(run.path) - before, time.perf_counter() - started)

@@ -1,6 +1,7 @@
 """The runs behind the paper's tables: one base, and what each method changes in it. Nothing else differs between them,
 neither the first weights nor the order of photos, crops, captions and noise, as all of these follow from the seed.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,8 +18,11 @@ BASE = "lightweight"
 # perceptual: squared differences of the small encoder's features are about 0.01, of VGG's about 1, so the published
 # weight of 1 would leave nothing that holds the edit to its photo. Of 1, 10, 50 and 200, tried once each on seed 0 for
 # the baseline alone, 200 kept most of the photo and obeyed as well.
-_REDUCED: dict[str, Any] = {"model": {"keep_input": False}, "method": {"keep_mask": "none"},
-                            "loss": {"perceptual": 200.0}}
+_REDUCED: dict[str, Any] = {
+    "model": {"keep_input": False},
+    "method": {"keep_mask": "none"},
+    "loss": {"perceptual": 200.0},
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Variant:
     about: str
     settings: dict[str, Any] | None
     tables: tuple[int, ...] = ()
-    published: bool = False              # only with --as-published
-    d_width_factor: int = 1              # times the base's discriminator
+    published: bool = False  # only with --as-published
+    d_width_factor: int = 1  # times the base's discriminator
 
 
 def variants(pre_trained: str) -> tuple[Variant, ...]:
@@ -40,32 +44,79 @@ def variants(pre_trained: str) -> tuple[Variant, ...]:
     sad9 = {"blur": {"sizes": [9]}}
     return (
         Variant(BASE, "Lightweight GAN", "the baseline", {}, (1, 2, 3)),
-        Variant("histogram", "histogram masks", "masked MAE, alpha 25, where histogram matching sees no change",
-                {"method": {"keep_mask": "histogram"}}, (1,)),
-        Variant("masks", keeps, f"masked MAE, alpha 25, outside of the bird by {keeps}",
-                {"method": {"keep_mask": pre_trained}}, (1,)),
-        Variant("nsl", "NSL", "naive sharpness loss in G's loss, alpha 1, gamma 0.1",
-                {"method": {"sharpness": {"weight": 1.0, "gamma": 0.1}}}, (2,)),
-        Variant("gm", "GM", "gradient times 1.5 on sharp regions",
-                {"method": {"gradient": {"mode": "regions", "gain": 1.5}}}, (2,)),
+        Variant(
+            "histogram",
+            "histogram masks",
+            "masked MAE, alpha 25, where histogram matching sees no change",
+            {"method": {"keep_mask": "histogram"}},
+            (1,),
+        ),
+        Variant(
+            "masks",
+            keeps,
+            f"masked MAE, alpha 25, outside of the bird by {keeps}",
+            {"method": {"keep_mask": pre_trained}},
+            (1,),
+        ),
+        Variant(
+            "nsl",
+            "NSL",
+            "naive sharpness loss in G's loss, alpha 1, gamma 0.1",
+            {"method": {"sharpness": {"weight": 1.0, "gamma": 0.1}}},
+            (2,),
+        ),
+        Variant(
+            "gm",
+            "GM",
+            "gradient times 1.5 on sharp regions",
+            {"method": {"gradient": {"mode": "regions", "gain": 1.5}}},
+            (2,),
+        ),
         Variant("sad5", "SAD 5", "blurred photos are fake for D, box of 5", {"method": {"blur": {"sizes": [5]}}}, (2,)),
         Variant("sad9", "SAD 9", "blurred photos are fake for D, box of 9", {"method": sad9}, (2,)),
-        Variant("sad9-wide", "SAD 9 with larger D", "as above; D twice as wide, which the paper suggests",
-                {"method": sad9}, (2,), d_width_factor=2),
+        Variant(
+            "sad9-wide",
+            "SAD 9 with larger D",
+            "as above; D twice as wide, which the paper suggests",
+            {"method": sad9},
+            (2,),
+            d_width_factor=2,
+        ),
         Variant("manigan", "ManiGAN", "not part of tmgan yet", None, (3,)),
         Variant("combined", "combined", f"{keeps} and SAD 9", {"method": {"keep_mask": pre_trained, **sad9}}, (1, 3)),
         # As the code ran. A threshold that no difference exceeds is what 32.5 is for images in [-1, 1].
-        Variant("histogram-published", "histogram masks as published", "masks are 1 everywhere: plain MAE, alpha 25",
-                {"method": {"keep_mask": "histogram", "histogram": {"threshold": 254.9}}}, (1,), True),
-        Variant("nsl-formula", "NSL with published formula", "log tanh over sharp regions only, gamma 1; in G's loss, "
-                                                             "where "
-                "its code did not have it",
-                {"method": {"sharpness": {"weight": 1.0, "gamma": 1.0, "region": "sharp"}}}, (2,), True),
-        Variant("gm-formula", "GM with published formula", "gradient times 1 + tanh(sharpness); on the image, where "
-                                                           "its code "
-                "did not have it", {"method": {"gradient": {"mode": "smooth"}}}, (2,), True),
-        Variant("sad-published", "SAD as published", "9 pixels whatever is asked for, grey, zeros beyond the border",
-                {"method": {"blur": {"sizes": [9], "kind": "grey", "border": "zeros"}}}, (2,), True),
+        Variant(
+            "histogram-published",
+            "histogram masks as published",
+            "masks are 1 everywhere: plain MAE, alpha 25",
+            {"method": {"keep_mask": "histogram", "histogram": {"threshold": 254.9}}},
+            (1,),
+            True,
+        ),
+        Variant(
+            "nsl-formula",
+            "NSL with published formula",
+            "log tanh over sharp regions only, gamma 1; in G's loss, where its code did not have it",
+            {"method": {"sharpness": {"weight": 1.0, "gamma": 1.0, "region": "sharp"}}},
+            (2,),
+            True,
+        ),
+        Variant(
+            "gm-formula",
+            "GM with published formula",
+            "gradient times 1 + tanh(sharpness); on the image, where its code did not have it",
+            {"method": {"gradient": {"mode": "smooth"}}},
+            (2,),
+            True,
+        ),
+        Variant(
+            "sad-published",
+            "SAD as published",
+            "9 pixels whatever is asked for, grey, zeros beyond the border",
+            {"method": {"blur": {"sizes": [9], "kind": "grey", "border": "zeros"}}},
+            (2,),
+            True,
+        ),
     )
 
 

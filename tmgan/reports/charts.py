@@ -2,18 +2,19 @@
 
 Inside a page the colours are the page's; alone, in a file, greys that can be read on white and on black.
 """
+
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Sequence
 
-_W, _H = 340, 190                                 # of a curve, in the SVG's own units
+_W, _H = 340, 190  # of a curve, in the SVG's own units
 _INK = "fill:var(--ink,#777)"
 _SOFT = "fill:var(--soft,#888)"
 _GRID = "stroke:var(--line,#8885);stroke-width:1"
 _FONT = 'font-family="system-ui,DejaVu Sans,sans-serif" font-size="11"'
-_POINTS = 400                                     # of a curve; more are averaged
+_POINTS = 400  # of a curve; more are averaged
 
 
 def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: str = "images") -> str:
@@ -23,12 +24,16 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     if not seen:
         words = _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT)
         return _svg(_W, _H, title, words)
-    ticks_x, ticks_y = nice_ticks(min(0.0, min(a for a, _ in seen)), max(a for a, _ in seen), 4), nice_ticks(
-        min(b for _, b in seen), max(b for _, b in seen), 4)
+    ticks_x, ticks_y = (
+        nice_ticks(min(0.0, min(a for a, _ in seen)), max(a for a, _ in seen), 4),
+        nice_ticks(min(b for _, b in seen), max(b for _, b in seen), 4),
+    )
 
     def place(a: float, b: float) -> tuple[float, float]:
-        return (left + (a - ticks_x[0]) / (ticks_x[-1] - ticks_x[0]) * (_W - left - right),
-                _H - bottom - (b - ticks_y[0]) / (ticks_y[-1] - ticks_y[0]) * (_H - top - bottom))
+        return (
+            left + (a - ticks_x[0]) / (ticks_x[-1] - ticks_x[0]) * (_W - left - right),
+            _H - bottom - (b - ticks_y[0]) / (ticks_y[-1] - ticks_y[0]) * (_H - top - bottom),
+        )
 
     parts = [_text(left, 15, title, weight="600")]
     for tick in ticks_y:
@@ -40,11 +45,13 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     parts.append(_text(_W - right, _H - 4, x_title, "end", _SOFT))
     points = [place(*point) for point in seen]
     if len(points) == 1:
-        parts.append(f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" '
-                     'style="fill:var(--mark,#4a8fd0)"/>')
+        parts.append(
+            f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" style="fill:var(--mark,#4a8fd0)"/>'
+        )
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    parts.append(f'<polyline points="{path}" style="fill:none;stroke:var(--mark,#4a8fd0);stroke-width:2;'
-                 'stroke-linejoin:round"/>')
+    parts.append(
+        f'<polyline points="{path}" style="fill:none;stroke:var(--mark,#4a8fd0);stroke-width:2;stroke-linejoin:round"/>'
+    )
     return _svg(_W, _H, title, "".join(parts))
 
 
@@ -63,16 +70,22 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]],
         at = place(tick)
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top - 4}" y2="{base}" style="{_GRID}"/>')
         parts.append(_text(at, base + 14, short(tick), "middle", _SOFT))
-    parts.append(f'<line x1="{place(0):.1f}" x2="{place(0):.1f}" y1="{top - 4}" y2="{base}" '
-                 'style="stroke:var(--soft,#888);stroke-width:1.5"/>')
+    parts.append(
+        f'<line x1="{place(0):.1f}" x2="{place(0):.1f}" y1="{top - 4}" y2="{base}" '
+        'style="stroke:var(--soft,#888);stroke-width:1.5"/>'
+    )
     for k, (name, value, low, high, sure) in enumerate(rows):
         middle = top + line * k + line / 2
         parts.append(_text(left - 10, middle + 4, name, "end", _INK))
-        parts.append(f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{middle}" y2="{middle}" '
-                     'style="stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
+        parts.append(
+            f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{middle}" y2="{middle}" '
+            'style="stroke:var(--mark,#4a8fd0);stroke-width:2"/>'
+        )
         inside = "var(--mark,#4a8fd0)" if sure else "var(--panel,#fff)"
-        parts.append(f'<circle cx="{place(value):.1f}" cy="{middle}" r="4.5" '
-                     f'style="fill:{inside};stroke:var(--mark,#4a8fd0);stroke-width:2"/>')
+        parts.append(
+            f'<circle cx="{place(value):.1f}" cy="{middle}" r="4.5" '
+            f'style="fill:{inside};stroke:var(--mark,#4a8fd0);stroke-width:2"/>'
+        )
     parts.append(_text(width - right, height - 4, note, "end", _SOFT))
     return _svg(width, height, title, "".join(parts))
 
@@ -102,17 +115,21 @@ def _thinned(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float]
         return list(x), list(y)
     thin_x, thin_y = [], []
     for start in range(0, len(x), group):
-        values = [b for b in y[start:start + group] if b is not None]
+        values = [b for b in y[start : start + group] if b is not None]
         thin_x.append(x[min(start + group, len(x)) - 1])
         thin_y.append(sum(values) / len(values) if values else None)
     return thin_x, thin_y
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", style: str = _INK, weight: str = "400") -> str:
-    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="{style}" {_FONT}>'
-            f"{html.escape(text)}</text>")
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="{style}" {_FONT}>'
+        f"{html.escape(text)}</text>"
+    )
 
 
 def _svg(width: int, height: int, title: str, inside: str) -> str:
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-            f'aria-label="{html.escape(title, quote=True)}">{inside}</svg>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{html.escape(title, quote=True)}">{inside}</svg>'
+    )

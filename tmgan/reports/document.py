@@ -4,6 +4,7 @@ A Document is a list of blocks. Texts may hold `code` and **bold**; everything e
 has no script and loads nothing: pictures are data URIs, charts inline SVG, and its colours follow the reader's light
 or dark setting.
 """
+
 from __future__ import annotations
 
 import base64
@@ -18,7 +19,7 @@ from PIL import Image
 
 from tmgan.common.files import write_bytes, write_text
 
-_PNG_BYTES = 400_000         # a larger picture is embedded as JPEG
+_PNG_BYTES = 400_000  # a larger picture is embedded as JPEG
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #5b6470; --line: #d9dde2; --ground: #ffffff;
@@ -97,29 +98,33 @@ class Document:
             block = f"<details><summary>{inline(summary)}</summary>{block}</details>"
         self._add(block, (f"{summary}:\n\n" if summary else "") + f"```\n{text}\n```")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str = "",
-              wordy: Sequence[int] = ()) -> None:
+    def table(
+        self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str = "", wordy: Sequence[int] = ()
+    ) -> None:
         """wordy: columns that hold sentences, set flush left."""
         assert all(len(row) == len(header) for row in rows), [len(row) for row in rows]
         cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
         head = "".join(f"<th>{inline(name)}</th>" for name in header)
-        body = "".join("<tr>" + "".join(f'<td{_class(k in wordy)}>{cell.html()}</td>' for k, cell in enumerate(row))
-                       + "</tr>\n" for row in cells)
+        body = "".join(
+            "<tr>" + "".join(f"<td{_class(k in wordy)}>{cell.html()}</td>" for k, cell in enumerate(row)) + "</tr>\n"
+            for row in cells
+        )
         below = f'<p class="caption">{inline(caption)}</p>' if caption else ""
         lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(cell.markdown() for cell in row) + " |" for row in cells]
         whole = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-        self._add(f'<div class="scroll">{whole}</div>{below}',
-                  "\n".join(lines) + (f"\n\n{caption}" if caption else ""))
+        self._add(f'<div class="scroll">{whole}</div>{below}', "\n".join(lines) + (f"\n\n{caption}" if caption else ""))
 
     def picture(self, picture: Image.Image, name: str, caption: str) -> None:
         """name: of the file beside the Markdown, without its ending; also the alternative text's first words."""
         data, kind = _encoded(picture)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         alternative = html.escape(re.sub(r"[`*]", "", caption), quote=True)
-        self._add(f'<figure><img src="{uri}" alt="{alternative}" width="{picture.width}" height="{picture.height}">'
-                  f"<figcaption>{inline(caption)}</figcaption></figure>",
-                  f"![{name}]({self._file(name, kind, data)})\n\n{caption}")
+        self._add(
+            f'<figure><img src="{uri}" alt="{alternative}" width="{picture.width}" height="{picture.height}">'
+            f"<figcaption>{inline(caption)}</figcaption></figure>",
+            f"![{name}]({self._file(name, kind, data)})\n\n{caption}",
+        )
 
     def charts(self, charts: dict[str, str], caption: str = "") -> None:
         """Small charts side by side: SVG by the name of its file."""
@@ -131,10 +136,12 @@ class Document:
     def html(self) -> str:
         """The whole page."""
         body = "\n".join(self._html)
-        return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-                '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-                f"<title>{html.escape(self.title)}</title>\n<style>{_STYLE}</style></head>\n"
-                f"<body><h1>{inline(self.title)}</h1>\n{body}\n</body></html>\n")
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{html.escape(self.title)}</title>\n<style>{_STYLE}</style></head>\n"
+            f"<body><h1>{inline(self.title)}</h1>\n{body}\n</body></html>\n"
+        )
 
     def markdown(self, folder: str) -> str:
         """The page as Markdown; pictures are looked for in `folder`."""
@@ -161,7 +168,7 @@ class Document:
 
     def _file(self, name: str, kind: str, data: bytes) -> str:
         """Remember a file of the Markdown; \\0 stands for its folder until that is known."""
-        file = f"{slug(name)}.{ {'jpeg': 'jpg'}.get(kind, kind)}"
+        file = f"{slug(name)}.{ {'jpeg': 'jpg'}.get(kind, kind) }"
         assert file not in self._files, file
         self._files[file] = data
         return f"\0{file}"

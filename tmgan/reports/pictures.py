@@ -1,4 +1,5 @@
 """Picture grids: fixed photos (rows) by fixed captions (columns), comparable over a run."""
+
 from __future__ import annotations
 
 import io
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from tmgan.common.files import write_bytes
 
-_CELL, _GAP, _LINE = 128, 4, 14      # pixels
+_CELL, _GAP, _LINE = 128, 4, 14  # pixels
 
 
 def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
@@ -39,7 +40,9 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     if path.suffix.lower() not in formats:
         raise ValueError(f"{path}: give the picture an ending such as .png or .jpg.")
     buffer = io.BytesIO()
-    picture.save(buffer, format=formats[path.suffix.lower()], **({"quality": 95} if path.suffix.lower() != ".png" else {}))
+    picture.save(
+        buffer, format=formats[path.suffix.lower()], **({"quality": 95} if path.suffix.lower() != ".png" else {})
+    )
     write_bytes(path, buffer.getvalue())
 
 

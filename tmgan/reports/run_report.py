@@ -1,4 +1,5 @@
 """`tmgan report RUN`: what a run is, how it went and what came of it, in one page that can be sent on."""
+
 from __future__ import annotations
 
 import json
@@ -9,14 +10,14 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from tmgan.models import bundle
-from tmgan.config import configfile
-from tmgan.reports.charts import curve
 from tmgan.common.text import duration, number
+from tmgan.config import configfile
 from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.models import bundle
+from tmgan.reports.charts import curve
 from tmgan.reports.document import Cell, Document
 
-_GRIDS = 4                   # pictures over time, the last one included
+_GRIDS = 4  # pictures over time, the last one included
 _SPEED = "images_per_second"
 
 
@@ -30,8 +31,9 @@ def report(run: Path) -> Document:
     stats = _rows(run / "stats.jsonl")
     editor = "model" in settings
     name = run.resolve().name
-    document = Document(f"{name}: {'editor' if editor else 'encoders'}, preset {settings['preset']}" if editor
-                        else f"{name}: encoders")
+    document = Document(
+        f"{name}: {'editor' if editor else 'encoders'}, preset {settings['preset']}" if editor else f"{name}: encoders"
+    )
     _summary(document, run, settings, status)
     for note in _notes(run, settings, status):
         document.note(note)
@@ -51,8 +53,12 @@ def report(run: Path) -> Document:
 
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
     wanted = settings["images"] if "images" in settings else settings["pretrain"]["images"]
-    state = {"done": "Finished", "running": "Running, or ended without a word", "stopped": "Stopped on the way",
-             "failed": "Failed"}.get(status["status"], status["status"])
+    state = {
+        "done": "Finished",
+        "running": "Running, or ended without a word",
+        "stopped": "Stopped on the way",
+        "failed": "Failed",
+    }.get(status["status"], status["status"])
     text = f"**{state}**: {status['images']:,} of {wanted:,} images seen. Seed {settings['seed']}."
     seconds = training_seconds(run)
     if seconds:
@@ -71,8 +77,10 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     if (run / "drawn").is_dir():
         notes.append("Trained on drawn birds: its numbers say something about the method, and nothing about photos.")
     if settings.get("method", {}).get("mismatched_text_p") == 0:
-        notes.append("Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
-                     "a run mostly learns to copy, whatever its losses say.")
+        notes.append(
+            "Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
+            "a run mostly learns to copy, whatever its losses say."
+        )
     for line in (run / "log.txt").read_text(errors="replace").splitlines() if (run / "log.txt").is_file() else ():
         for mark in ("NOTE: ", "WARNING: "):
             if mark in line and bundle.RANDOM_NOTE not in line:
@@ -89,8 +97,11 @@ def _pictures(document: Document, run: Path) -> None:
     for k in chosen:
         images = int(pictures[k].stem.removeprefix("images-"))
         with Image.open(pictures[k]) as picture:
-            document.picture(picture.convert("RGB"), f"samples-{images}",
-                             f"After {images:,} images. The same photos and texts at every time.")
+            document.picture(
+                picture.convert("RGB"),
+                f"samples-{images}",
+                f"After {images:,} images. The same photos and texts at every time.",
+            )
     if len(pictures) > len(chosen):
         document.text(f"{len(chosen)} of {len(pictures)} pictures of `samples/`.")
 
@@ -107,10 +118,12 @@ def _evaluation(document: Document, found: dict | None) -> None:
         better = {"higher": "higher is better", "lower": "lower is better"}.get(measure["better"], "")
         rows.append([Cell(name, better), *cells, str(measure["n"]), measure["unit"]])
     protocol = first["protocol"]
-    caption = (f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited "
-               f"by "
-               + ("a caption of another photo" if protocol["captions"] == "other" else "its own caption")
-               + "; 95% intervals by bootstrap over photos.")
+    caption = (
+        f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited "
+        f"by "
+        + ("a caption of another photo" if protocol["captions"] == "other" else "its own caption")
+        + "; 95% intervals by bootstrap over photos."
+    )
     document.table(["measure", *found, "n", "unit"], rows, caption)
     for note in dict.fromkeys([*first["notes"], *(m["note"] for m in first["measures"].values() if m["note"])]):
         document.note(note)
@@ -134,9 +147,12 @@ def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[s
     document.heading(title)
     images = [row["images"] for row in rows]
     panels = {f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names}
-    document.charts(panels,
-                    "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good."
-                    if title == "Losses" else "Measured at each checkpoint, on a few held-out photos.")
+    document.charts(
+        panels,
+        "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good."
+        if title == "Losses"
+        else "Measured at each checkpoint, on a few held-out photos.",
+    )
 
 
 def _speed(document: Document, stats: list[dict]) -> None:
@@ -144,8 +160,10 @@ def _speed(document: Document, stats: list[dict]) -> None:
     if rates:
         document.heading("Speed")
         panel = curve("images a second", [row["images"] for row in stats], [row.get(_SPEED) for row in stats])
-        document.charts({"speed": panel},
-                        f"Median {sorted(rates)[len(rates) // 2]:,.1f}, without pictures, metrics and checkpoints.")
+        document.charts(
+            {"speed": panel},
+            f"Median {sorted(rates)[len(rates) // 2]:,.1f}, without pictures, metrics and checkpoints.",
+        )
 
 
 def _data(document: Document, run: Path, settings: dict) -> None:
@@ -155,8 +173,11 @@ def _data(document: Document, run: Path, settings: dict) -> None:
     if header is None:
         document.text(f"`{path}` cannot be read from here.")
         return
-    rows = [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in header.items()
-            if isinstance(value, (int, str)) and "hash" not in name and name != "source"]
+    rows = [
+        [name, f"{value:,}" if isinstance(value, int) else str(value)]
+        for name, value in header.items()
+        if isinstance(value, (int, str)) and "hash" not in name and name != "source"
+    ]
     document.table([f"{path.name}", ""], rows)
 
 
@@ -165,14 +186,19 @@ def _settings(document: Document, settings: dict, default: Any) -> None:
     plain = configfile.to_dict(default)
     changed = configfile.differences(plain, configfile.overlay(plain, settings))
     if settings.get("preset"):
-        preset = configfile.to_dict(configfile.from_preset(settings["preset"])) \
-            if settings["preset"] in configfile.presets() else plain
+        preset = (
+            configfile.to_dict(configfile.from_preset(settings["preset"]))
+            if settings["preset"] in configfile.presets()
+            else plain
+        )
         beyond = configfile.differences(preset, configfile.overlay(preset, settings))
         listed = ", ".join(f"`{n}` {configfile.setting(settings, n)}" for n in beyond) or "nothing"
         document.text(f"Beyond its preset: {listed}.")
-    document.table(["setting", "here", "default"],
-                   [[f"`{n}`", str(configfile.setting(settings, n)), str(configfile.setting(plain, n))] for n in changed],
-                   "What differs from the defaults of tmgan.")
+    document.table(
+        ["setting", "here", "default"],
+        [[f"`{n}`", str(configfile.setting(settings, n)), str(configfile.setting(plain, n))] for n in changed],
+        "What differs from the defaults of tmgan.",
+    )
     document.code(yaml.safe_dump(settings, sort_keys=False).strip(), "All of config.yaml")
 
 
@@ -191,7 +217,7 @@ def _rows(path: Path) -> list[dict]:
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:          # a crash cut the last line
+        except json.JSONDecodeError:  # a crash cut the last line
             continue
     return rows
 

@@ -2,6 +2,7 @@
 
 `tmgan bench` prints it; `pytest benchmarks/` records it.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,18 +14,18 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tmgan.training.build import build_step, embed_captions
-from tmgan.models.bundle import build_encoders
-from tmgan.config.settings import TrainConfig
-from tmgan.training.loaders.batch import Batch
-from tmgan.data.vocabulary import Vocabulary
-from tmgan.models.encoders import PhotoEncoder, TextEncoder
-from tmgan.training.plan import CaptionTable
 from tmgan.config.runtime import Runtime
+from tmgan.config.settings import TrainConfig
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.models.bundle import build_encoders
+from tmgan.models.encoders import PhotoEncoder, TextEncoder
+from tmgan.training.build import build_step, embed_captions
+from tmgan.training.loaders.batch import Batch
+from tmgan.training.plan import CaptionTable
 from tmgan.training.step import TrainStep
 
 _VOCABULARY = 200
-_MATRIX = {"cuda": 8192, "cpu": 1024}    # edge of the matrices whose product shows what the machine can do
+_MATRIX = {"cuda": 8192, "cpu": 1024}  # edge of the matrices whose product shows what the machine can do
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,35 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
     tokens = integers(1, _VOCABULARY, rows, width) * (torch.arange(width) < lengths[:, None])
     row = torch.arange(rows)
     labels = tokens % 2 == 1
-    table = CaptionTable(tokens=tokens, lengths=lengths, labels=labels, first=row, variants=torch.ones_like(row),
-                         of_image=torch.arange(rows + 1))
+    table = CaptionTable(
+        tokens=tokens,
+        lengths=lengths,
+        labels=labels,
+        first=row,
+        variants=torch.ones_like(row),
+        of_image=torch.arange(rows + 1),
+    )
     sizes = torch.tensor(config.method.blur.sizes or (1,))
     size, method = model.image_size, config.method
     images = (integers(0, 256, rows, 3, size, size) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
     keep = (torch.rand(rows, 1, size, size, generator=numbers) > 0.3).float() if method.stored_masks else None
-    batch = Batch(images=images, keep=keep, class_ids=row // 2, captions=row, tokens=tokens, lengths=lengths,
-                  target_class_ids=row // 2, target_captions=row, target_tokens=tokens, target_lengths=lengths,
-                  mismatched=torch.rand(rows, generator=numbers) < method.mismatched_text_p,
-                  noise=torch.randn(rows, model.noise_dim, generator=numbers),
-                  eps=torch.randn(rows, model.condition_dim, generator=numbers),
-                  blur_sizes=sizes[row % len(sizes)], word_labels=labels)
+    batch = Batch(
+        images=images,
+        keep=keep,
+        class_ids=row // 2,
+        captions=row,
+        tokens=tokens,
+        lengths=lengths,
+        target_class_ids=row // 2,
+        target_captions=row,
+        target_tokens=tokens,
+        target_lengths=lengths,
+        mismatched=torch.rand(rows, generator=numbers) < method.mismatched_text_p,
+        noise=torch.randn(rows, model.noise_dim, generator=numbers),
+        eps=torch.randn(rows, model.condition_dim, generator=numbers),
+        blur_sizes=sizes[row % len(sizes)],
+        word_labels=labels,
+    )
     columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
     captions = embed_captions(encoders.text, table, row, runtime)
@@ -113,9 +131,15 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
 
         return call
 
-    parts = [("generate", generate), ("discriminator loss", d_forward), ("discriminator backward", backward),
-             ("discriminator update", step.adam_d.step), ("generator loss", g_forward), ("generator backward", backward),
-             ("generator update", average)]
+    parts = [
+        ("generate", generate),
+        ("discriminator loss", d_forward),
+        ("discriminator backward", backward),
+        ("discriminator update", step.adam_d.step),
+        ("generator loss", g_forward),
+        ("generator backward", backward),
+        ("generator update", average),
+    ]
     return [(name, dispatched(part)) for name, part in parts]
 
 
@@ -129,18 +153,22 @@ def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
     return counted
 
 
-Clock = Callable[[], float]      # seconds; time.process_time where neighbours keep the processor busy
+Clock = Callable[[], float]  # seconds; time.process_time where neighbours keep the processor busy
 
 
-def time_step(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
-              clock: Clock = time.perf_counter) -> Spread:
+def time_step(
+    step: TrainStep, batch: Batch, seconds: float, least: int = 5, clock: Clock = time.perf_counter
+) -> Spread:
     """Whole steps for about `seconds`, after two that do not count."""
     counter = iter(range(10**9))
-    return time_calls(lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least, clock)
+    return time_calls(
+        lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least, clock
+    )
 
 
-def time_components(step: TrainStep, batch: Batch, seconds: float, least: int = 5,
-                    clock: Clock = time.perf_counter) -> dict[str, Spread]:
+def time_components(
+    step: TrainStep, batch: Batch, seconds: float, least: int = 5, clock: Clock = time.perf_counter
+) -> dict[str, Spread]:
     """Each component by itself, waiting for the device in between: together they take longer than a step."""
     parts, device = components(step, batch), batch.images.device
     times: dict[str, list[float]] = {name: [] for name, _ in parts}
@@ -174,8 +202,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_calls(call: Callable[[], object], device: torch.device, seconds: float, least: int,
-               clock: Clock = time.perf_counter) -> Spread:
+def time_calls(
+    call: Callable[[], object], device: torch.device, seconds: float, least: int, clock: Clock = time.perf_counter
+) -> Spread:
     """Calls for about `seconds`, at least `least` of them, after two that do not count."""
     for _ in range(2):
         call()
@@ -203,11 +232,13 @@ def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seco
         took = time_step(made.step, made.batch, seconds)
         yield _line(engine, took, rows, sum(known.values()), most)
         yield f"  first step after {first:.1f} s" + _memory(runtime.device)
-        if engine != "graphed":      # one graph has no parts
+        if engine != "graphed":  # one graph has no parts
             for name, part in time_components(made.step, made.batch, seconds).items():
                 yield _line(f"  {name}", part, rows, known[name], most)
-    yield (f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
-           "one, waiting for the device in between, so they add up to more than a step.")
+    yield (
+        f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
+        "one, waiting for the device in between, so they add up to more than a step."
+    )
 
 
 def _line(name: str, took: Spread, rows: int, gflop_an_image: float, most: float) -> str:

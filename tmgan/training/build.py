@@ -1,19 +1,20 @@
 """The networks of a run and its training step, wired in one place: for training, for measuring, for tests."""
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from tmgan.models.bundle import Encoders, build_generator
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
+from tmgan.models.bundle import Encoders, build_generator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
 from tmgan.models.layers import init_weights
 from tmgan.models.lightweight import Generator
-from tmgan.training.plan import CaptionTable
-from tmgan.config.runtime import Runtime
-from tmgan.training.step import Captions, TrainStep, frozen_copy
 from tmgan.training.caption_embeddings import CaptionEmbeddings
+from tmgan.training.plan import CaptionTable
+from tmgan.training.step import Captions, TrainStep, frozen_copy
 
 
 def build_networks(config: TrainConfig, encoders: Encoders) -> tuple[Generator, Discriminator]:
@@ -33,8 +34,9 @@ def embed_captions(text: TextEncoder, table: CaptionTable, images: Tensor, runti
     return CaptionEmbeddings(text.to(runtime.device), table, images, dtype)
 
 
-def build_step(config: TrainConfig, encoders: Encoders, captions: Captions, runtime: Runtime,
-               backend: str = "inductor") -> TrainStep:
+def build_step(
+    config: TrainConfig, encoders: Encoders, captions: Captions, runtime: Runtime, backend: str = "inductor"
+) -> TrainStep:
     """The training step of a run, before its first update.
 
     Args:
@@ -42,5 +44,14 @@ def build_step(config: TrainConfig, encoders: Encoders, captions: Captions, runt
         backend: of torch.compile, for the engines that use it.
     """
     generator, discriminator = (network.to(runtime.device) for network in build_networks(config, encoders))
-    return TrainStep(generator, discriminator, captions, frozen_copy(encoders.photo, runtime), config.method,
-                     config.loss, config.optim, runtime, backend)
+    return TrainStep(
+        generator,
+        discriminator,
+        captions,
+        frozen_copy(encoders.photo, runtime),
+        config.method,
+        config.loss,
+        config.optim,
+        runtime,
+        backend,
+    )

@@ -2,6 +2,7 @@
 
 A step then gathers its captions by row, which needs no LSTM: cheaper, and one less thing a compiler cannot see through.
 """
+
 from __future__ import annotations
 
 import torch
@@ -11,7 +12,7 @@ from tmgan.models.encoders.text import TextEncoder
 from tmgan.models.layers import at_least_float32
 from tmgan.training.plan import CaptionTable
 
-_CHUNK = 1024        # captions encoded at a time
+_CHUNK = 1024  # captions encoded at a time
 
 
 class CaptionEmbeddings:
@@ -30,15 +31,15 @@ class CaptionEmbeddings:
         first, count = table.of_image[images], table.of_image[images + 1] - table.of_image[images]
         captions = _ranges(first, count)
         rows = _ranges(table.first[captions], table.variants[captions])
-        self._place = torch.full((len(table.lengths),), -1, dtype=torch.int64)      # of a row among those encoded
+        self._place = torch.full((len(table.lengths),), -1, dtype=torch.int64)  # of a row among those encoded
         self._place[rows] = torch.arange(len(rows))
         self._place = self._place.to(device)
         self.words = torch.empty(len(rows), text.dim, table.tokens.shape[1], dtype=dtype, device=device)
         self.sentences = torch.empty(len(rows), text.dim, dtype=dtype, device=device)
         for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start:start + _CHUNK]
+            chunk = rows[start : start + _CHUNK]
             words, sentences = text(table.tokens[chunk].to(device), table.lengths[chunk].to(device))
-            self.words[start:start + _CHUNK], self.sentences[start:start + _CHUNK] = words, sentences
+            self.words[start : start + _CHUNK], self.sentences[start : start + _CHUNK] = words, sentences
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """rows int64 (B,) of the caption table -> words (B, D, L), exactly 0 at padding; sentence (B, D)."""

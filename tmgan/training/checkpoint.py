@@ -3,6 +3,7 @@
 A file is written under a temporary name, fsynced and renamed, so a crash at any moment leaves the ones before intact.
 No random or loader state is in it: both follow from (seed, step), see plan.py.
 """
+
 from __future__ import annotations
 
 import json
@@ -37,13 +38,12 @@ class Checkpoints:
     def save(self, images: int, state: dict, score: float | None = None) -> Path:
         """Write the state reached after `images` images; `score` (higher is better) decides which one is the best."""
         path = self.folder / f"images-{images:012d}.pt"
-        write_atomically(path, lambda file: torch.save(
-            {"format": FORMAT, "images": images, **state}, file))
+        write_atomically(path, lambda file: torch.save({"format": FORMAT, "images": images, **state}, file))
         best = self.best()
         if score is not None and math.isfinite(score) and (best is None or score >= best["score"]):
             best = {"file": path.name, "images": images, "score": score}
             write_json(self.folder / "best.json", best)
-        for old in self.paths()[self.keep:]:
+        for old in self.paths()[self.keep :]:
             if best is None or old.name != best["file"]:
                 old.unlink()
         return path
@@ -65,17 +65,20 @@ class Checkpoints:
                 self.log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
                 continue
             if state.get("format") != FORMAT:
-                raise ValueError(f"{path} has checkpoint format {state.get('format')}, this tmgan reads {FORMAT}. "
-                                 "Use the version of tmgan that wrote it, or start another run.")
+                raise ValueError(
+                    f"{path} has checkpoint format {state.get('format')}, this tmgan reads {FORMAT}. "
+                    "Use the version of tmgan that wrote it, or start another run."
+                )
             return state
         if self.paths():
-            raise ValueError(f"None of the checkpoints in {self.folder} can be read. Move the folder away to start "
-                             "from nothing.")
+            raise ValueError(
+                f"None of the checkpoints in {self.folder} can be read. Move the folder away to start from nothing."
+            )
         return None
 
 
 def _load(path: Path) -> dict:
-    with zipfile.ZipFile(path) as archive:          # torch does not verify every checksum itself
+    with zipfile.ZipFile(path) as archive:  # torch does not verify every checksum itself
         broken = archive.testzip()
     if broken is not None:
         raise ValueError(f"checksum of {broken} is wrong")

@@ -1,4 +1,5 @@
 """The editor as a task for the training loop: planner, loader, networks, pictures, metrics, export."""
+
 from __future__ import annotations
 
 import json
@@ -6,22 +7,22 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tmgan.training.build import build_step, embed_captions
-from tmgan.models.bundle import Encoders, save_encoders, save_generator
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
-from tmgan.training.loaders import make_loader
-from tmgan.training.loaders.batch import Columns
 from tmgan.data.crops import centre_crops
 from tmgan.data.masks import open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
-from tmgan.evaluation.evaluate import quick_protocol, evaluate
-from tmgan.training.plan import CaptionTable, Planner
-from tmgan.config.runtime import Runtime
+from tmgan.evaluation.evaluate import evaluate, quick_protocol
+from tmgan.models.bundle import Encoders, save_encoders, save_generator
 from tmgan.reports.pictures import grid, save_picture
+from tmgan.training.build import build_step, embed_captions
+from tmgan.training.loaders import make_loader
+from tmgan.training.loaders.batch import Columns
+from tmgan.training.plan import CaptionTable, Planner
 
-_ROWS, _COLUMNS = 6, 4       # photos and common captions of a progress picture
-_MEASURED = 64               # held-out photos for the cheap metrics of every checkpoint
+_ROWS, _COLUMNS = 6, 4  # photos and common captions of a progress picture
+_MEASURED = 64  # held-out photos for the cheap metrics of every checkpoint
 
 
 class EditorTask:
@@ -32,11 +33,25 @@ class EditorTask:
         self.batch = config.batch
         model = config.model
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
-        self.planner = Planner(config.seed, self.table, pack.train, pack.tiles.shape[1], model.image_size, config.batch,
-                               model.noise_dim, model.condition_dim, config.method.mismatched_text_p,
-                               config.method.blur.sizes)
-        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, Columns(pack, self.table, runtime.device),
-                                                      open_masks(pack, config.method.stored_masks))
+        self.planner = Planner(
+            config.seed,
+            self.table,
+            pack.train,
+            pack.tiles.shape[1],
+            model.image_size,
+            config.batch,
+            model.noise_dim,
+            model.condition_dim,
+            config.method.mismatched_text_p,
+            config.method.blur.sizes,
+        )
+        self.loader, self.loader_reason = make_loader(
+            runtime,
+            pack,
+            self.planner,
+            Columns(pack, self.table, runtime.device),
+            open_masks(pack, config.method.stored_masks),
+        )
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
         self.train_step = build_step(config, encoders, captions, runtime)
         self._encoders_hash = encoders.hash()
@@ -90,22 +105,30 @@ class EditorTask:
 def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
     """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written."""
     if config.method.keep_mask == "dataset" and pack.masks is None:
-        raise ValueError(f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
-                         "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or "
-                         "train without: --preset lightweight, or --method.keep-mask none --model.no-keep-input.")
+        raise ValueError(
+            f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
+            "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or "
+            "train without: --preset lightweight, or --method.keep-mask none --model.no-keep-input."
+        )
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:
-        raise ValueError(f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"
-                         f"  tmgan data masks {pack.path} --provider {masks}")
+        raise ValueError(
+            f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"
+            f"  tmgan data masks {pack.path} --provider {masks}"
+        )
     if len(pack.train) == 0:
         raise ValueError(f"{pack.path} has no training images.")
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:
-        raise ValueError(f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
-                         f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
-                         f"tmgan damsm --data {pack.path} --run RUN")
+        raise ValueError(
+            f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
+            f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
+            f"tmgan damsm --data {pack.path} --run RUN"
+        )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
-        raise ValueError(f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
-                         f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
-                         "--encoder.kind small")
+        raise ValueError(
+            f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
+            f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
+            "--encoder.kind small"
+        )

@@ -2,6 +2,7 @@
 
 Source: AttnGAN (Xu et al., CVPR 2018), section 3.2. The encoders stay frozen while the GAN trains.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,19 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tmgan.models.bundle import Encoders, save_encoders
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import DamsmConfig
+from tmgan.data.pack import Pack, spread
+from tmgan.losses.matching import sentence_loss, word_attention, words_loss
+from tmgan.models.bundle import Encoders, save_encoders
+from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import planned_crops
-from tmgan.data.pack import Pack, spread
-from tmgan.losses.matching import sentence_loss, word_attention, words_loss
 from tmgan.training.plan import CaptionTable, Planner
-from tmgan.config.runtime import Runtime
-from tmgan.reports.pictures import grid, save_picture
 
 _ADAM = (0.5, 0.999)
-_DRAWN, _WORDS = 6, 8        # photos and words in a progress picture
+_DRAWN, _WORDS = 6, 8  # photos and words in a progress picture
 
 
 class EncoderTask:
@@ -85,8 +86,9 @@ class EncoderTask:
         """Some held-out photos, spread over the classes (training ones where nothing is held out), in eval mode:
         their batch, regions, codes, words and sentences."""
         items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
-        plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size,
-                       len(items))(0)
+        plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size, len(items))(
+            0
+        )
         images = planned_crops(self.pack.tiles, plan, self.pack.image_size).to(self.runtime.device)
         batch = self.columns.batch(plan, images, None)
         self.text.eval()
@@ -102,7 +104,7 @@ class EncoderTask:
         columns, titles = [batch.images], ["photo"]
         size = batch.images.shape[-2:]
         for k in range(min(_WORDS, int(batch.lengths.min()))):
-            heat = attention[:, k:k + 1]
+            heat = attention[:, k : k + 1]
             heat = heat / heat.amax((2, 3), keepdim=True).clamp(min=1e-8)
             heat = torch.nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)
             columns.append(batch.images * (0.25 + 0.75 * heat) - 0.75 * (1 - heat))

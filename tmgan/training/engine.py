@@ -2,6 +2,7 @@
 
 All three compute the same (the rule of agreement is in DESIGN 5, its test in tests/training/test_engines.py).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,10 +15,12 @@ from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Losses, Objective
 
 # What Inductor is told, by the counts of benchmarks/offline (docs/performance.md).
-_NHWC = {"force_layout_optimization": True}  # all convolutions here are channels_last; left to guess, it puts some in NCHW
+_NHWC = {
+    "force_layout_optimization": True
+}  # all convolutions here are channels_last; left to guess, it puts some in NCHW
 _RECOMPUTE = {"realize_reads_threshold": 8}  # what is cheap is computed anew by each reader, not stored, up to 8 inputs
 
-_WARM_UP = 3         # steps before a capture: cuDNN and the allocator settle, compilers finish
+_WARM_UP = 3  # steps before a capture: cuDNN and the allocator settle, compilers finish
 
 
 class Eager:
@@ -35,8 +38,13 @@ class Compiled:
 
     def __init__(self, objective: Objective, backend: str = "inductor"):
         def compiled(function: Callable, options: dict) -> Callable:
-            return torch.compile(function, fullgraph=True, dynamic=False, backend=backend,
-                                 options=options if backend == "inductor" else None)
+            return torch.compile(
+                function,
+                fullgraph=True,
+                dynamic=False,
+                backend=backend,
+                options=options if backend == "inductor" else None,
+            )
 
         self.generate = compiled(objective.generate, _NHWC)
         self.d_loss = compiled(objective.d_loss, _NHWC | _RECOMPUTE)

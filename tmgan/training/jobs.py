@@ -2,6 +2,7 @@
 
 Only this module uses train.py.
 """
+
 from __future__ import annotations
 
 import shlex
@@ -11,22 +12,22 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tmgan.models import bundle
 from tmgan.common.files import write_json
 from tmgan.common.text import duration
+from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
-from tmgan.training.encoder_task import EncoderTask
-from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.drawn.drawn_pack import drawn_pack
+from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
-from tmgan.evaluation.evaluate import baselines, quick_protocol, describe, evaluate, table
+from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
+from tmgan.models import bundle
 from tmgan.training.editor_task import EditorTask, check_fits
-from tmgan.training.run_folder import RunFolder, StopRequest
-from tmgan.config.runtime import Runtime, decide
+from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import train
+from tmgan.training.run_folder import RunFolder, StopRequest
 
-_EVALUATED = 200             # held-out photos of the final evaluation, if there are as many
+_EVALUATED = 200  # held-out photos of the final evaluation, if there are as many
 
 
 def train_encoders(config: DamsmConfig) -> str:
@@ -36,12 +37,18 @@ def train_encoders(config: DamsmConfig) -> str:
         run.log(f"tmgan damsm on {runtime.describe()}. Run folder: {run.path}")
         result = _train_encoders(config, pack, run, stop, runtime)
         if result == "done":
-            flags = {"preset": "lightweight" if pack.masks is None else "editor", "data": config.data,
-                     "encoders": config.run, "run": "RUN"}
+            flags = {
+                "preset": "lightweight" if pack.masks is None else "editor",
+                "data": config.data,
+                "encoders": config.run,
+                "run": "RUN",
+            }
             if pack.image_size != 256:
                 flags["model.image-size"] = str(pack.image_size)
-            run.log(f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
-                    f"Next: {_command('train', **flags)}")
+            run.log(
+                f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
+                f"Next: {_command('train', **flags)}"
+            )
     return result
 
 
@@ -58,10 +65,12 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
     if pack is not None:
         check_fits(config, pack, encoders)
     if encoders is None and config.encoder.kind != "small":
-        raise ValueError("This preset wants encoders trained with Inception features. Train them once with\n"
-                         f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
-                         "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
-                         "--encoder.kind small --encoder.dim 64.")
+        raise ValueError(
+            "This preset wants encoders trained with Inception features. Train them once with\n"
+            f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
+            "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
+            "--encoder.kind small --encoder.dim 64."
+        )
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"tmgan train, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
@@ -96,7 +105,7 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
     try:
         yield run, stop
     except Exception as error:
-        run.log(f"FAILED: {type(error).__name__}")        # the message itself is printed by the command
+        run.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
         run.status("failed", reason=str(error))
         raise
     finally:
@@ -104,13 +113,22 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
         run.close()
 
 
-def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest,
-                  runtime: Runtime) -> bundle.Encoders | None:
+def _own_encoders(
+    config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
+) -> bundle.Encoders | None:
     """Small encoders, trained inside the run folder; None when stopped on the way."""
     folder = run.path / "encoders"
-    given = DamsmConfig(data=str(pack.path), run=str(folder), seed=config.seed,
-                        encoder=config.encoder, text=config.text, loss=config.loss, pretrain=config.pretrain,
-                        output=config.output, runtime=config.runtime)
+    given = DamsmConfig(
+        data=str(pack.path),
+        run=str(folder),
+        seed=config.seed,
+        encoder=config.encoder,
+        text=config.text,
+        loss=config.loss,
+        pretrain=config.pretrain,
+        output=config.output,
+        runtime=config.runtime,
+    )
     inner = RunFolder(folder, given, config.output.keep)
     try:
         if _train_encoders(given, pack, inner, stop, runtime) == "stopped":
@@ -122,8 +140,15 @@ def _own_encoders(config: TrainConfig, pack: Pack, run: RunFolder, stop: StopReq
 
 def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
     run.log(f"Encoders ({config.encoder.kind}), {len(pack.train):,} photos.")
-    encoders = bundle.build_encoders(config.encoder, pack.image_size, pack.vocabulary, config.seed, config.weights,
-                                     config.weights_dir, config.pretrain.batch_statistics)
+    encoders = bundle.build_encoders(
+        config.encoder,
+        pack.image_size,
+        pack.vocabulary,
+        config.seed,
+        config.weights,
+        config.weights_dir,
+        config.pretrain.batch_statistics,
+    )
     if encoders.weights == "random":
         run.log(f"NOTE: {bundle.RANDOM_NOTE}")
     task = EncoderTask(config, pack, encoders, runtime)
@@ -144,12 +169,14 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
         if drawn.exists():
             photo = str(drawn / f"{pack.names[int(pack.test[0])]}.jpg")
     pictures = sorted(run.samples.glob("*.png"))
-    run.log(f"Done in {duration(seconds)}.\n"
-            f"  pictures    {pictures[-1] if pictures else run.samples}\n"
-            f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
-            f"  checkpoint  {run.checkpoints.paths()[0]}\n"
-            f"Try next:\n"
-            f"  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} --text \"a bird with a red head and white wings\" --out edited.png")
+    run.log(
+        f"Done in {duration(seconds)}.\n"
+        f"  pictures    {pictures[-1] if pictures else run.samples}\n"
+        f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
+        f"  checkpoint  {run.checkpoints.paths()[0]}\n"
+        f"Try next:\n"
+        f'  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} --text "a bird with a red head and white wings" --out edited.png'
+    )
 
 
 def _command(name: str, **flags: str) -> str:

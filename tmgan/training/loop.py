@@ -1,4 +1,5 @@
 """The training loop, and nothing but the loop. It trains any task: the encoders (damsm.py) or the editor (gan.py)."""
+
 from __future__ import annotations
 
 import math
@@ -7,10 +8,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import OutputConfig
 from tmgan.training.loaders.batch import Loader
 from tmgan.training.run_folder import RunFolder, StopRequest
-from tmgan.config.runtime import Runtime
 from tmgan.training.stats import JsonLines, Speed, Stats, TensorBoard
 
 
@@ -49,7 +50,7 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
     seen, step = _resume(task, run)
     start = seen
     if seen >= images:
-        task.export(run.path, seen)        # a crash may have come between the last checkpoint and its export
+        task.export(run.path, seen)  # a crash may have come between the last checkpoint and its export
         run.log(f"{run.path} is complete: {seen:,} images.")
         run.status("done", seen)
         return "done"
@@ -93,8 +94,7 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
                 metrics_file.write({"images": seen, **metrics})
                 board.write({"images": seen, **metrics})
                 run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-            state = {"step": step, "task": task.state_dict(), "identity": task.identity(),
-                     "numerics": _numerics(task)}
+            state = {"step": step, "task": task.state_dict(), "identity": task.identity(), "numerics": _numerics(task)}
             run.checkpoints.save(seen, state, metrics.get("score"))
             task.export(run.path, seen)
             run.status("running", seen)
@@ -124,12 +124,15 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
         return 0, 0
     changed = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
     if changed:
-        raise ValueError(f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
-                         "to resume, or choose another --run.")
+        raise ValueError(
+            f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
+            "to resume, or choose another --run."
+        )
     now, before = _numerics(task), {"pixels": "tiles", **state["numerics"]}  # runs of earlier versions had no others
     if now != before:
-        differs = ", ".join(f"{name} {before.get(name)} then, {now[name]} now" for name in now
-                            if now[name] != before.get(name))
+        differs = ", ".join(
+            f"{name} {before.get(name)} then, {now[name]} now" for name in now if now[name] != before.get(name)
+        )
         run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
     task.load_state_dict(state["task"])
     return state["images"], state["step"]
@@ -145,7 +148,8 @@ def _require_finite(finite: bool, run: RunFolder, seen: int) -> None:
         raise FloatingPointError(
             f"Training diverged: a loss stopped being finite before image {seen:,}. The checkpoints in "
             f"{run.checkpoints.folder} are from before. Try lower learning rates (they may be changed in a run) or "
-            "another run with --runtime.precision fp32.")
+            "another run with --runtime.precision fp32."
+        )
 
 
 def _status_line(seen: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 Nothing here updates a weight, draws a random number or waits for the device, so each function is one graph for a
 compiler. Signs and order of the calls are those of the published trainer.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
@@ -10,8 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, MethodConfig
-from tmgan.training.loaders.batch import Batch
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
@@ -20,7 +21,7 @@ from tmgan.methods.blurred_real import blurred, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
-from tmgan.config.runtime import Runtime
+from tmgan.training.loaders.batch import Batch
 from tmgan_kernels import masked_mae
 
 
@@ -43,7 +44,7 @@ class Edit(NamedTuple):
     target_sentence: Tensor
 
 
-Losses = dict[str, Tensor]       # scalars on the device, by the name the status line shows
+Losses = dict[str, Tensor]  # scalars on the device, by the name the status line shows
 
 
 class Captions(Protocol):
@@ -59,8 +60,16 @@ class Objective:
     The photo encoder must be frozen: its parameters take no gradient.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, captions: Captions, photo: PhotoEncoder,
-                 method: MethodConfig, loss: LossConfig, runtime: Runtime):
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        captions: Captions,
+        photo: PhotoEncoder,
+        method: MethodConfig,
+        loss: LossConfig,
+        runtime: Runtime,
+    ):
         self.generator, self.discriminator, self.captions, self.photo = generator, discriminator, captions, photo
         self.method, self.loss, self.runtime = method, loss, runtime
 
@@ -71,10 +80,12 @@ class Objective:
                 features = self.photo.features(batch.images)
                 own_words, sentence = self.captions(batch.captions)
                 words, target_sentence = self.captions(batch.target_captions)
-            made = self.generator(batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features,
-                                  batch.images)
-        return Edit(made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence,
-                    target_sentence)
+            made = self.generator(
+                batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features, batch.images
+            )
+        return Edit(
+            made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence, target_sentence
+        )
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """Real photos with their own captions are real; edits with the text they were asked to obey are not."""
@@ -84,16 +95,28 @@ class Objective:
             class_ids, order = None, batch.lengths.argsort(descending=True, stable=True)
         with self.runtime.autocast():
             if config.sizes:
-                blur = {"blurred": blurred(config, batch.images, batch.blur_sizes),
-                        "blurred_counts": counts(config, batch.images), "blurred_heads": config.heads}
-            d = discriminator_loss(self.discriminator, batch.images, edit.image.detach(), edit.sentence,
-                                   edit.target_sentence, class_ids, order, **blur)
+                blur = {
+                    "blurred": blurred(config, batch.images, batch.blur_sizes),
+                    "blurred_counts": counts(config, batch.images),
+                    "blurred_heads": config.heads,
+                }
+            d = discriminator_loss(
+                self.discriminator,
+                batch.images,
+                edit.image.detach(),
+                edit.sentence,
+                edit.target_sentence,
+                class_ids,
+                order,
+                **blur,
+            )
         losses = {"d": d.total}
         if d.blurred is not None:
             losses["d_blurred"] = d.blurred
         if self.method.word_correlation:
-            losses["d_words"] = word_level_correlation(edit.features.regions, edit.own_words, batch.tokens == 0,
-                                                       batch.word_labels, self.loss.gamma1)
+            losses["d_words"] = word_level_correlation(
+                edit.features.regions, edit.own_words, batch.tokens == 0, batch.word_labels, self.loss.gamma1
+            )
         return d.total, losses
 
     def g_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
@@ -113,8 +136,13 @@ class Objective:
             kl = kl_loss(edit.mu, edit.logvar)
         matching = words.total + sentence.total
         total = adversarial.total + loss.matching * matching + loss.perceptual * perceptual + loss.kl * kl
-        losses = {"g_adv": adversarial.total, "words": words.total, "sentence": sentence.total,
-                  "perceptual": perceptual, "kl": kl}
+        losses = {
+            "g_adv": adversarial.total,
+            "words": words.total,
+            "sentence": sentence.total,
+            "perceptual": perceptual,
+            "kl": kl,
+        }
         if keep is not None:
             losses["kept"] = keep.float().mean()  # the share of the picture that should stay: not a loss, but watch it
             losses["masked_mae"] = masked_mae(batch.images, image, keep, method.mae_alpha)

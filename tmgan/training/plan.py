@@ -4,6 +4,7 @@ Counter-based (Philox), so nothing about randomness is ever saved: the same comm
 sees the same stream, and any step can be replayed. Row r of a batch does not depend on the batch's size.
 No other module of the training path draws random numbers.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 from tmgan.common.philox import Purpose, normal, random_bits, uniform
 from tmgan.data.pack import Pack
 
-_SUBSET_SEED = 0x5AB5E7          # the subsets of long captions belong to the pack, not to the run
+_SUBSET_SEED = 0x5AB5E7  # the subsets of long captions belong to the pack, not to the run
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class CaptionTable:
     """Captions as fixed-size rows. A caption longer than `words` has `subsets` rows, each a fixed random subset of
     its words in their order (published: a new subset each time, which cannot be precomputed)."""
 
-    tokens: Tensor       # (R, words) int64, zero padded
-    lengths: Tensor      # (R,) int64
-    labels: Tensor       # (R, words) bool: nouns and adjectives
-    first: Tensor        # (M,) int64: first row of caption m
-    variants: Tensor     # (M,) int64: rows of caption m
-    of_image: Tensor     # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
+    tokens: Tensor  # (R, words) int64, zero padded
+    lengths: Tensor  # (R,) int64
+    labels: Tensor  # (R, words) bool: nouns and adjectives
+    first: Tensor  # (M,) int64: first row of caption m
+    variants: Tensor  # (M,) int64: rows of caption m
+    of_image: Tensor  # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
 
     @staticmethod
     def from_pack(pack: Pack, words: int, subsets: int) -> CaptionTable:
@@ -43,7 +44,9 @@ class CaptionTable:
         labels[first[short], :columns] = pack.word_labels[short, :columns].bool()
         for caption in torch.nonzero(lengths > words).flatten().tolist():
             length = int(lengths[caption])
-            order = np.argsort(random_bits(_SUBSET_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable")
+            order = np.argsort(
+                random_bits(_SUBSET_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable"
+            )
             chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
             rows = slice(int(first[caption]), int(first[caption]) + subsets)
             tokens[rows] = pack.tokens[caption, chosen].to(torch.int64)
@@ -56,16 +59,16 @@ class CaptionTable:
 class Plan:
     """The random choices of one step, on the CPU. B rows."""
 
-    index: Tensor          # (B,) image in the pack
-    top: Tensor            # (B,) first row of the crop in the tile
-    left: Tensor           # (B,) first column of the crop
-    flip: Tensor           # (B,) bool, mirror left-right
-    caption: Tensor        # (B,) row of the caption table: the photo's own caption
-    target_index: Tensor   # (B,) image the target text belongs to
+    index: Tensor  # (B,) image in the pack
+    top: Tensor  # (B,) first row of the crop in the tile
+    left: Tensor  # (B,) first column of the crop
+    flip: Tensor  # (B,) bool, mirror left-right
+    caption: Tensor  # (B,) row of the caption table: the photo's own caption
+    target_index: Tensor  # (B,) image the target text belongs to
     target_caption: Tensor  # (B,) row of the caption table: the text the generator is asked to obey
-    noise: Tensor          # (B, noise_dim) standard normal
-    eps: Tensor            # (B, condition_dim) standard normal, for the conditioning augmentation
-    blur_sizes: Tensor     # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
+    noise: Tensor  # (B, noise_dim) standard normal
+    eps: Tensor  # (B, condition_dim) standard normal, for the conditioning augmentation
+    blur_sizes: Tensor  # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
 
 
 class Planner:
@@ -74,11 +77,21 @@ class Planner:
     items: (n,) image numbers to train on, visited once an epoch in a fresh order.
     """
 
-    def __init__(self, seed: int, table: CaptionTable, items: Tensor, tile: int, size: int, batch: int,
-                 noise_dim: int = 1, condition_dim: int = 1, mismatched_text_p: float = 0.0,
-                 blur_sizes: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        seed: int,
+        table: CaptionTable,
+        items: Tensor,
+        tile: int,
+        size: int,
+        batch: int,
+        noise_dim: int = 1,
+        condition_dim: int = 1,
+        mismatched_text_p: float = 0.0,
+        blur_sizes: tuple[int, ...] = (),
+    ):
         self.seed, self.table, self.items, self.batch = seed, table, items.numpy(), batch
-        self.offsets = tile - size            # the published crop draws from 0 .. tile - size - 1
+        self.offsets = tile - size  # the published crop draws from 0 .. tile - size - 1
         self.noise_dim, self.condition_dim, self.mismatched_text_p = noise_dim, condition_dim, mismatched_text_p
         self.blur_sizes = np.array(blur_sizes or (1,), dtype=np.int64)
         self._orders: dict[int, np.ndarray] = {}
@@ -98,10 +111,18 @@ class Planner:
         own = target == index
         blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
         target_caption = torch.where(own, caption, self._caption(target, draws[:, 1], subset[:, 1]))
-        return Plan(index, corner[:, 0].contiguous(), corner[:, 1].contiguous(), flip, caption, target, target_caption,
-                    torch.from_numpy(normal(self.seed, Purpose.NOISE, step, (self.batch, self.noise_dim))),
-                    torch.from_numpy(normal(self.seed, Purpose.CONDITION, step, (self.batch, self.condition_dim))),
-                    torch.from_numpy(self.blur_sizes[np.floor(blur * len(self.blur_sizes)).astype(np.int64)]))
+        return Plan(
+            index,
+            corner[:, 0].contiguous(),
+            corner[:, 1].contiguous(),
+            flip,
+            caption,
+            target,
+            target_caption,
+            torch.from_numpy(normal(self.seed, Purpose.NOISE, step, (self.batch, self.noise_dim))),
+            torch.from_numpy(normal(self.seed, Purpose.CONDITION, step, (self.batch, self.condition_dim))),
+            torch.from_numpy(self.blur_sizes[np.floor(blur * len(self.blur_sizes)).astype(np.int64)]),
+        )
 
     def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
         """(B, positions, channels) float32: 0 with probability p rounded to 1/256, else 1 / (1 - p).
@@ -110,7 +131,7 @@ class Planner:
         """
         raw = random_bits(self.seed, Purpose.DROPOUT, step, (self.batch, -(-positions * channels // 8)))
         dropped = round(256 * p)
-        keep = torch.from_numpy(raw.view(np.uint8)[:, :positions * channels] >= dropped)
+        keep = torch.from_numpy(raw.view(np.uint8)[:, : positions * channels] >= dropped)
         return keep.view(self.batch, positions, channels) * (256 / (256 - dropped))
 
     def _order(self, step: int) -> np.ndarray:
@@ -122,7 +143,9 @@ class Planner:
         return np.array([self._orders[e][p] for e, p in zip(epoch.tolist(), place.tolist())], dtype=np.int64)
 
     def _shuffle(self, epoch: int) -> np.ndarray:
-        return self.items[np.argsort(random_bits(self.seed, Purpose.ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")]
+        return self.items[
+            np.argsort(random_bits(self.seed, Purpose.ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")
+        ]
 
     def _caption(self, image: Tensor, draw: Tensor, subset: Tensor) -> Tensor:
         table = self.table

@@ -2,6 +2,7 @@
 
 config.yaml  run.json (status)  log.txt  stats.jsonl  metrics.jsonl  tensorboard/  checkpoints/  samples/
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -14,16 +15,30 @@ from typing import Any
 import torch
 import yaml
 
-from tmgan.config import configfile
-from tmgan.training.checkpoint import Checkpoints
 from tmgan.common.files import remove_orphans, write_json, write_text
 from tmgan.common.version import __version__
+from tmgan.config import configfile
+from tmgan.training.checkpoint import Checkpoints
 
 # What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
 # by the loop), and the remedy for a run that diverged.
-MAY_CHANGE = {"run", "data", "encoders", "images", "pretrain.images", "weights_dir", "runtime.threads", "runtime.loader",
-               "optim.lr_g", "optim.lr_d", "pretrain.lr", "output.tick_images", "output.sample_images",
-               "output.checkpoint_images", "output.keep"}
+MAY_CHANGE = {
+    "run",
+    "data",
+    "encoders",
+    "images",
+    "pretrain.images",
+    "weights_dir",
+    "runtime.threads",
+    "runtime.loader",
+    "optim.lr_g",
+    "optim.lr_d",
+    "pretrain.lr",
+    "output.tick_images",
+    "output.sample_images",
+    "output.checkpoint_images",
+    "output.keep",
+}
 
 
 class RunFolder:
@@ -38,18 +53,24 @@ class RunFolder:
         self._images = 0
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
-        strangers = [] if not self.path.exists() or (self.path / "config.yaml").exists() else \
-            [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        strangers = (
+            []
+            if not self.path.exists() or (self.path / "config.yaml").exists()
+            else [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+        )
         if strangers:
-            raise ValueError(f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). "
-                             "Choose another --run.")
+            raise ValueError(
+                f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). Choose another --run."
+            )
         self.samples.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise ValueError(f"Another process is training in {self.path}. Wait for it, or choose another --run.") from None
+            raise ValueError(
+                f"Another process is training in {self.path}. Wait for it, or choose another --run."
+            ) from None
         try:
             self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
             if self.checkpoints.paths():
@@ -63,14 +84,18 @@ class RunFolder:
 
     def _check_config(self, config: Any) -> None:
         """Refuse other settings than those that the run's checkpoints were trained with."""
-        defaults = configfile.to_dict(type(config)())        # settings that are newer than the run
+        defaults = configfile.to_dict(type(config)())  # settings that are newer than the run
         saved = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
         now = configfile.to_dict(config)
         changed = [name for name in configfile.differences(saved, now) if name not in MAY_CHANGE]
         if changed:
-            lines = "\n".join(f"  {n}: {configfile.setting(saved, n)} in the run, {configfile.setting(now, n)} now" for n in changed)
-            raise ValueError(f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
-                             "resume it, or choose another --run.")
+            lines = "\n".join(
+                f"  {n}: {configfile.setting(saved, n)} in the run, {configfile.setting(now, n)} now" for n in changed
+            )
+            raise ValueError(
+                f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
+                "resume it, or choose another --run."
+            )
 
     def log(self, line: str) -> None:
         """Print a line and append it to log.txt."""
@@ -82,8 +107,15 @@ class RunFolder:
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
         """Record in run.json where the run stands: running, done, stopped or failed. images: seen; None: as before."""
         self._images = self._images if images is None else images
-        row = {"status": status, "images": self._images, "pid": os.getpid(), "tmgan": __version__,
-               "torch": str(torch.__version__), "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"), **more}
+        row = {
+            "status": status,
+            "images": self._images,
+            "pid": os.getpid(),
+            "tmgan": __version__,
+            "torch": str(torch.__version__),
+            "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **more,
+        }
         write_json(self.path / "run.json", row)
 
     def close(self) -> None:

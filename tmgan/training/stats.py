@@ -2,6 +2,7 @@
 
 A tick that was cut by a stop is averaged over what came after resuming.
 """
+
 from __future__ import annotations
 
 import json
@@ -77,7 +78,7 @@ class JsonLines:
             for line in path.read_text().splitlines():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError:          # a crash cut the last line
+                except json.JSONDecodeError:  # a crash cut the last line
                     continue
                 if row["images"] <= images:
                     kept.append(line)

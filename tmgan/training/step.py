@@ -3,6 +3,7 @@
 Every random number the step uses is in the batch, so the step itself is deterministic. Losses stay on the device.
 objective.py says what is computed, engine.py how; here the weights change.
 """
+
 from __future__ import annotations
 
 import copy
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import tmgan_kernels
+from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, MethodConfig, OptimConfig
-from tmgan.training.loaders.batch import Batch
-from tmgan.training.engine import Compiled, Eager, Graphed
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
+from tmgan.training.engine import Compiled, Eager, Graphed
+from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Captions, Losses, Objective
-from tmgan.config.runtime import Runtime
 
 
 def frozen_copy(photo: PhotoEncoder, runtime: Runtime) -> PhotoEncoder:
@@ -38,9 +39,18 @@ class TrainStep:
     photo: as `frozen_copy` makes it. backend: of torch.compile, for the engines that use it.
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, captions: Captions, photo: PhotoEncoder,
-                 method: MethodConfig, loss: LossConfig, optim: OptimConfig, runtime: Runtime,
-                 backend: str = "inductor"):
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        captions: Captions,
+        photo: PhotoEncoder,
+        method: MethodConfig,
+        loss: LossConfig,
+        optim: OptimConfig,
+        runtime: Runtime,
+        backend: str = "inductor",
+    ):
         self.generator, self.discriminator, self.photo = generator, discriminator, photo
         self.optim, self.runtime = optim, runtime
         self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
@@ -101,8 +111,11 @@ class TrainStep:
 
     def _state(self) -> dict[str, Tensor]:
         """Every tensor that a step changes."""
-        state = {f"{name}.{key}": tensor for name in ("generator", "discriminator", "ema")
-                 for key, tensor in getattr(self, name).state_dict().items()}
+        state = {
+            f"{name}.{key}": tensor
+            for name in ("generator", "discriminator", "ema")
+            for key, tensor in getattr(self, name).state_dict().items()
+        }
         for name in ("adam_g", "adam_d"):
             for number, moments in enumerate(getattr(self, name).state.values()):
                 state |= {f"{name}.{number}.{key}": tensor for key, tensor in moments.items()}
@@ -110,15 +123,16 @@ class TrainStep:
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers."""
-        return {name: getattr(self, name).state_dict()
-                for name in ("generator", "discriminator", "ema", "adam_g", "adam_d")}
+        return {
+            name: getattr(self, name).state_dict() for name in ("generator", "discriminator", "ema", "adam_g", "adam_d")
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Restore state_dict(), also of a step with another engine or other learning rates."""
         for name, part in state.items():
             getattr(self, name).load_state_dict(part)
         for adam, lr in ((self.adam_g, self.optim.lr_g), (self.adam_d, self.optim.lr_d)):
-            for group in adam.param_groups:       # lr may have been lowered after a run diverged
+            for group in adam.param_groups:  # lr may have been lowered after a run diverged
                 group.update(self._adam, lr=lr)
         if self._graphed is not None:
             self._graphed.reset()

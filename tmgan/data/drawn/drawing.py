@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tmgan.data.drawn.birds import BODY, HEAD, OTHER, SPECIES, WINGS, Sketch, Species
-from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.drawn.scenery import Scene, paint_scene
+from tmgan.data.palette import PALETTE, PARTS
 
 SUPERSAMPLING = 3
 MINIMUM_SHARE = 0.03  # of the area of the bird's box that every coloured part shows

@@ -1,4 +1,5 @@
 """Birds drawn and packed in one folder, for runs that are given no data."""
+
 from __future__ import annotations
 
 import json
@@ -8,15 +9,16 @@ from pathlib import Path
 
 from tmgan.common.files import write_json
 from tmgan.common.progress import Progress
+from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
-from tmgan.data.drawn.dataset import write_birds
 
-_SCALE = 2     # drawn pictures are this many times larger than the networks' images
+_SCALE = 2  # drawn pictures are this many times larger than the networks' images
 
 
-def drawn_pack(folder: Path, count: int, seed: int, image_size: int, say: Callable[[str], None],
-               replace: bool = True) -> Pack:
+def drawn_pack(
+    folder: Path, count: int, seed: int, image_size: int, say: Callable[[str], None], replace: bool = True
+) -> Pack:
     """The pack FOLDER/pack of the birds in FOLDER/birds, drawn unless they are there with the same settings.
 
     Args:
@@ -28,8 +30,10 @@ def drawn_pack(folder: Path, count: int, seed: int, image_size: int, say: Callab
     settings = {"count": count, "seed": seed, "image_size": image_size}
     before = json.loads(record.read_text()) if record.exists() else None
     if before not in (None, settings) and not replace:
-        raise ValueError(f"{packed} holds {before['count']} drawn birds and --drawn-images is {count}. Ask for as many as "
-                         "before, or choose another --out.")
+        raise ValueError(
+            f"{packed} holds {before['count']} drawn birds and --drawn-images is {count}. Ask for as many as "
+            "before, or choose another --out."
+        )
     if before != settings:
         say(f"Drawing {count:,} birds in {source}.")
         shutil.rmtree(folder, ignore_errors=True)

@@ -31,9 +31,7 @@ class Layout:
     segmentations: Path | None
     parts: Path | None
     colours: Path | None
-    archive: (
-        Path | None
-    )  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, which people overlook
+    archive: Path | None  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, which people overlook
 
     @classmethod
     def find(cls, path: Path) -> Layout:
@@ -86,9 +84,7 @@ def read(layout: Layout) -> Source:
     _check_unique(entries, layout)
     if layout.captions is None and layout.text is None:
         unpack = f"unpack {layout.archive} there" if layout.archive else "put a text (or text_c10) folder there"
-        raise ValueError(
-            f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle"
-        )
+        raise ValueError(f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle")
 
     texts, missing, dropped = _read_texts(layout.text, entries)
     vocabulary = token_ids = None
@@ -96,9 +92,7 @@ def read(layout: Layout) -> Source:
         vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
         _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
         texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
-        missing = {
-            entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, texts) if not image
-        }
+        missing = {entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, texts) if not image}
         dropped = 0
 
     boxes = _read_boxes(layout.cub)

@@ -6,6 +6,7 @@ with clip_image = cos(E(x), E(y)) and clip_text = cos(E(y), E(target)): a model 
 Definition and preprocessing are those of InstructPix2Pix (Brooks et al., CVPR 2023). The model is a folder in the
 format of Hugging Face's transformers; nothing is downloaded.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,7 +22,7 @@ from tmgan.evaluation.metrics.per_image import PerImage
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-_NO_EDIT = 1e-6                  # a shorter difference of embeddings has no direction
+_NO_EDIT = 1e-6  # a shorter difference of embeddings has no direction
 
 
 class ClipDirection(PerImage):
@@ -31,9 +32,11 @@ class ClipDirection(PerImage):
         super().__init__()
         missing = [name for name in _FILES if not (Path(folder) / name).is_file()]
         if not folder or missing:
-            raise ValueError(f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and "
-                             f"lacks {', '.join(missing or _FILES)}. Put a copy of "
-                             "https://huggingface.co/openai/clip-vit-large-patch14 there.")
+            raise ValueError(
+                f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and "
+                f"lacks {', '.join(missing or _FILES)}. Put a copy of "
+                "https://huggingface.co/openai/clip-vit-large-patch14 there."
+            )
         if captions == "own":
             raise ValueError("CLIP's direction is that from a photo's own caption to another: use --captions other.")
         try:
@@ -52,8 +55,11 @@ class ClipDirection(PerImage):
         change, wanted = after - before, target - own
         direction = F.cosine_similarity(change, wanted)
         none = (change.norm(dim=1) < _NO_EDIT) | (wanted.norm(dim=1) < _NO_EDIT)
-        return {"clip_direction": direction.masked_fill(none, 0.0), "clip_image": F.cosine_similarity(before, after),
-                "clip_text": F.cosine_similarity(after, target)}
+        return {
+            "clip_direction": direction.masked_fill(none, 0.0),
+            "clip_image": F.cosine_similarity(before, after),
+            "clip_text": F.cosine_similarity(after, target),
+        }
 
     def measure(self, name: str, values: list[float]) -> Measure:
         none = sum(value == 0 for value in values) if name == "clip_direction" else 0
@@ -68,6 +74,11 @@ class ClipDirection(PerImage):
         return F.normalize(found.pooler_output.double(), dim=1)
 
     def _texts(self, texts: list[str]) -> Tensor:
-        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt",
-                                max_length=self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            return_tensors="pt",
+            max_length=self.model.config.text_config.max_position_embeddings,
+        )
         return F.normalize(self.model.get_text_features(**tokens.to(self.mean.device)).pooler_output.double(), dim=1)

@@ -5,6 +5,7 @@ named part (inside its true mask) has the named colour; others_kept the share of
 background_psnr how little the rest of the picture changed, in decibels. This number, not the loss, says whether
 text is obeyed: a model that copies its input has accuracy 0 and perfect PSNR.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,26 +17,26 @@ from torch import Tensor
 
 from tmgan.common.progress import Progress
 from tmgan.data.crops import centre_crops
+from tmgan.data.drawn.dataset import describe
 from tmgan.data.pack import Pack
 from tmgan.data.palette import PALETTE, PARTS
-from tmgan.data.drawn.dataset import describe
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
 
-_OUTSIDE = 0.02          # a pixel counts as background where the soft bird mask is below this
+_OUTSIDE = 0.02  # a pixel counts as background where the soft bird mask is below this
 
 
 @dataclass(frozen=True)
 class ColourTest:
     """Held-out birds with swapped captions; n rows."""
 
-    images: Tensor           # (n, 3, S, S) in [-1, 1], centre crops
+    images: Tensor  # (n, 3, S, S) in [-1, 1], centre crops
     texts: list[str]
-    part: Tensor             # (n,) number of the named part
-    colours: Tensor          # (n, len(PARTS)) palette numbers the edit should show
-    part_masks: Tensor       # (n, len(PARTS), S, S) bool
-    background: Tensor       # (n, 1, S, S) bool
+    part: Tensor  # (n,) number of the named part
+    colours: Tensor  # (n, len(PARTS)) palette numbers the edit should show
+    part_masks: Tensor  # (n, len(PARTS), S, S) bool
+    background: Tensor  # (n, 1, S, S) bool
 
 
 def drawn(pack: Pack) -> bool:
@@ -49,8 +50,10 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     ValueError when the pack is not made of drawn birds.
     """
     if pack.parts is None or pack.colours is None or pack.masks is None:
-        raise ValueError(f"colour_accuracy needs the part masks of drawn birds; {pack.path} has none. Draw a set with "
-                         "`tmgan data synth DIR` and prepare it.")
+        raise ValueError(
+            f"colour_accuracy needs the part masks of drawn birds; {pack.path} has none. Draw a set with "
+            "`tmgan data synth DIR` and prepare it."
+        )
     if len(pack.test) == 0:
         raise ValueError(f"colour_accuracy is measured on held-out birds; {pack.path} has none. Draw more.")
     index = pack.test[:count]
@@ -69,8 +72,9 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     return ColourTest(centre_crops(pack.tiles, index, size), texts, torch.tensor(parts), colours, masks, background)
 
 
-def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor],
-                    batch: int = 32) -> dict[str, Measure]:
+def colour_accuracy(
+    test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor], batch: int = 32
+) -> dict[str, Measure]:
     """Measure `edit(images, texts) -> images` on the test: colour_accuracy, others_kept and background_psnr, whose
     mean is over all background pixels of all birds. It is infinite for an exact copy.
 
@@ -82,8 +86,9 @@ def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor
         rows = slice(start, start + batch)
         edited = edit(test.images[rows], test.texts[rows]).float().cpu()
         if not torch.isfinite(edited).all():
-            raise FloatingPointError("The edits hold numbers that are not finite: the network diverged or its file is "
-                                     "damaged.")
+            raise FloatingPointError(
+                "The edits hold numbers that are not finite: the network diverged or its file is damaged."
+            )
         masks = test.part_masks[rows].float()
         area = masks.sum((2, 3))
         mean = torch.einsum("bchw,bphw->bpc", (edited + 1) * 127.5, masks) / area.clamp(min=1)[..., None]
@@ -94,11 +99,13 @@ def colour_accuracy(test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor
         background = test.background[rows].expand_as(edited)
         error = ((edited - test.images[rows]) / 2).double().square().masked_fill(~background, 0).sum((1, 2, 3))
         count = background.sum((1, 2, 3))
-        mse += (error / count).tolist()          # NaN for a bird that fills the picture
+        mse += (error / count).tolist()  # NaN for a bird that fills the picture
         pixels += count.tolist()
-    return {"colour_accuracy": Measure.of([float(hit) for hit in hits], "of the named parts", "higher"),
-            "others_kept": Measure.of(kept, "of the other parts", "higher"),
-            "background_psnr": Measure.of(mse, "dB", "higher", "psnr", pixels)}
+    return {
+        "colour_accuracy": Measure.of([float(hit) for hit in hits], "of the named parts", "higher"),
+        "others_kept": Measure.of(kept, "of the other parts", "higher"),
+        "background_psnr": Measure.of(mse, "dB", "higher", "psnr", pixels),
+    }
 
 
 class ColourAccuracy:
@@ -118,4 +125,6 @@ class ColourAccuracy:
 
     def measures(self, show: Progress) -> dict[str, Measure]:
         """colour_accuracy, others_kept and background_psnr."""
-        return colour_accuracy(self.test, lambda images, texts: self.editor.edit_tensors(images, texts).image, self.batch)
+        return colour_accuracy(
+            self.test, lambda images, texts: self.editor.edit_tensors(images, texts).image, self.batch
+        )

@@ -5,6 +5,7 @@ kept in a folder (TMGAN_CACHE, else ~/.cache/tmgan) under a name that follows fr
 preprocessing. Protocols: "test" against the held-out split, "paper" against the training split (with the photos'
 own captions, as the paper measures it).
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -30,7 +31,7 @@ from tmgan.evaluation.metrics.kid import kid
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.moments import Moments
 
-_SPLITS, _LEAST = 10, 100     # of the Inception score, as published; fewer photos than this are one split
+_SPLITS, _LEAST = 10, 100  # of the Inception score, as published; fewer photos than this are one split
 
 
 def protocol_name(split: str) -> str:
@@ -61,8 +62,10 @@ class Distances:
         distance, name = frechet_distance(moments, made), protocol_name(self.split)
         note = f"fid/{name}, kid/{name}: against {distance.n_real} photos of the {self.split} split; {PROTOCOL}."
         note = f"{note} {distance.note}".strip()
-        return {f"fid/{name}": Measure(distance.fid, distance.n_fake, better="lower", note=note),
-                f"kid/{name}": Measure(kid(features, fakes), distance.n_fake, better="lower", note=note)}
+        return {
+            f"fid/{name}": Measure(distance.fid, distance.n_fake, better="lower", note=note),
+            f"kid/{name}": Measure(kid(features, fakes), distance.n_fake, better="lower", note=note),
+        }
 
 
 class InceptionScores:
@@ -84,8 +87,10 @@ class InceptionScores:
         splits = _SPLITS if len(logits) >= _LEAST else 1
         score = inception_score(logits, splits)
         spread = "1 split" if score.std is None else f"{splits} splits, standard deviation {score.std:.3f}"
-        note = (f"inception_score: {spread}, {len(logits) // splits} photos each; ImageNet's Inception as in the "
-                "paper, not the one tuned on birds.")
+        note = (
+            f"inception_score: {spread}, {len(logits) // splits} photos each; ImageNet's Inception as in the "
+            "paper, not the one tuned on birds."
+        )
         if self.network.name.startswith("random"):
             note += " The network's weights are random numbers: this score compares only with itself."
         return {"inception_score": Measure(score.mean, len(logits), better="higher", note=note)}
@@ -98,8 +103,9 @@ def cache_folder() -> Path:
 
 
 @torch.no_grad()
-def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: int,
-          show: Progress) -> tuple[Moments, Tensor]:
+def reals(
+    network: FrozenInception, pack: Pack, split: str, size: int, batch: int, show: Progress
+) -> tuple[Moments, Tensor]:
     """Moments, with their factor, and features (N, D) float32 of a split's photos; from the cache if they are there.
 
     The files can be deleted at any time. One that is damaged is made again.
@@ -125,4 +131,4 @@ def reals(network: FrozenInception, pack: Pack, split: str, size: int, batch: in
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(stored, save({"features": features.cpu()}))
     moments.save(path)
-    return Moments.load(path, device), features          # as it will be from now on, to the last bit
+    return Moments.load(path, device), features  # as it will be from now on, to the last bit

@@ -3,6 +3,7 @@
 Photos, texts and their pairing follow from the seed alone; crops are centred and never mirrored (the published code
 crops and mirrors at random while testing, so its numbers are noisy).
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.methods.image_comparing import keep_mask
 
-_PHOTOS, _OTHERS, _CAPTIONS = range(3)      # one Philox key a purpose
+_PHOTOS, _OTHERS, _CAPTIONS = range(3)  # one Philox key a purpose
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Pairs:
     """n photos with the texts they are edited by: row numbers of the pack's images and captions, int64 (n,)."""
 
     image: Tensor
-    own: Tensor              # a caption of the photo itself
-    target: Tensor           # the caption to obey
+    own: Tensor  # a caption of the photo itself
+    target: Tensor  # the caption to obey
 
     def __len__(self) -> int:
         return len(self.image)
@@ -42,8 +43,10 @@ def make_pairs(pack: Pack, split: str, count: int, captions: str, seed: int) -> 
     """
     items = {"train": pack.train, "test": pack.test}[split]
     if len(items) < (2 if captions == "other" else 1):
-        raise ValueError(f"The {split} split of {pack.path} holds {len(items)} photos, too few to evaluate. Take the "
-                         f"other one with --split {'train' if split == 'test' else 'test'}.")
+        raise ValueError(
+            f"The {split} split of {pack.path} holds {len(items)} photos, too few to evaluate. Take the "
+            f"other one with --split {'train' if split == 'test' else 'test'}."
+        )
     order = torch.from_numpy(_random(seed, _PHOTOS).permutation(len(items)))
     image = items[order]
     own = _captions(pack, image, _random(seed, _CAPTIONS, 0))
@@ -75,15 +78,16 @@ def _captions(pack: Pack, image: Tensor, random: np.random.Generator) -> Tensor:
 class Edits:
     """A batch of B photos and their edits, on the model's device."""
 
-    photos: Tensor           # (B, 3, S, S) float32 in [-1, 1]
-    edits: Tensor            # the same, rounded to the 256 levels of a file
+    photos: Tensor  # (B, 3, S, S) float32 in [-1, 1]
+    edits: Tensor  # the same, rounded to the 256 levels of a file
     keep: dict[str, Tensor]  # (B, 1, S, S) float32 by name of the mask, 1 = should stay as it is
-    own: list[str]           # a caption of each photo
-    texts: list[str]         # the text each was edited by
+    own: list[str]  # a caption of each photo
+    texts: list[str]  # the text each was edited by
 
 
-def make_edits(editor: Editor, pack: Pack, pairs: Pairs, masks: tuple[str, ...], seed: int,
-               batch: int) -> Iterator[Edits]:
+def make_edits(
+    editor: Editor, pack: Pack, pairs: Pairs, masks: tuple[str, ...], seed: int, batch: int
+) -> Iterator[Edits]:
     """Edit the photos of all pairs. FloatingPointError when an edit is not finite."""
     for start in range(0, len(pairs), batch):
         rows = slice(start, start + batch)
@@ -98,8 +102,9 @@ def make_edits(editor: Editor, pack: Pack, pairs: Pairs, masks: tuple[str, ...],
 def eight_bit(images: Tensor) -> Tensor:
     """images in [-1, 1], rounded to what a file would hold; fp32, in [-1, 1]. FloatingPointError if not finite."""
     if not torch.isfinite(images).all():
-        raise FloatingPointError("The edits hold numbers that are not finite: the network diverged or its file is "
-                                 "damaged.")
+        raise FloatingPointError(
+            "The edits hold numbers that are not finite: the network diverged or its file is damaged."
+        )
     return ((images.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
 
@@ -114,8 +119,11 @@ def require_masks(pack: Pack, names: tuple[str, ...]) -> tuple[str, ...]:
     found = available_masks(pack)
     for name in names:
         if name not in found:
-            how = ("Prepare it from a source with segmentations" if name == "dataset" else
-                   f"Make them with\n  tmgan data masks {pack.path} --provider {name}\nif there is such a provider")
+            how = (
+                "Prepare it from a source with segmentations"
+                if name == "dataset"
+                else f"Make them with\n  tmgan data masks {pack.path} --provider {name}\nif there is such a provider"
+            )
             raise ValueError(f"{pack.path} has no masks {name!r} to score under; it has {', '.join(found)}. {how}.")
     return names or found
 
@@ -123,8 +131,11 @@ def require_masks(pack: Pack, names: tuple[str, ...]) -> tuple[str, ...]:
 def mask_notes(pack: Pack, names: tuple[str, ...]) -> list[str]:
     """A sentence for each stored mask that was found with random weights."""
     records = {name: read_record(pack, name) for name in names if name not in ("dataset", "histogram")}
-    return [f"{name}: {RANDOM_NOTE}" for name, record in records.items()
-            if record is not None and record["about"]["weights"] == "random"]
+    return [
+        f"{name}: {RANDOM_NOTE}"
+        for name, record in records.items()
+        if record is not None and record["about"]["weights"] == "random"
+    ]
 
 
 def _mask(name: str, pack: Pack, index: Tensor, photos: Tensor, edits: Tensor) -> Tensor:

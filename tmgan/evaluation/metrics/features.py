@@ -4,6 +4,7 @@ They are different networks with different weights; a FID from the second, a com
 eval mode whatever is called (the published code measures FID in train mode), in fp32 also under autocast, and take
 pictures as they would be read back from 8-bit files, so the numbers equal those of `python -m pytorch_fid` on PNGs.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -7,6 +7,7 @@ symmetric R^T S_f R, which eigvalsh finds to full precision, and R is kept with 
 covariance. With fewer vectors than dimensions that matrix has at most n - 1 eigenvalues above zero; only those count,
 so the features themselves are not needed for an accurate result.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -15,15 +16,15 @@ import torch
 
 from tmgan.evaluation.metrics.moments import Moments
 
-ENOUGH = 2048            # pictures a side, below which the 2048-dimensional covariance is singular
+ENOUGH = 2048  # pictures a side, below which the 2048-dimensional covariance is singular
 
 
 class FrechetDistance(NamedTuple):
     """Lower is better. `fid` is the sum of its two parts, in the squared units of the features."""
 
     fid: float
-    means: float             # |m_r - m_f|^2
-    covariances: float       # the trace term
+    means: float  # |m_r - m_f|^2
+    covariances: float  # the trace term
     n_real: int
     n_fake: int
     network: str
@@ -35,8 +36,10 @@ class FrechetDistance(NamedTuple):
         if self.network.startswith("random"):
             notes.append("The network's weights are random numbers: this is no FID, and compares only with itself.")
         if n < ENOUGH:
-            notes.append(f"FID from {n} pictures is biased upwards, by much: compare it only with a FID from as many. "
-                         f"{ENOUGH} or more are customary; KID has no such bias.")
+            notes.append(
+                f"FID from {n} pictures is biased upwards, by much: compare it only with a FID from as many. "
+                f"{ENOUGH} or more are customary; KID has no such bias."
+            )
         return " ".join(notes)
 
 

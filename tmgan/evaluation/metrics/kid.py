@@ -3,12 +3,13 @@
 Published code averages over random subsets, which only adds noise to the same estimate. Unlike FID it does not
 depend on how many pictures there are, but for its variance; it can come out slightly below zero.
 """
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_TILE = 2048             # rows of one tile of the kernel matrix: 32 MiB in float64
+_TILE = 2048  # rows of one tile of the kernel matrix: 32 MiB in float64
 
 
 @torch.no_grad()
@@ -19,15 +20,17 @@ def kid(real: Tensor, fake: Tensor) -> float:
     ValueError for fewer than two rows a side or other shapes, FloatingPointError for numbers that are not finite.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise ValueError(f"kid: features have the shapes {tuple(real.shape)} and {tuple(fake.shape)}, expected (N, D) "
-                         "and (M, D).")
+        raise ValueError(
+            f"kid: features have the shapes {tuple(real.shape)} and {tuple(fake.shape)}, expected (N, D) and (M, D)."
+        )
     n, m = len(real), len(fake)
     if min(n, m) < 2:
         raise ValueError(f"kid: {n} real and {m} generated pictures given, needs two or more of each.")
     result = _within(real) / (n * (n - 1)) + _within(fake) / (m * (m - 1)) - 2 * _between(real, fake) / (n * m)
     if not torch.isfinite(result):
-        raise FloatingPointError("kid: features hold numbers that are not finite; look at the pictures they were made "
-                                 "from.")
+        raise FloatingPointError(
+            "kid: features hold numbers that are not finite; look at the pictures they were made from."
+        )
     return result.item()
 
 
@@ -46,6 +49,6 @@ def _within(x: Tensor) -> Tensor:
     for i, tile in enumerate(tiles):
         own = _kernel(tile, tile)
         total = total + own.sum() - own.trace()
-        for other in tiles[i + 1:]:
+        for other in tiles[i + 1 :]:
             total = total + 2 * _kernel(tile, other).sum()
     return total

@@ -6,16 +6,17 @@ x_c and y_c are AlexNet's activations after each ReLU, divided by their length o
 fitted to human judgements. Outside of a mask it is measured between the photo and the photo with the edit pasted in
 where the mask says keep: no edge is cut that the pictures do not have.
 """
+
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from tmgan.models import weights
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.per_image import PerImage
+from tmgan.models import weights
 from tmgan.models.layers import init_frozen
 
 _RELUS = (1, 4, 7, 9, 11)
@@ -65,19 +66,28 @@ class Lpips(nn.Module):
 
     def between(self, x: list[Tensor], y: list[Tensor]) -> Tensor:
         """(B,) distances of two sets of features."""
-        parts = [((a - b).square() * getattr(self, f"linear{layer}")).sum(1).mean((1, 2))
-                 for layer, (a, b) in enumerate(zip(x, y))]
+        parts = [
+            ((a - b).square() * getattr(self, f"linear{layer}")).sum(1).mean((1, 2))
+            for layer, (a, b) in enumerate(zip(x, y))
+        ]
         return torch.stack(parts).sum(0)
 
 
 def _alexnet() -> nn.Sequential:
     """torchvision's alexnet().features up to the last ReLU, without the classifier, which is most of its weights."""
     return nn.Sequential(
-        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
     )
 
 
@@ -91,8 +101,10 @@ class LpipsOutside(PerImage):
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
         photos = self.network.features(batch.photos)
         pasted = {name: torch.lerp(batch.photos, batch.edits, keep) for name, keep in batch.keep.items()}
-        return {f"lpips/{name}": self.network.between(photos, self.network.features(images))
-                for name, images in pasted.items()}
+        return {
+            f"lpips/{name}": self.network.between(photos, self.network.features(images))
+            for name, images in pasted.items()
+        }
 
     def measure(self, name: str, values: list[float]) -> Measure:
         return Measure.of(values, better="lower", note=_RANDOM if self.network.random else "")

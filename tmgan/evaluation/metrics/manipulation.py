@@ -6,16 +6,17 @@ A mean of products, an image at a time. The code that defined its encoders was n
 own DAMSM encoders, so numbers of runs with other encoders are not comparable. A model that copies its input has no
 difference but the photo's own likeness to the text: always read `mp_difference` beside it.
 """
+
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan.models.bundle import RANDOM_NOTE
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.per_image import PerImage
+from tmgan.models.bundle import RANDOM_NOTE
 
 
 class ManipulativePrecision(PerImage):

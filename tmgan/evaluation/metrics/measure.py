@@ -3,6 +3,7 @@
 Intervals are percentile bootstraps over images (Efron, 1979). Two models measured on the same images are compared
 image by image: `compare` resamples the images of both at once, so that what makes an image hard cancels out.
 """
+
 from __future__ import annotations
 
 import math
@@ -15,7 +16,7 @@ import numpy as np
 LEVEL = 0.95
 _RESAMPLES = 2000
 _SEED = 0xB007
-_CHUNK = 1 << 21             # resampled values at once: 16 MiB
+_CHUNK = 1 << 21  # resampled values at once: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,52 @@ class Measure:
     note: str = ""
 
     @classmethod
-    def of(cls, values: Sequence[float], unit: str = "", better: str = "", statistic: str = "mean",
-           weights: Sequence[float] = (), note: str = "") -> Measure:
+    def of(
+        cls,
+        values: Sequence[float],
+        unit: str = "",
+        better: str = "",
+        statistic: str = "mean",
+        weights: Sequence[float] = (),
+        note: str = "",
+    ) -> Measure:
         """From one value an image. NaN with n = 0 when it is defined for no image."""
         defined = _columns(values, weights)
         if not len(defined):
-            return cls(math.nan, 0, unit, better, statistic=statistic, values=tuple(values), weights=tuple(weights),
-                       note="Defined for no image: the region it is measured on is empty in all of them.")
+            return cls(
+                math.nan,
+                0,
+                unit,
+                better,
+                statistic=statistic,
+                values=tuple(values),
+                weights=tuple(weights),
+                note="Defined for no image: the region it is measured on is empty in all of them.",
+            )
         low, high = _interval(_resample(defined, statistic, _statistic))
-        return cls(_statistic(defined[None], statistic).item(), len(defined), unit, better, low, high, statistic,
-                   tuple(values), tuple(weights), note)
+        return cls(
+            _statistic(defined[None], statistic).item(),
+            len(defined),
+            unit,
+            better,
+            low,
+            high,
+            statistic,
+            tuple(values),
+            tuple(weights),
+            note,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain types. null stands for infinity in the numbers; in `values`, and where n is 0, for undefined."""
-        about = {"value": _or_none(self.value), "n": self.n, "unit": self.unit, "better": self.better,
-                 "statistic": self.statistic, "note": self.note}
+        about = {
+            "value": _or_none(self.value),
+            "n": self.n,
+            "unit": self.unit,
+            "better": self.better,
+            "statistic": self.statistic,
+            "note": self.note,
+        }
         if self.low is not None and self.high is not None:
             about |= {"low": _or_none(self.low), "high": _or_none(self.high)}
         return about | {name: [_or_none(v) for v in getattr(self, name)] for name in ("values", "weights")}
@@ -90,11 +122,14 @@ def compare(first: Measure, second: Measure, relative: bool = False) -> Comparis
     ValueError when the two were not measured image by image, the same way, on equally many images.
     """
     if not first.values or len(first.values) != len(second.values) or first.statistic != second.statistic:
-        raise ValueError("Only two numbers that were measured the same way, on the same images, can be compared image "
-                         f"by image; these have {len(first.values)} and {len(second.values)} values.")
+        raise ValueError(
+            "Only two numbers that were measured the same way, on the same images, can be compared image "
+            f"by image; these have {len(first.values)} and {len(second.values)} values."
+        )
     weights = first.weights or second.weights
-    both = np.concatenate([np.array([first.values, second.values]), np.array([weights]) if weights else
-                           np.ones((1, len(first.values)))]).T
+    both = np.concatenate(
+        [np.array([first.values, second.values]), np.array([weights]) if weights else np.ones((1, len(first.values)))]
+    ).T
     both = both[~np.isnan(both).any(1)]
 
     def difference(rows: np.ndarray, statistic: str) -> np.ndarray:

@@ -4,6 +4,7 @@ The sums are kept about the running mean (Chan, Golub and LeVeque, 1979), so fea
 and adding a batch is the same operation as merging two streams. Saved as safetensors, with the covariance's factor, so
 that the real pictures pass through the network once and their covariance is decomposed once.
 """
+
 from __future__ import annotations
 
 import json
@@ -48,8 +49,9 @@ class Moments:
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"Moments: features have the shape {tuple(features.shape)}, expected (B, {self.dim}).")
         if not torch.isfinite(features).all():
-            raise FloatingPointError("Moments: features hold numbers that are not finite; look at the pictures they "
-                                     "were made from.")
+            raise FloatingPointError(
+                "Moments: features hold numbers that are not finite; look at the pictures they were made from."
+            )
         if len(features):
             rows = features.to(self._mean)
             mean = rows.mean(0)
@@ -70,8 +72,10 @@ class Moments:
         for what in ("network", "protocol", "dim"):
             ours, theirs = getattr(self, what), getattr(other, what)
             if ours != theirs:
-                raise ValueError(f"These features cannot be compared: the {what} is {ours} for one set and {theirs} "
-                                 "for the other. Compute both the same way.")
+                raise ValueError(
+                    f"These features cannot be compared: the {what} is {ours} for one set and {theirs} "
+                    "for the other. Compute both the same way."
+                )
 
     def _advance(self, n: int, mean: Tensor) -> Tensor:
         """Count n more vectors of this mean. Returns v: their distance from those before adds v v^T to the scatter."""
@@ -125,12 +129,15 @@ class Moments:
             made = cls(len(mean), about["network"], about["protocol"], device)
             made.n = about["n"]
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is damaged or holds no statistics of pictures ({error}). Delete it, and it is "
-                             "made again.") from None
+            raise ValueError(
+                f"{path} is damaged or holds no statistics of pictures ({error}). Delete it, and it is made again."
+            ) from None
         made._mean, made._scatter, made._factor = mean, covariance * (made.n - 1), factor
         return made
 
     def _require(self, n: int) -> None:
         if self.n < n:
-            raise ValueError(f"Moments: {self.n} feature vector{'s' * (self.n != 1)} collected, needs {n} or more. "
-                             "Use more pictures.")
+            raise ValueError(
+                f"Moments: {self.n} feature vector{'s' * (self.n != 1)} collected, needs {n} or more. "
+                "Use more pictures."
+            )

@@ -5,6 +5,7 @@ kept           the share of the picture that the mask says should stay; a mask s
 sharpness      Table II: mean absolute Laplacian of the grey picture, in levels of 255
 preserved      squared error and PSNR inside the mask: divided by its area, unlike the mask score
 """
+
 from __future__ import annotations
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan_kernels import mask_score, sharpness_score
 
-LEAST_AREA = 0.01            # preserved-region numbers leave out images whose mask covers less than this
+LEAST_AREA = 0.01  # preserved-region numbers leave out images whose mask covers less than this
 
 
 class PerImage:
@@ -40,16 +41,19 @@ class PerImage:
 
     def measures(self, show: Progress) -> dict[str, Measure]:
         """By name, over everything seen."""
-        return {name: self.measure(name, [v for part in parts for v in part.tolist()])
-                for name, parts in self._values.items()}
+        return {
+            name: self.measure(name, [v for part in parts for v in part.tolist()])
+            for name, parts in self._values.items()
+        }
 
 
 class MaskScore(PerImage):
     """mask_score/MASK and kept/MASK."""
 
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
-        scores = {f"mask_score/{name}": mask_score(batch.photos, batch.edits, keep)
-                  for name, keep in batch.keep.items()}
+        scores = {
+            f"mask_score/{name}": mask_score(batch.photos, batch.edits, keep) for name, keep in batch.keep.items()
+        }
         return scores | {f"kept/{name}": keep.mean((1, 2, 3)) for name, keep in batch.keep.items()}
 
     def measure(self, name: str, values: list[float]) -> Measure:

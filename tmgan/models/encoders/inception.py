@@ -15,7 +15,7 @@ _UP_TO_REGIONS = (
     "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 "
     "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e"
 ).split()
-_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")       # a maximum pooling follows
+_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")  # a maximum pooling follows
 _AFTER_REGIONS = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 
 
@@ -65,7 +65,7 @@ class InceptionEncoder(nn.Module):
             return block(x)
         if is_folded(block):
             return conv_pool_relu(block.conv, x, 3, 2)
-        return max_pool(block(x), 3, 2)            # a normalisation may turn the order of two values round
+        return max_pool(block(x), 3, 2)  # a normalisation may turn the order of two values round
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""

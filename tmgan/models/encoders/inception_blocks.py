@@ -37,7 +37,12 @@ def side_by_side(x: Tensor, *blocks: BasicConv2d) -> list[Tensor]:
 class A(InceptionA):
     def _forward(self, x: Tensor) -> list[Tensor]:
         one, five, three = side_by_side(x, self.branch1x1, self.branch5x5_1, self.branch3x3dbl_1)
-        return [one, self.branch5x5_2(five), self.branch3x3dbl_3(self.branch3x3dbl_2(three)), self.branch_pool(mean3(x))]
+        return [
+            one,
+            self.branch5x5_2(five),
+            self.branch3x3dbl_3(self.branch3x3dbl_2(three)),
+            self.branch_pool(mean3(x)),
+        ]
 
 
 class B(InceptionB):
@@ -49,8 +54,12 @@ class C(InceptionC):
     def _forward(self, x: Tensor) -> list[Tensor]:
         one, seven, twice = side_by_side(x, self.branch1x1, self.branch7x7_1, self.branch7x7dbl_1)
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(twice))
-        return [one, self.branch7x7_3(self.branch7x7_2(seven)), self.branch7x7dbl_5(self.branch7x7dbl_4(twice)),
-                self.branch_pool(mean3(x))]
+        return [
+            one,
+            self.branch7x7_3(self.branch7x7_2(seven)),
+            self.branch7x7dbl_5(self.branch7x7dbl_4(twice)),
+            self.branch_pool(mean3(x)),
+        ]
 
 
 class D(InceptionD):
@@ -64,8 +73,12 @@ class E(InceptionE):
     def _forward(self, x: Tensor) -> list[Tensor]:
         one, three, twice = side_by_side(x, self.branch1x1, self.branch3x3_1, self.branch3x3dbl_1)
         twice = self.branch3x3dbl_2(twice)
-        return [one, torch.cat([self.branch3x3_2a(three), self.branch3x3_2b(three)], 1),
-                torch.cat([self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)], 1), self.branch_pool(mean3(x))]
+        return [
+            one,
+            torch.cat([self.branch3x3_2a(three), self.branch3x3_2b(three)], 1),
+            torch.cat([self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)], 1),
+            self.branch_pool(mean3(x)),
+        ]
 
 
-BLOCKS = [BasicConv2d, A, B, C, D, E, InceptionAux]      # as torchvision's inception_v3 takes them
+BLOCKS = [BasicConv2d, A, B, C, D, E, InceptionAux]  # as torchvision's inception_v3 takes them

@@ -16,8 +16,14 @@ class VGGFeatures(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3, padding=1), "2": nn.Conv2d(64, 64, 3, padding=1),
-                                     "5": nn.Conv2d(64, 128, 3, padding=1), "7": nn.Conv2d(128, 128, 3, padding=1)})
+        self.layers = nn.ModuleDict(
+            {
+                "0": nn.Conv2d(3, 64, 3, padding=1),
+                "2": nn.Conv2d(64, 64, 3, padding=1),
+                "5": nn.Conv2d(64, 128, 3, padding=1),
+                "7": nn.Conv2d(128, 128, 3, padding=1),
+            }
+        )
         self.requires_grad_(False)
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:

@@ -1,4 +1,5 @@
 """What a training step is given: images and texts of one plan, on the device; and what all loaders share."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,21 +16,21 @@ from tmgan.training.plan import CaptionTable, Plan
 class Batch:
     """B rows on the training device. Text comes twice: the photo's own, and the target the edit must obey."""
 
-    images: Tensor               # (B, 3, S, S) float32 in [-1, 1], channels_last
-    keep: Tensor | None          # (B, 1, S, S) float32, 1 = text-irrelevant (background); None without masks
-    class_ids: Tensor            # (B,) int64
-    captions: Tensor             # (B,) int64, row of the caption table: the photo's own text
-    tokens: Tensor               # (B, L) int64, zero padded
-    lengths: Tensor              # (B,) int64
-    target_class_ids: Tensor     # (B,) int64: class of the image the target text belongs to
-    target_captions: Tensor      # (B,) int64
-    target_tokens: Tensor        # (B, L) int64
-    target_lengths: Tensor       # (B,) int64
-    mismatched: Tensor           # (B,) bool: the target text is another image's
-    noise: Tensor                # (B, Z) float32
-    eps: Tensor                  # (B, C) float32
-    blur_sizes: Tensor           # (B,) int64, edge of the blur of each photo that the discriminator is shown
-    word_labels: Tensor | None = None    # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
+    images: Tensor  # (B, 3, S, S) float32 in [-1, 1], channels_last
+    keep: Tensor | None  # (B, 1, S, S) float32, 1 = text-irrelevant (background); None without masks
+    class_ids: Tensor  # (B,) int64
+    captions: Tensor  # (B,) int64, row of the caption table: the photo's own text
+    tokens: Tensor  # (B, L) int64, zero padded
+    lengths: Tensor  # (B,) int64
+    target_class_ids: Tensor  # (B,) int64: class of the image the target text belongs to
+    target_captions: Tensor  # (B,) int64
+    target_tokens: Tensor  # (B, L) int64
+    target_lengths: Tensor  # (B,) int64
+    mismatched: Tensor  # (B,) bool: the target text is another image's
+    noise: Tensor  # (B, Z) float32
+    eps: Tensor  # (B, C) float32
+    blur_sizes: Tensor  # (B,) int64, edge of the blur of each photo that the discriminator is shown
+    word_labels: Tensor | None = None  # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
 
 
 class Loader(Protocol):
@@ -60,9 +61,30 @@ class Columns:
         """The Batch of `plan` with these pictures; see Batch for their shapes."""
         index, target, caption, target_caption, noise, eps, blur_sizes = (
             tensor.to(self.device, non_blocking=True)
-            for tensor in (plan.index, plan.target_index, plan.caption, plan.target_caption, plan.noise, plan.eps,
-                           plan.blur_sizes))
-        return Batch(images, keep, self.class_ids[index], caption, self.tokens[caption], self.lengths[caption],
-                     self.class_ids[target], target_caption, self.tokens[target_caption],
-                     self.lengths[target_caption], target != index, noise, eps, blur_sizes,
-                     self.labels[caption])
+            for tensor in (
+                plan.index,
+                plan.target_index,
+                plan.caption,
+                plan.target_caption,
+                plan.noise,
+                plan.eps,
+                plan.blur_sizes,
+            )
+        )
+        return Batch(
+            images,
+            keep,
+            self.class_ids[index],
+            caption,
+            self.tokens[caption],
+            self.lengths[caption],
+            self.class_ids[target],
+            target_caption,
+            self.tokens[target_caption],
+            self.lengths[target_caption],
+            target != index,
+            noise,
+            eps,
+            blur_sizes,
+            self.labels[caption],
+        )

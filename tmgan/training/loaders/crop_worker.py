@@ -2,6 +2,7 @@
 
 Imports no torch: a worker starts in a tenth of a second and stays small.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 
 from tmgan.data.tiles import BadImage, open_photo, start_worker
 
-_slots: np.ndarray | None = None     # (slots, B, S, S, 3) uint8, shared with the parent
+_slots: np.ndarray | None = None  # (slots, B, S, S, 3) uint8, shared with the parent
 
 
 class Crop(NamedTuple):

@@ -1,4 +1,5 @@
 """Crops that a plan asks for, from tiles or from pictures that were cut elsewhere."""
+
 from __future__ import annotations
 
 import torch
@@ -10,13 +11,15 @@ from tmgan_kernels import gather_crop
 
 def planned_crops(tiles: Tensor, plan: Plan, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     """The crops that `plan` asks for, (B, C, size, size) float32, channels_last, where `tiles` (N, T, T, C) lie."""
-    index, top, left, flip = (tensor.to(tiles.device, non_blocking=True)
-                              for tensor in (plan.index, plan.top, plan.left, plan.flip))
+    index, top, left, flip = (
+        tensor.to(tiles.device, non_blocking=True) for tensor in (plan.index, plan.top, plan.left, plan.flip)
+    )
     return gather_crop(tiles, index, top, left, flip, size, value_range)
 
 
-def finish_on_device(crops: Tensor, flip: Tensor, device: torch.device,
-             value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
+def finish_on_device(
+    crops: Tensor, flip: Tensor, device: torch.device, value_range: tuple[float, float] = (-1.0, 1.0)
+) -> Tensor:
     """Crops (B, S, S, C) uint8 in the host's memory, flipped and normalised on the device: (B, C, S, S) float32.
 
     The copy to a GPU goes through pinned memory and waits for nothing.
@@ -32,6 +35,10 @@ def host_keep_masks(masks: Tensor | None, plan: Plan, size: int, device: torch.d
     """Keep-masks (B, 1, size, size) on the device from object masks (N, T, T, 1) in the host's memory; None if none."""
     if masks is None:
         return None
-    cut = torch.stack([masks[index, top:top + size, left:left + size]
-                       for index, top, left in zip(plan.index.tolist(), plan.top.tolist(), plan.left.tolist())])
+    cut = torch.stack(
+        [
+            masks[index, top : top + size, left : left + size]
+            for index, top, left in zip(plan.index.tolist(), plan.top.tolist(), plan.left.tolist())
+        ]
+    )
     return 1.0 - finish_on_device(cut, plan.flip, device, value_range=(0.0, 1.0))

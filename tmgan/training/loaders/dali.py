@@ -3,6 +3,7 @@
 Of a picture, the region that the pack keeps is decoded, the part of it that the crop needs is resized, then flipped and
 normalised. What to read comes from the plan, so there is no DALI reader, no shuffle buffer and no checkpoint of it.
 """
+
 from __future__ import annotations
 
 import os
@@ -14,14 +15,14 @@ from nvidia.dali import Pipeline, fn, types
 from PIL import Image
 from torch import Tensor
 
-from tmgan.training.loaders.batch import Batch, Columns
-from tmgan.training.loaders.crops import host_keep_masks
 from tmgan.data.originals import Originals
 from tmgan.data.tiles import BadImage, open_photo
+from tmgan.training.loaders.batch import Batch, Columns
+from tmgan.training.loaders.crops import host_keep_masks
 from tmgan.training.plan import Plan, Planner
 
-AHEAD = 3       # batches that are decoded or waiting
-_KNOWN = {"JPEG", "MPO", "JPEG2000", "PNG", "TIFF", "WEBP", "BMP", "PPM"}      # Pillow's names of what DALI decodes
+AHEAD = 3  # batches that are decoded or waiting
+_KNOWN = {"JPEG", "MPO", "JPEG2000", "PNG", "TIFF", "WEBP", "BMP", "PPM"}  # Pillow's names of what DALI decodes
 
 
 class DaliLoader:
@@ -32,23 +33,24 @@ class DaliLoader:
 
     pixels = "dali"
 
-    def __init__(self, planner: Planner, columns: Columns, originals: Originals, masks: Tensor | None, size: int,
-                 threads: int):
+    def __init__(
+        self, planner: Planner, columns: Columns, originals: Originals, masks: Tensor | None, size: int, threads: int
+    ):
         self.planner, self.columns, self.originals, self.masks, self.size = planner, columns, originals, masks, size
         # Rows of (y, x), as DALI counts: the region of each picture, and how many of its pixels make one of the crop's
         region = originals.regions[:, [1, 0, 3, 2]]
         self._start, self._shape = region[:, :2], region[:, 2:] - region[:, :2]
         self._scale = self._shape / originals.scaled[:, ::-1]
         self._names = [np.frombuffer(os.fsencode(path), np.uint8) for path in originals.paths]
-        self._ahead: deque[tuple[int, Plan]] = deque()      # what DALI has been given and not yet returned
-        self._next = 0                                      # the step that it is given next
+        self._ahead: deque[tuple[int, Plan]] = deque()  # what DALI has been given and not yet returned
+        self._next = 0  # the step that it is given next
         self._pipeline = self._build(threads)
 
     def __call__(self, step: int) -> Batch:
         if all(given != step for given, _ in self._ahead):
             self._next = step
         given = None
-        while given != step:      # more than once only where another step is wanted than the next one
+        while given != step:  # more than once only where another step is wanted than the next one
             pictures = self._run()
             given, plan = self._ahead.popleft()
         # DALI writes into the same memory again
@@ -62,20 +64,44 @@ class DaliLoader:
     def _build(self, threads: int) -> Pipeline:
         device = self.columns.device
         on_gpu = device.type == "cuda"
-        pipeline = Pipeline(batch_size=self.planner.batch, num_threads=threads, prefetch_queue_depth=AHEAD,
-                            device_id=(device.index or 0) if on_gpu else None)
+        pipeline = Pipeline(
+            batch_size=self.planner.batch,
+            num_threads=threads,
+            prefetch_queue_depth=AHEAD,
+            device_id=(device.index or 0) if on_gpu else None,
+        )
         # The hardware decoder's memory is taken once, for the largest picture. Its chroma is upsampled as libjpeg does.
-        for_gpu = dict(device="mixed", jpeg_fancy_upsampling=True,
-                       preallocate_width_hint=int(self.originals.sizes[:, 0].max()),
-                       preallocate_height_hint=int(self.originals.sizes[:, 1].max())) if on_gpu else {}
+        for_gpu = (
+            dict(
+                device="mixed",
+                jpeg_fancy_upsampling=True,
+                preallocate_width_hint=int(self.originals.sizes[:, 0].max()),
+                preallocate_height_hint=int(self.originals.sizes[:, 1].max()),
+            )
+            if on_gpu
+            else {}
+        )
         with pipeline:
             names, start, shape, low, high, flip = fn.external_source(source=self._give, num_outputs=6, batch=True)
-            pictures = fn.decoders.image_slice(fn.io.file.read(names), start=start, shape=shape, axes=(0, 1),
-                                               adjust_orientation=self.originals.exif, **for_gpu)
-            pictures = fn.resize(pictures, size=(self.size, self.size), roi_start=low, roi_end=high,
-                                 interp_type=types.INTERP_LINEAR, antialias=True)
-            pictures = fn.crop_mirror_normalize(pictures, mirror=flip, mean=[127.5] * 3, std=[127.5] * 3,
-                                                dtype=types.FLOAT, output_layout="HWC")
+            pictures = fn.decoders.image_slice(
+                fn.io.file.read(names),
+                start=start,
+                shape=shape,
+                axes=(0, 1),
+                adjust_orientation=self.originals.exif,
+                **for_gpu,
+            )
+            pictures = fn.resize(
+                pictures,
+                size=(self.size, self.size),
+                roi_start=low,
+                roi_end=high,
+                interp_type=types.INTERP_LINEAR,
+                antialias=True,
+            )
+            pictures = fn.crop_mirror_normalize(
+                pictures, mirror=flip, mean=[127.5] * 3, std=[127.5] * 3, dtype=types.FLOAT, output_layout="HWC"
+            )
             pipeline.set_outputs(pictures)
         pipeline.build()
         return pipeline
@@ -88,8 +114,14 @@ class DaliLoader:
         rows = plan.index.numpy()
         low = self.originals.corners[rows, ::-1] + np.stack([plan.top.numpy(), plan.left.numpy()], 1)
         low, high = (corner * self._scale[rows] for corner in (low, low + self.size))
-        return ([self._names[row] for row in rows], self._start[rows], self._shape[rows], low.astype(np.float32),
-                high.astype(np.float32), plan.flip.numpy().astype(np.int32))
+        return (
+            [self._names[row] for row in rows],
+            self._start[rows],
+            self._shape[rows],
+            low.astype(np.float32),
+            high.astype(np.float32),
+            plan.flip.numpy().astype(np.int32),
+        )
 
     def _run(self):
         stream = (torch.cuda.current_stream(self.columns.device),) if self.columns.device.type == "cuda" else ()
@@ -110,7 +142,9 @@ class DaliLoader:
                 except BadImage as problem:
                     return f"{problem}. The dali loader needs it for step {step}."
                 if kind not in _KNOWN:
-                    return (f"{path} is a {kind} file, which DALI cannot decode: save it as PNG, or use "
-                            "--runtime.loader pillow.")
+                    return (
+                        f"{path} is a {kind} file, which DALI cannot decode: save it as PNG, or use "
+                        "--runtime.loader pillow."
+                    )
         lines = str(error).strip().splitlines()
         return f"DALI failed: {lines[-2] if len(lines) > 1 else error}. Try --runtime.loader pillow."

@@ -2,6 +2,7 @@
 
 Crop, flip and normalisation are one gather; there are no worker processes, no queue and no state.
 """
+
 from __future__ import annotations
 
 from torch import Tensor

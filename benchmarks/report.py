@@ -22,7 +22,7 @@ from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
 from benchmarks.offline import tables as tables_offline
 from benchmarks.step import tables as tables_step
-from tmgan.paper.pages import document
+from tmgan.paper import pages as paper_pages
 from tmgan.reports.document import Document, slug
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def tables_page() -> Document:
     """What `tmgan tables --as-published` found, from its JSON and the pictures beside the page (see docs/tables/)."""
     about = json.loads((RESULTS / "tables.json").read_text())
     pictures = {name: Image.open(TABLES.with_suffix("") / f"{slug(name)}.png") for name in about["captions"]}
-    return document(about, pictures)
+    return paper_pages.document(about, pictures)
 
 
 # ------------------------------------------------------------------ the pages

@@ -92,7 +92,7 @@ def fill(module: nn.Module, names: dict[str, str]) -> nn.Module:
 
 
 def assert_golden(value: Tensor, file: str, name: str, tolerance: float = TOLERANCE, run: str = "f64") -> None:
-    """Fail unless a result equals the stored one of a run in f64 or f32 in relative l2, by samples and by statistics."""
+    """Fail unless a result equals the stored one of a run in f64 or f32: relative l2 of samples, and statistics."""
     stored = _load(file)
     key = f"{run}:{name}"
     got = value.detach().double().numpy()

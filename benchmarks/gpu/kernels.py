@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import machine
@@ -171,9 +172,9 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
 
     with functorch_config.patch(donated_buffer=False):  # backward passes alone are timed: keep what is saved
         for case, provider, which in plan:
-            row(name_of(case, provider, which), case, provider, lambda: timed(case, provider, which))
+            row(name_of(case, provider, which), case, provider, partial(timed, case, provider, which))
         for case, provider, which in host:
-            row(host_name(case, provider, which), case, provider, lambda: called(case, provider, which))
+            row(host_name(case, provider, which), case, provider, partial(called, case, provider, which))
     if options.gpu:
         journal.add("gpu state", after=machine.gpu_state())
         torch.cuda.synchronize()

@@ -1,4 +1,5 @@
-"""A plugin of pytest (-p benchmarks.gpu.parity): each test's outcome goes into the journal at once, and a row a file at the end.
+"""A plugin of pytest (-p benchmarks.gpu.parity): each test's outcome goes into the journal at once, a row per file at
+the end.
 
 TMGAN_JOURNAL: the file. TMGAN_PARITY: what the rows are called by, before the file's name.
 """

@@ -55,7 +55,7 @@ class Prepared:
         return torch.rand_like(output.detach()) if output.dim() else torch.ones_like(output)
 
     def _compare(self, definition: Callable, tolerance: float) -> None:
-        """A provider that computes something else is no rival. That ours is exact is for tests/tmgan_kernels to show."""
+        """A provider that computes something else is no rival. Ours are tested in tests/tmgan_kernels."""
         both = [self.all_of(function) for function in (self.function, definition)]
         for i, (actual, wanted) in enumerate(zip(*both, strict=True)):
             size = wanted.double().square().mean().sqrt()

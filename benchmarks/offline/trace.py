@@ -96,7 +96,7 @@ def trace(
     side = config.model.image_size
     vocabulary = Vocabulary(("<end>", *(f"w{number}" for number in range(199))))
     encoders = build_encoders(config.encoder, side, vocabulary, 0)
-    networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders)))
+    networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders), strict=True))
     for network in networks.values():
         fake_module(network, mode).train()
     photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), "bf16", "compiled", 1, False, ()))

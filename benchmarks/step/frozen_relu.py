@@ -1,9 +1,10 @@
 """Convolution, bias and ReLU of the frozen networks in one cuDNN call: a toggle for a GPU to judge.
 
 Inductor takes the bias out of a convolution, so that bias and ReLU are a pass over memory of their own: 7.7 GB of a
-`combined` step at batch 40 (docs/performance.md). cuDNN can do them while it writes. Not tmgan's own way until a GPU has
-run it, for two reasons in torch's source: `cudnn_convolution_relu` hands cuDNN its uninitialised output as a summand with
-factor 0, which must neither cost a read nor let a NaN through; and its speed in bf16 is unknown. `check` looks for the NaN.
+`combined` step at batch 40 (docs/performance.md). cuDNN can do them while it writes. Not tmgan's own way until a GPU
+has run it, for two reasons in torch's source: `cudnn_convolution_relu` hands cuDNN its uninitialised output as a
+summand with factor 0, which must neither cost a read nor let a NaN through; and its speed in bf16 is unknown. `check`
+looks for the NaN.
 """
 
 from __future__ import annotations

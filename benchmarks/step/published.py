@@ -1,10 +1,10 @@
 """The training step as the published code works: the baseline of the ratio in docs/performance.md, not part of tmgan.
 
-Same networks, same weights, same losses as tmgan's step (tests/benchmarks/test_rewrites.py), but every image-text pair in a
-Python loop, frozen networks run again for each use, all of VGG16 for its ninth layer, weight gradients of the
+Same networks, same weights, same losses as tmgan's step (tests/benchmarks/test_rewrites.py), but every image-text pair
+in a Python loop, frozen networks run again for each use, all of VGG16 for its ninth layer, weight gradients of the
 discriminator that nobody uses, one Adam and one averaging call a parameter, losses read on the host in every step, all
-in fp32; and, for the paper's combined method, a segmentation network with its auxiliary head on every batch and a dense
-9x9 blur. Written from a description of that code: tmgan's networks in NCHW, none of its fused operations.
+in fp32; and, for the paper's combined method, a segmentation network with its auxiliary head on every batch and a
+dense 9x9 blur. Written from a description of that code: tmgan's networks in NCHW, none of its fused operations.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class PublishedStep:
             g_parts["masked_mae"] = _ALPHA * torch.mean(torch.abs(real - made.image) * mask)
         sum(g_parts.values()).backward()
         self.adam_g.step()
-        for mean, parameter in zip(self.average, self.generator.parameters()):
+        for mean, parameter in zip(self.average, self.generator.parameters(), strict=True):
             mean.mul_(0.999).add_(parameter.data, alpha=0.001)
         return {name: value.item() for name, value in (d_parts | g_parts).items()}
 

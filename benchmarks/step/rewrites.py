@@ -194,7 +194,7 @@ def flat_gradients(network: nn.Module) -> Tensor:
     sizes = [-(-p.numel() // 64) * 64 for p in network.parameters()]  # 256 bytes: vector loads stay aligned
     flat = next(network.parameters()).new_zeros(sum(sizes))
     start = 0
-    for parameter, size in zip(network.parameters(), sizes):
+    for parameter, size in zip(network.parameters(), sizes, strict=True):
         parameter.grad = flat.as_strided(parameter.shape, parameter.stride(), start)
         start += size
     return flat

@@ -1,7 +1,7 @@
 """What a file benchmarks/results/steps-*.json holds, and a checker that says which value is wrong.
 
 A document is {"schema", "machine", "settings", "peak_gflops", "rows", "starts", "ablation", "seconds"}. A row is a part
-of a step ("step": all of it) under an engine; "published" is published_step.py. An ablation row is a whole step with one
+of a step ("step": all of it) under an engine; "published" is published.py. An ablation row is a whole step with one
 thing changed. What follows from other numbers is checked against them.
 """
 

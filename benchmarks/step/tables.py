@@ -40,8 +40,9 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
     )
     yield (
         f"Preset {settings['preset']}, {settings['image_size']} pixels, widths {settings['g_width']} and "
-        f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} *Of peak* "
-        f"is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same machine."
+        f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} "
+        f"*Of peak* is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same "
+        "machine."
     )
     steps = [row for row in document["rows"] if row["part"] == "step"]
     published = next((row for row in steps if row["engine"] == "published"), None)

@@ -1,7 +1,7 @@
 """Fused tensor operations for image editing networks. One file an operation; importable without tmgan."""
 
-from tmgan_kernels._dispatch import prefer
-from tmgan_kernels._native import missing as cuda_missing
+from tmgan_kernels._dispatch import prefer as prefer
+from tmgan_kernels._native import missing
 from tmgan_kernels.box_blur import box_blur
 from tmgan_kernels.change_mask import change_mask
 from tmgan_kernels.gather_crop import gather_crop
@@ -16,6 +16,8 @@ from tmgan_kernels.scale_gradient import scale_gradient
 from tmgan_kernels.sharp_gradient import sharp_gradient
 from tmgan_kernels.sharp_regions import sharp_regions
 from tmgan_kernels.sharpness_score import sharpness_score
+
+cuda_missing = missing
 
 # The operations, which tests and benchmarks go through one by one; `prefer` and `cuda_missing` are none.
 __all__ = [

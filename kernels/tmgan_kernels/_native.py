@@ -6,7 +6,7 @@ the host build of the same kernels does so here.
 """
 
 import ctypes
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -30,8 +30,8 @@ OPERATIONS = (
     "naive_sharpness_loss",
     "sharp_regions",
 )
-# The parameters of every function: p a pointer, i int32, l int64, f float, d double. They return an int, int64 where the
-# name ends with _workspace.
+# The parameters of every function: p a pointer, i int32, l int64, f float, d double. They return an int, int64 where
+# the name ends with _workspace.
 FUNCTIONS = {
     "tmgan_blur": "pppipiiiliiiiiip",
     "tmgan_sharpness_loss_workspace": "liii",
@@ -83,7 +83,7 @@ def missing() -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _function(name: str):
     return getattr(library(), name)
 
@@ -113,7 +113,7 @@ def place(x: Tensor) -> tuple[int, int, int | None]:
     return DTYPES[x.dtype], x.device.index, torch._C._cuda_getCurrentRawStream(x.device.index)
 
 
-@lru_cache(maxsize=None)
+@cache
 def capability(device: torch.device) -> int:
     """10 * major + minor of a GPU; the host build has clusters, as a GPU from 90 on."""
     if device.type != "cuda":

@@ -121,8 +121,8 @@ def read_row(x_ptr, row, wanted, own, shifts, exists, H, stride, EXTEND: tl.cons
 
 
 @jit
-def replace_where(values, I: tl.constexpr, condition, value):
-    return values[:I] + (tl.where(condition, value, values[I]),) + values[I + 1 :]
+def replace_where(values, PLACE: tl.constexpr, condition, value):
+    return values[:PLACE] + (tl.where(condition, value, values[PLACE]),) + values[PLACE + 1 :]
 
 
 @jit

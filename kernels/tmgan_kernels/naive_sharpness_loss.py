@@ -71,7 +71,7 @@ def pixel_loss(z, sharp, ACC: tl.constexpr):
     u = v * v
     square = z * z
     series = 1 + square * (1.0 / 42)
-    if ACC == tl.float64:
+    if tl.float64 == ACC:
         series = 1 + square * (1.0 / 42) * (
             1
             + square * (1.0 / 72) * (1 + square * (1.0 / 110) * (1 + square * (1.0 / 156) * (1 + square * (1.0 / 210))))

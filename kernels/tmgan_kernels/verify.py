@@ -124,7 +124,7 @@ class Findings:
         self.key, self.rows, self.races = key, [], []
         self.path = _verdict.path_of(key).with_suffix(".rows.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "w")
+        self.file = open(self.path, "w")  # noqa: SIM115 (open until the last row)
         self._append(key)
 
     def _append(self, row: dict) -> None:
@@ -151,7 +151,7 @@ class Findings:
             "format": _verdict.FORMAT,
             "fingerprint": self.key,
             "library": _verdict.library_digest(),
-            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "parity": self.parity(),
             "race": self.races,
             "rows": self.rows,

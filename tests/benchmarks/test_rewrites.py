@@ -37,7 +37,7 @@ def agree(ours, other, inputs) -> None:
     one, two = ours(*inputs), other(*inputs)
     torch.testing.assert_close(one, two)
     weights = torch.randn_like(one)
-    for a, b in zip(torch.autograd.grad(one, inputs, weights), torch.autograd.grad(two, inputs, weights)):
+    for a, b in zip(torch.autograd.grad(one, inputs, weights), torch.autograd.grad(two, inputs, weights), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -112,14 +112,14 @@ def test_the_trunk_in_one_pass_keeps_each_groups_statistics():
     one, two = discriminator.double(), copy.deepcopy(discriminator)
     images = [torch.randn(3, 3, 64, 64, dtype=torch.float64) * scale for scale in (1, 3)]
     together, apart = rewrites.trunk_together(one, images), [two(x) for x in images]
-    for a, b in zip(together, apart):
+    for a, b in zip(together, apart, strict=True):
         torch.testing.assert_close(a, b)
     for features in (together, apart):
         sum(x.square().sum() for x in features).backward()
-    for (name, a), b in zip(one.named_parameters(), two.parameters()):
+    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
         if b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, msg=name)
-    for (name, a), b in zip(one.named_buffers(), two.buffers()):
+    for (name, a), b in zip(one.named_buffers(), two.buffers(), strict=True):
         torch.testing.assert_close(a, b, msg=name)
 
 
@@ -129,7 +129,7 @@ def test_a_step_with_a_rewrite_is_the_same_step(name):
     exact = steps.losses_and_gradients(*steps.in_double(*steps.make(preset)))
     with rewrites.rewritten(name):
         other = steps.losses_and_gradients(*steps.in_double(*steps.make(preset)))
-    for one, two in zip(exact, other):
+    for one, two in zip(exact, other, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
 
 

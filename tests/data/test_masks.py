@@ -92,7 +92,7 @@ def test_masks_are_found_once_from_whole_tiles_with_the_first_captions(own):
 
 
 def test_where_the_tile_is_the_crop_a_stored_mask_is_the_one_of_the_crop(own, published):
-    """The golden's first image in 8 bits: only the rounding of the stored mask is left. In a smaller scale, to save time."""
+    """The golden's first image in 8 bits: only the rounding of the stored mask is left. At a smaller scale."""
     tile = ((image("au/fcn", 2)[:1] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()
     one = dataclasses.replace(own, tiles=tile, names=own.names[:1], header={**own.header, "image_size": 256})
     store(one, lambda images, texts, span: published(images, round(64 * span)))
@@ -106,7 +106,9 @@ def test_where_the_tile_is_the_crop_a_stored_mask_is_the_one_of_the_crop(own, pu
 def test_stored_masks_are_cropped_and_flipped_with_the_image(own, tiny, encoders):
     """The pack's true masks, stored as if found: every batch brings along what it brings along of the true ones."""
 
-    def true(images, texts, span, at=iter(range(100))):
+    at = iter(range(100))
+
+    def true(images, texts, span):
         rows = [next(at) for _ in texts]
         return own.masks[rows].permute(0, 3, 1, 2).float() / 255
 
@@ -155,7 +157,9 @@ def test_a_run_that_was_killed_goes_on(own, monkeypatch):
 def test_what_was_begun_with_other_settings_is_begun_anew(own, monkeypatch):
     monkeypatch.setattr("tmgan.data.masks.SYNC_SECONDS", 0.0)
 
-    def stop(images, texts, span, calls=[]):
+    calls = []
+
+    def stop(images, texts, span):
         if calls:
             raise KeyboardInterrupt
         calls.append(1)

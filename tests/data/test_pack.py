@@ -328,7 +328,7 @@ def test_bad_images_are_all_named_and_the_good_ones_kept(tmp_path):
         make(tmp_path / "photos", tmp_path / "pack")
     lines = str(error.value).split("\n")
     assert lines[0] == f"{len(BAD)} of {2 * len(BAD)} images cannot be used:" and "--skip-bad" in lines[-1]
-    for line, (kind, message) in zip(lines[1:], BAD.items()):
+    for line, (kind, message) in zip(lines[1:], BAD.items(), strict=True):
         assert line.startswith(f"  {kind.replace(' ', '-')}.") and message in line, line
     assert not (tmp_path / "pack").exists()
 

@@ -112,7 +112,7 @@ def test_mask_files_must_fit_the_photo(editor, photo, tmp_path):
 @pytest.mark.parametrize("box", [(100, 60, 40, 20), (0, 0, 10, 10), (200, 140, 20, 10), (0, 0, 220, 150)])
 def test_square_lies_inside_and_holds_the_scale_of_training(box):
     left, top, side = square((220, 150), box)
-    assert 0 <= left and left + side <= 220 and 0 <= top and top + side <= 150
+    assert left >= 0 and left + side <= 220 and top >= 0 and top + side <= 150
     assert side == min(150, max(8, round(BOX_TO_SQUARE * max(box[2:]))))
 
 

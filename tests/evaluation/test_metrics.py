@@ -114,7 +114,7 @@ def test_loading_reads_the_factor_instead_of_computing_it(tmp_path, monkeypatch)
 
 def test_mistakes_with_moments_end_in_sentences(tmp_path):
     with pytest.raises(ValueError, match=r"0 feature vectors collected, needs 2"):
-        Moments(3, "a", "b").covariance
+        _ = Moments(3, "a", "b").covariance
     with pytest.raises(ValueError, match=r"1 feature vector collected"):
         frechet_distance(_moments(_features(9)), _moments(_features(1)))
     with pytest.raises(ValueError, match=r"shape \(2, 5\), expected \(B, 3\)"):
@@ -344,7 +344,7 @@ def test_features_and_distance_equal_pytorch_fid(their_network, our_features, pi
     """pytorch-fid on the saved files against ours on the images in memory."""
     files = [sorted(folder.glob("*.png")) for folder in pictures[0]]
     theirs = [pytorch_fid.fid_score.get_activations(f, their_network, batch_size=6, num_workers=0) for f in files]
-    for got, wanted in zip(our_features, theirs):
+    for got, wanted in zip(our_features, theirs, strict=True):
         assert got.shape == (6, 2048) and got.dtype == torch.float32
         # Relative to how the pictures differ, not to the features' common part.
         assert np.abs(got.numpy() - wanted).max() < 1e-4 * wanted.std(0).max()

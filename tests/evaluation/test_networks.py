@@ -90,7 +90,7 @@ def sqrtm(monkeypatch):
     monkeypatch.setattr(pytorch_fid.fid_score, "linalg", Linalg)
 
 
-def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, sqrtm, tmp_path):  # noqa: F811
+def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, sqrtm, tmp_path):
     protocol = Protocol(metrics=("fid", "inception_score"), count=20, batch=8, split="train", weights="random")
     found = evaluate(editor, pack, protocol)
     network = tiny_networks[0]
@@ -110,7 +110,7 @@ def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, 
 
 
 @pytest.mark.slow
-def test_fid_equals_pytorch_fid_on_the_saved_pictures(editor, pack, sqrtm, tmp_path, monkeypatch):  # noqa: F811
+def test_fid_equals_pytorch_fid_on_the_saved_pictures(editor, pack, sqrtm, tmp_path, monkeypatch):
     """With the real network, whose random weights pytorch-fid gets in place of its download."""
     protocol = Protocol(metrics=("fid",), count=12, weights="random")
     monkeypatch.setattr(
@@ -127,7 +127,7 @@ def test_fid_equals_pytorch_fid_on_the_saved_pictures(editor, pack, sqrtm, tmp_p
     assert evaluate(editor, pack, protocol)["fid/test"].value == pytest.approx(wanted, rel=1e-4)
 
 
-def test_reals_pass_through_the_network_once(editor, pack, tiny_networks, cache):  # noqa: F811
+def test_reals_pass_through_the_network_once(editor, pack, tiny_networks, cache):
     protocol = Protocol(metrics=("fid", "kid"), count=5, weights="random")
     first = evaluate(editor, pack, protocol)
     again = evaluate(editor, pack, protocol)
@@ -162,11 +162,11 @@ def test_no_tf32_inside_the_networks():
         network(torch.zeros(1, 3, 8, 8))
         assert seen == [(False, False)] and all(switch.allow_tf32 for switch in switches)
     finally:
-        for switch, value in zip(switches, before):
+        for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
 
 
-def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, tmp_path):  # noqa: F811
+def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, tmp_path):
     monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     found = evaluate(editor, pack, Protocol(count=3))
@@ -214,7 +214,7 @@ def test_lpips_equals_its_definition_written_out():
                 if isinstance(layer, nn.ReLU):
                     found.append(h.double().numpy())
             maps.append(found)
-        for number, (a, b) in enumerate(zip(*maps)):
+        for number, (a, b) in enumerate(zip(*maps, strict=True)):
             w = getattr(network, f"linear{number}").flatten().numpy()
             places = [
                 sum(w * (a[:, i, j] / np.linalg.norm(a[:, i, j]) - b[:, i, j] / np.linalg.norm(b[:, i, j])) ** 2)
@@ -242,7 +242,7 @@ def test_lpips_equals_the_published_package(monkeypatch):
         )
 
 
-def test_lpips_outside_sees_the_kept_region_only(editor, pack):  # noqa: F811
+def test_lpips_outside_sees_the_kept_region_only(editor, pack):
     protocol = Protocol(metrics=("lpips",), count=3, weights="random", masks=("dataset",))
     found = evaluate(editor, pack, protocol)
     assert found["lpips/dataset"].value > 0 and "random numbers" in describe(found)
@@ -254,7 +254,7 @@ def test_lpips_outside_sees_the_kept_region_only(editor, pack):  # noqa: F811
 # --- text ---
 
 
-def test_manipulative_precision_equals_its_definition(editor, pack):  # noqa: F811
+def test_manipulative_precision_equals_its_definition(editor, pack):
     found = evaluate(editor, pack, Protocol(metrics=("mp_damsm",), count=4, batch=3))
     pairs = make_pairs(pack, "test", 4, "other", 0)
     photos, edits = centre_crops(pack.tiles, pairs.image, 64), _edits(editor, pack, Protocol(count=4, batch=3))
@@ -302,7 +302,7 @@ def clip_folder(tmp_path):
     return folder
 
 
-def test_clip_direction_equals_its_definition(editor, pack, clip_folder):  # noqa: F811
+def test_clip_direction_equals_its_definition(editor, pack, clip_folder):
     from transformers import CLIPModel, CLIPTokenizer
 
     protocol = Protocol(metrics=("clip",), count=3, clip=str(clip_folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ BASELINE = {"mismatched_text_p": 0.0, "keep_mask": "none"}
 
 @pytest.fixture
 def run(tiny, own, encoders):
-    """run(**method) -> one step of the same networks on the same batch: its task, batch, edit, image gradient, losses."""
+    """run(**method) -> one step of the same networks on the same batch: task, batch, edit, image gradient, losses."""
 
     def one_step(**method):
         config = configfile.merge(tiny, {"method": {**BASELINE, **method}, "model": {"keep_input": False}}, "test")
@@ -133,7 +134,7 @@ def test_appendix_the_layer_is_the_k_weighted_loss_where_loss_is_a_sum_over_pixe
 
 
 def test_appendix_no_weighted_loss_at_all_where_pixels_matter_to_each_other(small_image):
-    """The gradient of any loss has a symmetric derivative. The layer's is not, so it follows no loss: docs/fidelity.md."""
+    """Any loss's gradient has a symmetric derivative. The layer's has not, so it follows no loss: docs/fidelity.md."""
     sharp = sharp_regions(laplace_sharpness(small_image))[0]
     for k, symmetric in ((1.0, True), (1.5, False)):
         (plain,) = torch.autograd.grad(coupled(small_image), small_image, create_graph=True)
@@ -224,7 +225,7 @@ def test_otsu_threshold_equals_scikit_image():
 
 
 def test_adaptive_histogram_mask_finds_faint_and_strong_edits_alike():
-    """One square is edited by 24 levels, another by 120: one threshold for both finds all of one or none of the other."""
+    """Squares edited by 24 and by 120 levels: one threshold for both finds all of one or none of the other."""
     photo = (torch.randint(60, 120, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 127.5 - 1).float()
     edit, inside = photo.clone(), torch.zeros(64, 64, dtype=torch.bool)
     inside[20:44, 20:44] = True
@@ -336,7 +337,7 @@ def test_published_wrong_pairs_are_neighbours_in_length(run, monkeypatch):
     order = sorted(range(4), key=lambda row: -int(batch.lengths[row]))
     real, wrong = pairs[0], pairs[2]  # after real and fake pairs
     assert order != [0, 1, 2, 3]
-    for place, (photo, other) in enumerate(zip(order, order[1:])):
+    for place, (photo, other) in enumerate(pairwise(order)):
         assert torch.equal(wrong[0][place], real[0][photo]) and torch.equal(wrong[1][place], real[1][other])
 
 

@@ -229,7 +229,7 @@ def test_leaky_relu_as_a_compiler_gets_it_is_torchs(dtype):
         x = values.clone().requires_grad_()
         y = function(x)
         found.append((y, *torch.autograd.grad(y, x, weights)))
-    for torchs, ours in zip(*found):
+    for torchs, ours in zip(*found, strict=True):
         assert ours.dtype == dtype and torch.equal(torchs, ours)
     assert layers._LeakyReLU.apply(torch.tensor(float("nan"), dtype=dtype)).isnan()
 
@@ -496,5 +496,5 @@ def test_folded_inception_equals_the_one_it_was_made_from(inception):
         features = encoder.features(photo)
         (gradient,) = torch.autograd.grad(sum(x.square().mean() for x in features), photo)
         results.append([*features, gradient])
-    for one, other in zip(*results):
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)

@@ -77,7 +77,7 @@ def test_gradients_have_gradients(case):
 
 @pytest.mark.parametrize("case", ["doubling", "pool 2, 2", "pool 3, 2", "a little larger"])
 def test_a_compiler_finds_nothing_to_scatter(case):
-    """Inductor turns a scatter into float atomics; so it does with torch's own derivatives, which is why these exist."""
+    """Inductor turns a scatter into float atomics, also those in torch's own derivatives: why these exist."""
     _, torchs, shape = CASES[case]
     graphs = []
 

@@ -92,7 +92,11 @@ def test_paired_runs_begin_alike_and_see_the_same(small, packed, pack, encoders,
     first = tasks[0]
     for task in tasks[1:]:
         for network in ("generator", "discriminator"):
-            pairs = zip(getattr(first.train_step, network).parameters(), getattr(task.train_step, network).parameters())
+            pairs = zip(
+                getattr(first.train_step, network).parameters(),
+                getattr(task.train_step, network).parameters(),
+                strict=True,
+            )
             assert all(torch.equal(a, b) for a, b in pairs)
         one, other = first.loader(5), task.loader(5)
         for field in ("images", "tokens", "target_tokens", "noise", "eps"):

@@ -7,6 +7,7 @@ compiler finds that out.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 import triton
@@ -121,5 +122,5 @@ def test_launches_fit_the_grid_and_no_batch_size_needs_a_kernel_of_its_own():
     for call, by_batch in variants.items():
         assert len(by_batch) == 5
         assert len(by_batch[1]) <= LAUNCHES.get(call, 99), (call, by_batch[1])
-        for one, other in zip(by_batch.values(), list(by_batch.values())[1:], strict=False):
+        for one, other in pairwise(by_batch.values()):
             assert one == other, call

@@ -272,7 +272,8 @@ def test_the_file_is_read_once(card, monkeypatch):
 
 def test_a_compiled_function_takes_the_verdict_as_a_constant(card, monkeypatch):
     stored({"box_blur": GOOD}, {"box_blur": {"eager": 20, "triton": 10, "cuda": 5}})
-    monkeypatch.setattr(_verdict, "fingerprint", lambda index, key=_verdict.fingerprint(0): key)
+    key = _verdict.fingerprint(0)
+    monkeypatch.setattr(_verdict, "fingerprint", lambda index: key)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # Dynamo would believe it, and ask the driver
     torch._dynamo.reset()
 
@@ -431,7 +432,7 @@ def test_a_gpu_that_does_not_work_or_is_full_is_no_finding(command, monkeypatch,
             raise torch.OutOfMemoryError("tried to allocate")
         return torch.zeros(1)
 
-    for failing, message in (("eager", "does not run: OutOfMemoryError: tried"), ("triton", "too little free memory")):
+    for failing, message in (("eager", "does not run: OutOfMemoryError: tried"), ("triton", "too little free memory")):  # noqa: B007
         with monkeypatch.context() as patch:
             patch.setattr(tmgan_kernels, "mask_score", out_of_memory)
             patch.setattr(_parity, "accurate", lambda *args: 0.0)

@@ -232,7 +232,7 @@ def test_prefer_changes_what_auto_means_and_ends():
 
 
 def curve(engine: str, noise: int | None = None, rate: float = 1.0) -> torch.Tensor:
-    """Losses of 200 steps. noise: seed of a change of every weight by a millionth; rate: factor of the learning rates."""
+    """Losses of 200 steps. noise: seed of a millionth added to every weight; rate: factor of the learning rates."""
     step, batch = steps.make("quickstart", engine, backend="inductor")
     with torch.no_grad():
         for weight in (*step.generator.parameters(), *step.discriminator.parameters()) if noise is not None else ():
@@ -245,8 +245,8 @@ def curve(engine: str, noise: int | None = None, rate: float = 1.0) -> torch.Ten
 
 @pytest.mark.slow
 def test_inductor_departs_from_eager_no_further_than_eager_with_a_millionth_of_noise():
-    """A GAN's curve is chaos: after 200 steps two eager runs differ by half of a loss. So chaos is the measure, over the
-    first 20 steps and over all of them; the first 20 see a learning rate that is a tenth off."""
+    """A GAN's curve is chaos: after 200 steps two eager runs differ by half of a loss. So chaos is the measure, over
+    the first 20 steps and over all of them; the first 20 see a learning rate that is a tenth off."""
     eager = curve("eager").unfold(0, 20, 20).mean(-1)
 
     def departure(other: torch.Tensor) -> torch.Tensor:

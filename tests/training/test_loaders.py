@@ -324,8 +324,8 @@ def test_workers_end_with_their_parent(end, packed, tmp_path):
 
 
 def test_all_workers_start_while_interrupts_are_held_back(pack, monkeypatch):
-    """Also when the first one is ready before the second is asked for, as on a busy machine: a worker that started later
-    would take a Ctrl-C while it imports."""
+    """Also when the first one is ready before the second is asked for, as on a busy machine: a worker that started
+    later would take a Ctrl-C while it imports."""
     submit = ProcessPoolExecutor.submit
 
     def slow(pool, *task):

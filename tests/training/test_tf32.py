@@ -1,4 +1,4 @@
-"""In a bf16 run the products left in fp32 may be TF32's: rounding their factors loses nothing beside bf16's own errors."""
+"""In a bf16 run the products left in fp32 may be TF32's: that loses nothing beside bf16's own errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rounded(x: Tensor) -> Tensor:
 
 
 class TF32(TorchDispatchMode):
-    """Products of fp32 tensors as the GPU's matrix units take them. changed: shares of factors that rounding changed."""
+    """Products of fp32 tensors as the GPU's matrix units take them. changed: shares of factors that were rounded."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class TF32(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function in PRODUCTS and args[-1].dtype == torch.float32:
             factors = [rounded(x) for x in args[-2:]]
-            self.changed += [(a != b).double().mean().item() for a, b in zip(args[-2:], factors)]
+            self.changed += [(a != b).double().mean().item() for a, b in zip(args[-2:], factors, strict=True)]
             args = (*args[:-2], *factors)
         return function(*args, **(kwargs or {}))
 
@@ -60,7 +60,7 @@ def test_the_factors_of_the_first_product_of_the_words_loss_are_exact():
 
 
 def test_a_bf16_step_errs_no_more_with_tf32():
-    """The rule of DESIGN 5, against float64: losses to 2e-2, gradients at most twice as far off as with fp32 products."""
+    """The rule of agreement, against float64: losses to 2e-2, gradients at most twice as far off as with fp32."""
 
     def bf16_step():
         step, batch = steps.make("lightweight", precision="bf16")

@@ -83,7 +83,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
         load_file(tmp_path / "run" / bundle.GENERATOR), load_file(tmp_path / "pieces" / bundle.GENERATOR)
     )
     for name in ("stats.jsonl", "metrics.jsonl"):
-        whole, pieced = (open(tmp_path / run / name).read().splitlines() for run in ("run", "pieces"))
+        whole, pieced = ((tmp_path / run / name).read_text().splitlines() for run in ("run", "pieces"))
         assert [json.loads(row)["images"] for row in whole] == [json.loads(row)["images"] for row in pieced], name
 
 
@@ -125,7 +125,7 @@ def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
     with open(path, "a") as file:
         file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')  # a crash after the checkpoint, mid-line
     run_gan(tiny, pack, encoders)
-    images = [json.loads(line)["images"] for line in open(path)]
+    images = [json.loads(line)["images"] for line in path.read_text().splitlines()]
     assert images == sorted(set(images)) and images[-1] == 24
 
 

@@ -15,7 +15,7 @@ _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 1 when there is a problem."""
+    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 1 for a problem."""
 
     directory: tyro.conf.Positional[Path]
     """Source folder, or pack."""

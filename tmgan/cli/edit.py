@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
         keep = None
     (given.out if several else given.out.parent).mkdir(parents=True, exist_ok=True)
     failed = []
-    for photo, target, file in zip(photos, targets, files):
+    for photo, target, file in zip(photos, targets, files, strict=True):
         try:
             edited = editor.edit_in_full(
                 open_photo(photo), given.text, given.box, given.seed, keep if file is None else keep_file(file)

@@ -1,4 +1,4 @@
-"""tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN] [--images N] [--batch B] [--section.field value]"""
+"""tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN] [--images N] [--section.field value]"""
 
 from __future__ import annotations
 

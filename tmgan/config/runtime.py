@@ -134,10 +134,10 @@ def decide(config: RuntimeConfig) -> Runtime:
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if device.type == "cuda":
-        # The products that a bf16 run leaves in fp32 (attention, matching losses) are sums over hundreds of terms, which
-        # TF32 adds up in fp32 too. It rounds their factors to 11 bits, and these are bf16 activations (8 bits) and fp16
-        # words (11) or softmaxes of them: nothing is lost that the run still had (tests/training/test_tf32.py). They grow with the
-        # square of the batch, and are several times as fast.
+        # The products that a bf16 run leaves in fp32 (attention, matching losses) are sums over hundreds of terms,
+        # which TF32 adds up in fp32 too. It rounds their factors to 11 bits, and these are bf16 activations (8 bits)
+        # and fp16 words (11) or softmaxes of them: nothing is lost that the run still had
+        # (tests/training/test_tf32.py). They grow with the square of the batch, and are several times as fast.
         torch.backends.cuda.matmul.allow_tf32 = precision == "bf16"
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = not config.deterministic

@@ -137,7 +137,7 @@ class GradientConfig:
     gain: float = 1.5
     """The paper's k, for mode regions."""
     losses: Literal["all", "text"] = "all"
-    """all: right after the generator, so for every loss of the image. text: for adversarial and matching losses only."""
+    """all: right after the generator, for every loss of the image. text: for adversarial and matching losses only."""
 
     def __post_init__(self) -> None:
         _require_at_least(self, "method.gradient.", 0, "gain")
@@ -178,10 +178,10 @@ class MethodConfig:
     """Whose text the discriminator is shown with a photo as wrong: the next photo's unless of the same class.
     published: the next one's in a batch sorted by the length of the captions, of the same class too."""
     word_correlation: bool = False
-    """Also log the word-level correlation that the published code adds to the discriminator's loss, without a gradient."""
+    """Also log the word-level correlation that the published code adds to D's loss, without a gradient."""
     keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or what a network
-    found and `tmgan data masks` has stored in the pack."""
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or what a
+    network found and `tmgan data masks` has stored in the pack."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0
@@ -313,8 +313,8 @@ class RuntimeConfig:
 class TrainConfig:
     """Train the editor. With no arguments: draw birds, train a small model on them, measure it.
 
-    Settings come from --preset, then --config, then the other flags. The options people use come first; then the methods,
-    where a run computes and what it writes; then the networks, their losses and optimisers.
+    Settings come from --preset, then --config, then the other flags. The options people use come first; then the
+    methods, where a run computes and what it writes; then the networks, their losses and optimisers.
     """
 
     preset: str = "quickstart"

@@ -162,7 +162,7 @@ def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, str]]:
             except BadImage as error:
                 results.append((job.row, str(error)))
                 continue
-            for file, tile in zip(files, tiles):
+            for file, tile in zip(files, tiles, strict=True):
                 data = tile.tobytes()
                 file.seek(job.row * len(data))
                 file.write(data)

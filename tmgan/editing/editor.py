@@ -61,7 +61,7 @@ class Editor:
         ValueError when a text has no known word at all. Unknown words are left out: see `unknown_words`.
         """
         rows = [self.encoders.vocabulary.encode(text)[0] for text in texts]
-        for text, row in zip(texts, rows):
+        for text, row in zip(texts, rows, strict=True):
             if not row:
                 raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
         tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
@@ -128,7 +128,7 @@ class Editor:
         edited = picture.copy()
         edited.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
         words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
-        maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu())]
+        maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu(), strict=True)]
         if keep is None:
             return Edited(edited, maps, None, None)
         mask = keep_picture(

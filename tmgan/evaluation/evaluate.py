@@ -124,8 +124,8 @@ class Metric(Interface):
 
 Build = Callable[[Editor, Pack, Protocol], Metric]
 
-# Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be measured
-# here.
+# Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be
+# measured here.
 _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
     (
         ("colour_accuracy",),
@@ -229,7 +229,7 @@ def table(evaluations: dict[str, Evaluation]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from tmgan.models.layers import at_least_float32
 
 
 class DiscriminatorLoss(NamedTuple):
-    """Means of the binary cross entropies, and total = (real_u + real_c)/2 + (fake_u + fake_c + wrong_c)/3 + blurred."""
+    """Mean binary cross entropies, and total = (real_u + real_c)/2 + (fake_u + fake_c + wrong_c)/3 + blurred."""
 
     real_unconditional: Tensor
     real_conditional: Tensor

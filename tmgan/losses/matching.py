@@ -46,8 +46,8 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
 def word_level_correlation(
     regions: Tensor, words: Tensor, padding: Tensor, labels: Tensor, gamma1: float = 4.0
 ) -> Tensor:
-    """How well the words that a photo's regions speak of most are its caption's nouns and adjectives; scalar, a sum over
-    the batch.
+    """How well the words that a photo's regions speak of most are its caption's nouns and adjectives; scalar, a sum
+    over the batch.
 
     As published, a term of the discriminator's loss, though nothing of the discriminator takes part in it. What is
     compared is odd too: a softmax over the words, which sums to 1, with several labels of 1.

@@ -10,8 +10,8 @@ from tmgan.models.layers import at_least_float32
 class _HalfMeanSquare(torch.autograd.Function):
     """0.5 * mean(weight * (fake - real)^2), computed in fp32 or better; constant in real and weight.
 
-    The derivative works the difference out again from what exists anyway: torch would write it in fp32 and read it back,
-    a third of a gigabyte for 40 images of 256 pixels.
+    The derivative works the difference out again from what exists anyway: torch would write it in fp32 and read it
+    back, a third of a gigabyte for 40 images of 256 pixels.
     """
 
     @staticmethod
@@ -31,8 +31,8 @@ def perceptual_loss(real_features: Tensor, fake_features: Tensor, keep: Tensor |
     """Half the mean squared difference of two feature maps (B, P, h, w), as published with relu2_2 of VGG16.
 
     The gradient is that of fake_features alone. keep: (B, 1, S, S) in [0, 1], constant, weights positions, 1 where the
-    text asks for no change; it is averaged over each feature's area. The mean is over all positions, so an image that may
-    change entirely (keep = 0) costs nothing.
+    text asks for no change; it is averaged over each feature's area. The mean is over all positions, so an image that
+    may change entirely (keep = 0) costs nothing.
     """
     with torch.autocast(fake_features.device.type, enabled=False):
         weight = None

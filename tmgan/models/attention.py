@@ -29,11 +29,9 @@ class SpatialAttention(nn.Module):
         with torch.autocast(h.device.type, enabled=False):
             positions = at_least_float32(h).flatten(2).transpose(1, 2)  # (B, HW, C)
             logits = positions @ query
-            if self.as_published:
-                # As published: row b * HW + p takes the mask of sample (b * HW + p) mod B, not of sample b.
-                mask = padding.repeat(height * width, 1).view_as(logits)
-            else:
-                mask = padding[:, None, :]
+            # As published: row b * HW + p takes the mask of sample (b * HW + p) mod B, not of sample b.
+            published = self.as_published
+            mask = padding.repeat(height * width, 1).view_as(logits) if published else padding[:, None, :]
             attention = torch.softmax(logits.masked_fill(mask, float("-inf")), dim=2)
             context = attention @ query.transpose(1, 2)  # (B, HW, C): channels_last once reshaped
         context = context.transpose(1, 2).reshape(batch, channels, height, width).to(h.dtype)

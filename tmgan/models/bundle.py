@@ -179,6 +179,6 @@ def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"There is no {path}. {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, json.loads((file.metadata() or {})["tmgan"])
+            return {k: file.get_tensor(k) for k in list(file.keys())}, json.loads((file.metadata() or {})["tmgan"])
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged or was not written by tmgan ({error}). {remedy}") from None

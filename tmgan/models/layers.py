@@ -4,6 +4,7 @@ Convolutions carry no bias where a normalisation follows. Normalisation is alway
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +52,8 @@ class _LeakyReLU(torch.autograd.Function):
 def leaky_relu(x: Tensor) -> Tensor:
     """F.leaky_relu(x, 0.2).
 
-    For a compiler a derivative that uses its gradient once. torch's uses it twice, so that Inductor stores it first, and
-    in NCHW where what it is made of leaves a choice.
+    For a compiler a derivative that uses its gradient once. torch's uses it twice, so that Inductor stores it first,
+    and in NCHW where what it is made of leaves a choice.
     """
     return _LeakyReLU.apply(x) if torch.compiler.is_compiling() else F.leaky_relu(x, 0.2)
 
@@ -143,7 +144,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     """
     for parent in module.modules():
         children = list(parent.named_children())
-        for (name, conv), (name_of_norm, norm) in zip(children, children[1:]):
+        for (name, conv), (name_of_norm, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, name_of_norm, nn.Identity())

@@ -85,7 +85,7 @@ class Generator(nn.Module):
 
     Args:
         image_size: S, edge of the generated image: 64, 128 or 256.
-        width: channels at a quarter of the image size; twice as many at an eighth (published: 32 for birds, 48 for COCO).
+        width: channels at a quarter of the image size; twice as many at an eighth (published: 32; COCO: 48).
         sentence_dim, word_dim: of the text encoder.
         condition_dim, noise_dim: of the conditioning augmentation and of the noise.
         code_dim, region_dim, perceptual_dim: of the image features.

@@ -59,7 +59,7 @@ class _MaxPool(torch.autograd.Function):
         values, place = grad.permute(0, 2, 3, 1), place.permute(0, 2, 3, 1)
         rows, columns = (
             _windows(edge, pooled, ctx.kernel, ctx.stride, grad.device)
-            for edge, pooled in zip(ctx.edges, grad.shape[2:])
+            for edge, pooled in zip(ctx.edges, grad.shape[2:], strict=True)
         )
         total = None
         for row, down in rows:
@@ -110,7 +110,7 @@ class _Mean3(torch.autograd.Function):
 
 
 def mean3(x: Tensor) -> Tensor:
-    """The mean over 3x3 pixels, those outside counted as 0: (B, C, H, W) -> the same shape, in the dtype and layout of x."""
+    """The mean over 3x3 pixels, those outside counted as 0: (B, C, H, W) -> the shape, dtype and layout of x."""
     return _Mean3.apply(x)
 
 
@@ -128,7 +128,7 @@ class _BilinearResize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         total = _wide(grad).permute(0, 2, 3, 1)
-        for dim, edge in zip((1, 2), ctx.edges):
+        for dim, edge in zip((1, 2), ctx.edges, strict=True):
             parts = [
                 total.index_select(dim, output) * weight.view(-1, *[1] * (3 - dim))
                 for output, weight in _readers(edge, grad.shape[dim + 1], total)
@@ -138,9 +138,9 @@ class _BilinearResize(torch.autograd.Function):
 
 
 def _readers(edge: int, size: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """For each pixel of a line of `edge`: the outputs of a resize to `size` that read it, one by one, and with what weight.
+    """For each pixel of a line of `edge`: the outputs of a resize to `size` that read it, and with what weight.
 
-    Output o reads its source max(0, (o + 0.5) * edge / size - 0.5), so those whose source is less than 1 from the pixel.
+    Output o reads its source max(0, (o + 0.5) * edge / size - 0.5), so those whose source lies within 1 of the pixel.
     """
     scale, pixel = edge / size, torch.arange(edge, device=like.device)
     first = torch.floor((pixel.double() - 0.5) / scale - 0.5).long() + 1

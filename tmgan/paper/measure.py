@@ -119,7 +119,7 @@ def change(name: str, baseline: list[Evaluation], method: list[Evaluation]) -> C
     """Both lists: one evaluation a seed, in the same order."""
     assert [e.images for e in baseline] == [e.images for e in method] and len(baseline) == len(method)
     before, after = (over_seeds(e[name] for e in runs) for runs in (baseline, method))
-    seeds = tuple(b[name].value - a[name].value for a, b in zip(baseline, method))
+    seeds = tuple(b[name].value - a[name].value for a, b in zip(baseline, method, strict=True))
     difference = compare(before, after) if before.values else None
     relative = after.value / before.value - 1 if before.value > 0 and math.isfinite(before.value) else None
     return Change(name, after.value, difference, relative, seeds, after.better)

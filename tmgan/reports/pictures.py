@@ -24,7 +24,7 @@ def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
     header = max(map(len, wrapped)) * _LINE + _GAP
     canvas = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, header + rows * (cell + _GAP) + _GAP), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
-    for c, (images, lines) in enumerate(zip(columns, wrapped)):
+    for c, (images, lines) in enumerate(zip(columns, wrapped, strict=True)):
         left = _GAP + c * (cell + _GAP)
         draw.multiline_text((left, _GAP), "\n".join(lines), fill="black", font=font, spacing=2)
         pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).byte()

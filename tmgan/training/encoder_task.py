@@ -74,7 +74,7 @@ class EncoderTask:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """retrieval_top1: how often a held-out caption's sentence finds its own photo among `retrieval_photos` photos."""
+        """retrieval_top1: how often a held-out caption finds its own photo among `retrieval_photos` photos."""
         if len(self.pack.test) < 2:
             return {}
         batch, _, code, _, sentence = self._encode(self.batch)

@@ -175,7 +175,8 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
         f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
         f"  checkpoint  {run.checkpoints.paths()[0]}\n"
         f"Try next:\n"
-        f'  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} --text "a bird with a red head and white wings" --out edited.png'
+        f"  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} "
+        '--text "a bird with a red head and white wings" --out edited.png'
     )
 
 

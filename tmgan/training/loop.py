@@ -67,14 +67,15 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
         # no run says that it stopped where it did not save.
         stopped_by = stop.signal
 
-        def due(interval: int) -> bool:
-            """True at the first step boundary past a multiple of the interval, but not right after resuming."""
-            return seen > start and (done or seen % interval < task.batch)
-
-        save = due(output.checkpoint_images) or (stopped_by is not None and seen > start)
+        # At the first step boundary past a multiple of the interval, but not right after resuming.
+        report, draw, measure = (
+            seen > start and (done or seen % interval < task.batch)
+            for interval in (output.tick_images, output.sample_images, output.checkpoint_images)
+        )
+        save = measure or (stopped_by is not None and seen > start)
 
         # Report. Reading the losses waits for the device, so the clock is read after it.
-        if due(output.tick_images):
+        if report:
             losses = stats.read()
             rate, left = speed.tick(seen, images)
             run.log(_status_line(seen, images, rate, left, losses))
@@ -85,11 +86,11 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
             _require_finite(stats.finite(), run, seen)
 
         # Draw, measure, save.
-        if due(output.sample_images):
+        if draw:
             task.draw(run.samples / f"images-{seen:012d}.png")
             speed.resume(seen)
         if save:
-            metrics = task.measure() if due(output.checkpoint_images) else {}
+            metrics = task.measure() if measure else {}
             if metrics:
                 metrics_file.write({"images": seen, **metrics})
                 board.write({"images": seen, **metrics})

@@ -1,4 +1,5 @@
-"""What a training step computes, as three functions of a batch: the edit, the discriminator's loss, the generator's loss.
+"""What a training step computes, as three functions of a batch: the edit, the discriminator's loss, the generator's
+loss.
 
 Nothing here updates a weight, draws a random number or waits for the device, so each function is one graph for a
 compiler. Signs and order of the calls are those of the published trainer.
@@ -29,8 +30,8 @@ class Edit(NamedTuple):
     """The generator's answer to a batch, and the frozen features that it and the losses use. Shapes as in the models.
 
     With gradient: image (B, 3, S, S), mu, logvar, keep_logits (None without model.keep_input). Constant: features of
-    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; own_words (B, D, L) and sentence (B, D) of
-    the photos' own.
+    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; own_words (B, D, L) and sentence (B, D)
+    of the photos' own.
     """
 
     image: Tensor

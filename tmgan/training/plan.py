@@ -140,7 +140,9 @@ class Planner:
         epoch, place = place // len(self.items), place % len(self.items)
         epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
         self._orders = {e: self._orders[e] if e in self._orders else self._shuffle(e) for e in epochs}
-        return np.array([self._orders[e][p] for e, p in zip(epoch.tolist(), place.tolist())], dtype=np.int64)
+        return np.array(
+            [self._orders[e][p] for e, p in zip(epoch.tolist(), place.tolist(), strict=True)], dtype=np.int64
+        )
 
     def _shuffle(self, epoch: int) -> np.ndarray:
         return self.items[

@@ -45,7 +45,7 @@ class Stats:
         means = (self._sum / self._count).tolist()
         self._sum.zero_()
         self._count = 0
-        return dict(zip(self._names, means))
+        return dict(zip(self._names, means, strict=True))
 
 
 class Speed:

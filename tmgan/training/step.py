@@ -72,7 +72,7 @@ class TrainStep:
             return self._step(batch)
 
     def dispatch(self) -> AbstractContextManager:
-        """While active, the fused operations are what they are in this engine: the eager one takes their definitions."""
+        """While active, fused operations are what they are in this engine: the eager one takes their definitions."""
         return tmgan_kernels.prefer("eager") if self.runtime.engine == "eager" else nullcontext()
 
     def _step(self, batch: Batch) -> Losses:
@@ -100,13 +100,13 @@ class TrainStep:
 
     @torch.no_grad()
     def average(self) -> None:
-        """Move the averaged generator towards the live one; its batch norms' statistics become those of the live one."""
+        """Move the averaged generator towards the live one, and copy the statistics of its batch norms."""
         # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch a parameter.
         average, parameters = self._pairs
         change = torch._foreach_sub(parameters, average)
         torch._foreach_mul_(change, self._weight)
         torch._foreach_add_(average, change)
-        for mine, theirs in zip(self.ema.buffers(), self.generator.buffers()):
+        for mine, theirs in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             mine.copy_(theirs)
 
     def _state(self) -> dict[str, Tensor]:

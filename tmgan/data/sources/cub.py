@@ -92,13 +92,17 @@ def read(layout: Layout) -> Source:
         vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
         _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
         texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
-        missing = {entry.name: f"no captions in {layout.captions}" for entry, image in zip(entries, texts) if not image}
+        missing = {
+            entry.name: f"no captions in {layout.captions}"
+            for entry, image in zip(entries, texts, strict=True)
+            if not image
+        }
         dropped = 0
 
     boxes = _read_boxes(layout.cub)
     colours = _read_colours(layout.colours) if layout.colours else {}
     items = []
-    for entry, captions in zip(entries, texts):
+    for entry, captions in zip(entries, texts, strict=True):
         problem = missing.get(entry.name, "")
         if boxes is not None and entry.name not in boxes:
             problem = problem or f"no bounding box: images.txt does not list {entry.name}.jpg"
@@ -135,7 +139,7 @@ def _read_texts(folder: Path | None, entries: list[_Entry]) -> tuple[list[list[s
     texts: list[list[str]] = [[] for _ in entries]
     missing: dict[str, str] = {}
     dropped = 0
-    for entry, captions in zip(entries, texts):
+    for entry, captions in zip(entries, texts, strict=True):
         if folder is None:
             continue
         file = folder / f"{entry.name}.txt"
@@ -188,14 +192,14 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
             notes.append(f"{info} is not there: every {split} image is its own class")
             start = max((entry.class_id for entry in entries), default=-1) + 1
             classes = list(range(start, start + len(names)))
-        entries += [_Entry(name, number, split) for name, number in zip(names, classes)]
+        entries += [_Entry(name, number, split) for name, number in zip(names, classes, strict=True)]
     return entries, class_names, notes
 
 
 def _name_classes(file: Path, names: list[str], classes: list[int]) -> dict[int, str]:
     """The folder of each class. A class in two folders means that the list is that of another order of images."""
     class_names: dict[int, str] = {}
-    for name, number in zip(names, classes):
+    for name, number in zip(names, classes, strict=True):
         folder = name.split("/")[0] if "/" in name else str(number)
         known = class_names.setdefault(number, folder)
         if known != folder:
@@ -216,7 +220,10 @@ def _split_of_cub(cub: Path) -> tuple[list[_Entry], dict[int, str]]:
             raise ValueError(f"{cub / file} does not fit images.txt: image id {number} is in only one of them")
     numbers = _integers([classes[n] for n in names], cub / "image_class_labels.txt")
     class_names = _name_classes(cub / "image_class_labels.txt", list(names.values()), numbers)
-    entries = [_Entry(names[n], number, "train" if train[n] == "1" else "test") for n, number in zip(names, numbers)]
+    entries = [
+        _Entry(names[n], number, "train" if train[n] == "1" else "test")
+        for n, number in zip(names, numbers, strict=True)
+    ]
     return sorted(entries, key=lambda entry: entry.split == "test"), class_names
 
 
@@ -280,7 +287,7 @@ def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, 
         raise ValueError(f"{file}: {error}") from None
 
     token_ids: list[tuple[tuple[int, ...], ...]] = []
-    for split, captions in zip(("train", "test"), value):
+    for split, captions in zip(("train", "test"), value[:2], strict=True):
         count = sum(entry.split == split for entry in entries)
         if count == 0 and not len(captions):
             continue
@@ -304,8 +311,8 @@ def _check_same_captions(
 
     A caption or two may differ (tokenizers do); a list that is shifted differs nearly everywhere from some image on.
     """
-    for entry, image, captions in zip(entries, token_ids, texts):
-        pairs = list(zip(image, captions))
+    for entry, image, captions in zip(entries, token_ids, texts, strict=True):
+        pairs = list(zip(image, captions, strict=False))
         same = sum([vocabulary[token] for token in ids] == tokenize(text) for ids, text in pairs)
         if 2 * same < len(pairs):
             sentence = " ".join(vocabulary[token] for token in image[0])

@@ -45,7 +45,7 @@ def read(path: Path) -> Source:
     class_ids, class_names = _classes(ordered, path)
     some_masks = any(row["mask"] for row in ordered)
     items = []
-    for row, class_id in zip(ordered, class_ids):
+    for row, class_id in zip(ordered, class_ids, strict=True):
         problem = "" if row["captions"] else "no caption with a word in metadata.jsonl"
         if some_masks and row["mask"] is None:
             problem = problem or "no mask in metadata.jsonl, though other images have one"

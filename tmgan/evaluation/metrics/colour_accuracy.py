@@ -66,7 +66,9 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
         part = int(random.integers(len(PARTS)))
         shift = int(random.integers(1, len(names)))
         colours[row, part] = (colours[row, part] + shift) % len(names)
-        texts.append(describe({p: names[c] for p, c in zip(PARTS, colours[row].tolist())}, int(random.integers(4))))
+        texts.append(
+            describe({p: names[c] for p, c in zip(PARTS, colours[row].tolist(), strict=True)}, int(random.integers(4)))
+        )
         parts.append(part)
     background = centre_crops(pack.masks, index, size, (0.0, 1.0)) < _OUTSIDE
     return ColourTest(centre_crops(pack.tiles, index, size), texts, torch.tensor(parts), colours, masks, background)

@@ -68,7 +68,7 @@ def full_fp32() -> Iterator[None]:
             switch.allow_tf32 = False
         yield
     finally:
-        for switch, value in zip(switches, before):
+        for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
 
 

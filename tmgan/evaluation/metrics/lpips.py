@@ -68,7 +68,7 @@ class Lpips(nn.Module):
         """(B,) distances of two sets of features."""
         parts = [
             ((a - b).square() * getattr(self, f"linear{layer}")).sum(1).mean((1, 2))
-            for layer, (a, b) in enumerate(zip(x, y))
+            for layer, (a, b) in enumerate(zip(x, y, strict=True))
         ]
         return torch.stack(parts).sum(0)
 

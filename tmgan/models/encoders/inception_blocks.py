@@ -1,7 +1,7 @@
 """torchvision's Inception blocks, moving less memory: pooled by `max_pool`, and 1x1 convolutions of one input as one.
 
-Weights, names and values are torchvision's. What is joined are blocks whose batch norms were folded (`fold_batch_norms`):
-the input is then read once, and its gradient written once, instead of once for each branch.
+Weights, names and values are torchvision's. What is joined are blocks whose batch norms were folded
+(`fold_batch_norms`): the input is then read once, and its gradient written once, instead of once for each branch.
 """
 
 import torch
@@ -31,7 +31,9 @@ def side_by_side(x: Tensor, *blocks: BasicConv2d) -> list[Tensor]:
         return [block(x) for block in blocks]
     joined = F.conv2d(x, torch.cat([block.conv.weight for block in blocks]))
     parts = joined.split([block.conv.out_channels for block in blocks], dim=1)
-    return [F.relu(part + block.conv.bias.to(part.dtype).view(-1, 1, 1)) for part, block in zip(parts, blocks)]
+    return [
+        F.relu(part + block.conv.bias.to(part.dtype).view(-1, 1, 1)) for part, block in zip(parts, blocks, strict=True)
+    ]
 
 
 class A(InceptionA):

@@ -38,7 +38,7 @@ def host_keep_masks(masks: Tensor | None, plan: Plan, size: int, device: torch.d
     cut = torch.stack(
         [
             masks[index, top : top + size, left : left + size]
-            for index, top, left in zip(plan.index.tolist(), plan.top.tolist(), plan.left.tolist())
+            for index, top, left in zip(plan.index.tolist(), plan.top.tolist(), plan.left.tolist(), strict=True)
         ]
     )
     return 1.0 - finish_on_device(cut, plan.flip, device, value_range=(0.0, 1.0))

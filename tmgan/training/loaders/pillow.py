@@ -103,7 +103,7 @@ class PillowLoader:
         crops = [
             Crop(of.paths[row], tuple(region), tuple(scaled), tuple(corner))
             for row, region, scaled, corner in zip(
-                rows, of.regions[rows].tolist(), of.scaled[rows].tolist(), corners.tolist()
+                rows, of.regions[rows].tolist(), of.scaled[rows].tolist(), corners.tolist(), strict=True
             )
         ]
         tasks = [

@@ -121,7 +121,7 @@ def tables_page() -> Document:
 
 
 # ------------------------------------------------------------------ the pages
-def filled(text: str, marker: str, content: Callable[[], str]) -> str:
+def fill(text: str, marker: str, content: Callable[[], str]) -> str:
     """A page with the part between <!-- marker --> and <!-- end --> replaced."""
     assert f"<!-- {marker} -->\n" in text and "<!-- end -->" in text, marker
     return re.sub(
@@ -132,16 +132,16 @@ def filled(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {
-        README: filled(README.read_text(), "quickstart", quickstart_table),
-        PERFORMANCE: filled(
-            filled(
-                filled(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)
+        README: fill(README.read_text(), "quickstart", quickstart_table),
+        PERFORMANCE: fill(
+            fill(
+                fill(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)
             ),
             "offline",
             lambda: tables_offline.section(RESULTS),
         ),
-        DATA: filled(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
-        METRICS: filled(METRICS.read_text(), "fid", fid_table),
+        DATA: fill(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
+        METRICS: fill(METRICS.read_text(), "fid", fid_table),
         TABLES: tables_page().markdown(TABLES.stem),
     }
 

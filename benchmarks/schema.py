@@ -102,7 +102,7 @@ def on_gpu(document: dict) -> bool:
     return document["machine"]["gpu"] != "not used"
 
 
-def derived(microseconds: float, moved: int, copy: dict | None) -> dict[str, float | None]:
+def derive(microseconds: float, moved: int, copy: dict | None) -> dict[str, float | None]:
     """What follows from a time and the bytes that had to move; None on a machine whose copy was not measured."""
     if copy is None:
         return {"floor_microseconds": None, "gigabytes_per_second": None, "copy_fraction": None}
@@ -198,7 +198,7 @@ def _check_measurement(row: dict, copy: dict | None, where: str) -> None:
             require(row.get(name, 0) is None, f"{where}.{name}", "must be null in a run without a GPU")
         return
     require_fields(row, ON_GPU, where)
-    for name, value in derived(row["microseconds"], row["bytes"], copy).items():
+    for name, value in derive(row["microseconds"], row["bytes"], copy).items():
         require(
             math.isclose(row[name], value, rel_tol=1e-3),
             f"{where}.{name}",

@@ -42,7 +42,7 @@ def settings_of(lines: list[dict], wanted: str) -> dict | None:
     return next((line for line in lines if line["kind"] == "settings" and wanted in line), None)
 
 
-def picked(row: dict, *fields: dict) -> dict:
+def pick(row: dict, *fields: dict) -> dict:
     return {name: row[name] for kinds in fields for name in kinds if name in row}
 
 
@@ -55,10 +55,10 @@ def steps(scripts: dict[str, list[dict]]) -> dict | None:
     if about is None or not found:
         return None
     batch, peak = about["settings"]["batch"], about["peak_gflops"]
-    made = [picked(row, schema_step.ROW, {"peak_bytes": int}) for row in found]
+    made = [pick(row, schema_step.ROW, {"peak_bytes": int}) for row in found]
     for row in made:
         row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process had measured a peak of its own
-    starts = [picked(row, schema_step.START) for row in rows(lines).values() if "state" in row]
+    starts = [pick(row, schema_step.START) for row in rows(lines).values() if "state" in row]
     return _step_document(about, lines, rows=made, starts=starts)
 
 
@@ -80,10 +80,10 @@ def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
                 if "error" in row
                 else {"reason": row["reason"]}
                 if "reason" in row
-                else picked(row, schema_step.TIMES, {"images_per_second": float})
+                else pick(row, schema_step.TIMES, {"images_per_second": float})
             )
             changes.append({"change": f"{change}, again at the end" if size.endswith("again") else change, **kept})
-        base = picked(done[f"{BASE} batch {batch}"], schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
+        base = pick(done[f"{BASE} batch {batch}"], schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
         base |= about["base"] | {"part": "step"}
         base["share_of_peak"] = schema_step.share(base, batch, about["peak_gflops"])
         yield _step_document(about, lines, rows=[base], ablation=changes)
@@ -109,12 +109,12 @@ def _seconds(lines: list[dict]) -> float:
 # ----------------------------------------------------------------------- the kernels
 def keys(options: Options) -> dict[str, dict]:
     """What a row of a name is about."""
-    plan = kernels.planned(options) + rest.planned(options, ("best-eager", "kornia", "compile", "compile-max"))
+    plan = kernels.plan_rows(options) + rest.plan_rows(options, ("best-eager", "kornia", "compile", "compile-max"))
     found = {
         kernels.name_of(case, provider, which): {**case.key(), "pass": which, "provider": provider}
         for case, provider, which in plan
     }
-    host = kernels.host_planned(options)
+    host = kernels.plan_host(options)
     return found | {
         kernels.host_name(case, provider, which): {"operation": case.operation, "pass": which, "provider": provider}
         for case, provider, which in host
@@ -126,7 +126,7 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
     lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])  # of two copies measured, the latter's counts
     about, done = settings_of(lines, "machine"), rows(lines)
     known = keys(Options(Path(), 0, lines[0]["dry"], not lines[0]["dry"])) if lines else {}
-    copy = picked(done.get("copy", {}), schema.COPY) or None
+    copy = pick(done.get("copy", {}), schema.COPY) or None
     made, host = [], []
     for name, row in done.items():
         if name not in known or "reason" in row:
@@ -135,13 +135,13 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
         if "error" in row:
             place.append({**known[name], "error": row["error"]})
         elif place is host:
-            host.append({**known[name], **picked(row, schema.HOST)})
+            host.append({**known[name], **pick(row, schema.HOST)})
         else:
             place.append(
                 {
                     **known[name],
-                    **picked(row, schema.MEASURED, {"peak_bytes": int}),
-                    **schema.derived(row["microseconds"], row["bytes"], copy),
+                    **pick(row, schema.MEASURED, {"peak_bytes": int}),
+                    **schema.derive(row["microseconds"], row["bytes"], copy),
                 }
             )
     if about is None or not made or (copy is None and about["machine"]["gpu"] != "not used"):
@@ -166,7 +166,7 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
 def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
     lines = scripts.get("3-kernels", []) + scripts.get("4-rest", [])
     about = settings_of(lines, "data")
-    found = {row["loader"]: picked(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
+    found = {row["loader"]: pick(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
     if about is None or not found:
         return None
     return {

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal, rows
-from benchmarks.gpu.step import building, leave_if_lost
+from benchmarks.gpu.step import build_task, leave_if_lost
 from benchmarks.gpu.supervisor import Options, Task, alone, seconds_left
 from benchmarks.kernels import cases
 
@@ -25,14 +25,14 @@ ROUNDS = 30
 
 
 def tasks(options: Options) -> list[Task]:
-    plan = planned(options)
-    measuring = [name_of(*entry) for entry in plan] + [host_name(*entry) for entry in host_planned(options)]
+    plan = plan_rows(options)
+    measuring = [name_of(*entry) for entry in plan] + [host_name(*entry) for entry in plan_host(options)]
     return [
-        building(options),
+        build_task(options),
         Task("parity", parity, tuple(f"parity {file.name}" for file in parity_files(options)), PARITY),
         Task(
             "speed",
-            lambda journal, options: speed(journal, options, plan, host_planned(options)),
+            lambda journal, options: speed(journal, options, plan, plan_host(options)),
             ("copy", *measuring),
             leave=0 if without_dali(options) else DALI,
         ),
@@ -95,7 +95,7 @@ def host_name(case: cases.Case, provider: str, which: str) -> str:
     return f"host {case.operation} {which} {provider}"
 
 
-def planned(options: Options) -> list[tuple[cases.Case, str, str]]:
+def plan_rows(options: Options) -> list[tuple[cases.Case, str, str]]:
     """(case, provider, pass): ours before any that torch.compile takes its time for."""
     if options.dry:
         toys = [cases.Case("instance_norm_glu", (2, 4, 8, 8), layout="nhwc"), cases.Case("masked_mae", (2, 3, 8, 8))]
@@ -105,7 +105,7 @@ def planned(options: Options) -> list[tuple[cases.Case, str, str]]:
     return [(case, provider, which) for case, provider in found for which in cases.OPERATIONS[case.operation].passes]
 
 
-def host_planned(options: Options) -> list[tuple[cases.Case, str, str]]:
+def plan_host(options: Options) -> list[tuple[cases.Case, str, str]]:
     return [] if options.dry else cases.host_plan(cases.ours_first(), gpu=True)
 
 
@@ -115,7 +115,7 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
     import torch._functorch.config as functorch_config
 
     from benchmarks.kernels import collector, timer
-    from benchmarks.kernels.prepare import prepared
+    from benchmarks.kernels.prepare import prepare_case
     from tmgan_kernels import _native
 
     done = rows(journal.lines())
@@ -142,14 +142,14 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
                 found = measure()
         except Exception as error:
             journal.error(name, error)
-            prepared.cache_clear()
+            prepare_case.cache_clear()
             leave_if_lost(options)
         else:
             share = f", {found['copy_fraction']:.0%} of a copy" if copy and "copy_fraction" in found else ""
             journal.row(name, **found, shown=f"{found['microseconds']:.1f} us{share}")
 
-    def timed(case: cases.Case, provider: str, which: str) -> dict:
-        work = prepared(case, provider, None)
+    def time_case(case: cases.Case, provider: str, which: str) -> dict:
+        work = prepare_case(case, provider, None)
         clock = clocked(lambda: work.call(which), len(work.sets))
         for _ in range(3 if options.dry else ROUNDS):
             clock.round()
@@ -158,9 +158,9 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
             **collector.measurement(clock.timing(), cases.bytes_moved(case, which), copy),
         }
 
-    def called(case: cases.Case, provider: str, which: str) -> dict:
+    def time_host(case: cases.Case, provider: str, which: str) -> dict:
         with timer.on_stream():
-            work = prepared(case, provider, 1)
+            work = prepare_case(case, provider, 1)
             call = work.call(which)
             clock = timer.HostTimer(lambda: call(0))
             for _ in range(ROUNDS):
@@ -172,9 +172,9 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
 
     with functorch_config.patch(donated_buffer=False):  # backward passes alone are timed: keep what is saved
         for case, provider, which in plan:
-            row(name_of(case, provider, which), case, provider, partial(timed, case, provider, which))
+            row(name_of(case, provider, which), case, provider, partial(time_case, case, provider, which))
         for case, provider, which in host:
-            row(host_name(case, provider, which), case, provider, partial(called, case, provider, which))
+            row(host_name(case, provider, which), case, provider, partial(time_host, case, provider, which))
     if options.gpu:
         journal.add("gpu state", after=machine.gpu_state())
         torch.cuda.synchronize()

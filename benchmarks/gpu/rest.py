@@ -30,7 +30,7 @@ LARGE = tuple(
 
 
 def tasks(options: Options) -> list[Task]:
-    rivals, compiled = planned(options, ("best-eager", "kornia")), planned(options, ("compile", "compile-max"))
+    rivals, compiled = plan_rows(options, ("best-eager", "kornia")), plan_rows(options, ("compile", "compile-max"))
     no_gpu, dry = "" if options.gpu else "needs a GPU", "left out of a dry run" if options.dry else ""
     absent = [package for package in ("xdist", "pytest_benchmark") if importlib.util.find_spec(package) is None]
     no_caches = no_gpu or (f"needs {', '.join(absent)}" if absent else "")
@@ -83,7 +83,7 @@ def tasks(options: Options) -> list[Task]:
     ]
 
 
-def planned(options: Options, providers: tuple[str, ...]) -> list[tuple[cases.Case, str, str]]:
+def plan_rows(options: Options, providers: tuple[str, ...]) -> list[tuple[cases.Case, str, str]]:
     if options.dry:
         toy = cases.Case("box_blur", (2, 3, 16, 16), options=(("kernel_size", 5),))
         found = [(toy, provider) for provider in providers if provider == "best-eager"]

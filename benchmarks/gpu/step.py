@@ -59,7 +59,7 @@ def engine_rows(engine: str, batch: int) -> tuple[str, ...]:
 def tasks(options: Options) -> list[Task]:
     batch = 2 if options.dry else BATCH
     smoke = (*smoke_rows(), "smoke graph capture", *(f"smoke {engine} engine" for engine in ENGINES))
-    found = [building(options), Task("smoke", smoke_all, smoke)]
+    found = [build_task(options), Task("smoke", smoke_all, smoke)]
     for engine in ENGINES:
         found.append(
             Task(
@@ -72,7 +72,7 @@ def tasks(options: Options) -> list[Task]:
     return found
 
 
-def building(options: Options) -> Task:
+def build_task(options: Options) -> Task:
     return Task(
         "nvcc", build, ("nvcc build",), background=True, impossible="left out of a dry run" if options.dry else ""
     )

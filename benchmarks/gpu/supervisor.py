@@ -231,9 +231,9 @@ class Supervisor:
             elif status is None:
                 self._absent(task, f"{task.name} took longer than the time it was given")
             else:
-                self._absent(task, self._ended(task, status))
+                self._absent(task, self._ending(task, status))
 
-    def _ended(self, task: Task, status: int) -> str:
+    def _ending(self, task: Task, status: int) -> str:
         failed = [
             line["error"] for line in self.journal.lines() if line["kind"] == "failed" and line["task"] == task.name
         ]

@@ -60,14 +60,14 @@ class Results:
         except Exception as error:
             pytest.exit(f"the GPU is lost to this process: {describe_error(error)}", returncode=1)
 
-    def measured(self, key: dict, timing: Timing, moved: int, benchmark: object) -> None:
+    def add(self, key: dict, timing: Timing, moved: int, benchmark: object) -> None:
         row = {**key, **measurement(timing, moved, self.copy)}
         self.rows.append(row)
         benchmark.extra_info.update(row)
         fraction = f", {row['copy_fraction']:.0%} of copy" if self.copy else ""
         self._progress(key, f"{timing.median:.1f} us{fraction}")
 
-    def host_measured(self, key: dict, timing: Timing, benchmark: object) -> None:
+    def add_host(self, key: dict, timing: Timing, benchmark: object) -> None:
         self.host.append({**key, **times(timing)})
         benchmark.extra_info.update(self.host[-1])
 
@@ -133,7 +133,7 @@ def measurement(timing: Timing, moved: int, copy: dict | None) -> dict:
         "calls": timing.calls,
         "input_sets": timing.sets,
         "bytes": moved,
-        **schema.derived(timing.median, moved, copy),
+        **schema.derive(timing.median, moved, copy),
         "peak_bytes": timing.peak_bytes,
     }
 

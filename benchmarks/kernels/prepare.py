@@ -18,7 +18,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "uint8": 1e-5}
 TIES = 0.05
 
 
-def provided(case: Case, provider: str) -> Callable:
+def implementation(case: Case, provider: str) -> Callable:
     """A function of the case's positional tensors."""
     if provider in ("eager", "triton", "cuda"):
         return cases.call_of(case, provider)
@@ -40,8 +40,8 @@ class Prepared:
             size = sum(x.numel() * x.element_size() for x in self.sets[0])
             sets = timer.input_sets(size, timer.cache_bytes()) if DEVICE.type == "cuda" else 2
         self.sets += [self._inputs(case, random) for _ in range(sets - 1)]
-        self.function = provided(case, provider)
-        definition = provided(case, "eager")
+        self.function = implementation(case, provider)
+        definition = implementation(case, "eager")
         self.cotangents = [self._cotangent(definition(*tensors)) for tensors in self.sets] if self.wanted else []
         if provider != "eager":
             self._compare(definition, TOLERANCE[case.dtype])
@@ -80,6 +80,6 @@ class Prepared:
 
 
 @functools.lru_cache(maxsize=1)
-def prepared(case: Case, provider: str, sets: int | None = None) -> Prepared:
+def prepare_case(case: Case, provider: str, sets: int | None = None) -> Prepared:
     with timer.on_stream():
         return Prepared(case, provider, sets)

@@ -109,12 +109,12 @@ def gpu_sections(document: dict) -> Iterator[str]:
         ]
         if lines:
             title = f"{batch} images of 256x256, NCHW (`gather_crop`: 8-bit tiles in, fp32 NHWC out)"
-            yield from _folded(title, _comparison(lines), batch != HEADLINE_BATCH)
+            yield from _fold(title, _comparison(lines), batch != HEADLINE_BATCH)
     for layout in ("nhwc", "nchw"):
         stages = rows.select(operation="instance_norm_glu", layout=layout)
         if stages:
             title = f"`instance_norm_glu` at the stages of the generator, {layout.upper()}"
-            yield from _folded(title, _comparison(stages, sizes=True), layout == "nchw")
+            yield from _fold(title, _comparison(stages, sizes=True), layout == "nchw")
     yield from _layouts(rows)
     yield from _host(document)
     slower = sorted(
@@ -129,7 +129,7 @@ def gpu_sections(document: dict) -> Iterator[str]:
     yield from _absent(document, rows)
 
 
-def _folded(title: str, content: str, fold: bool) -> Iterator[str]:
+def _fold(title: str, content: str, fold: bool) -> Iterator[str]:
     if fold:
         yield f"<details><summary>{title}</summary>"
         yield content
@@ -180,7 +180,7 @@ def _layouts(rows: Rows) -> Iterator[str]:
                 (f"`{name_of(row)}` {row['pass']}", SHORT[row["dtype"]], f"{planar:.1f}", f"{row['microseconds']:.1f}")
             )
     if body:
-        yield from _folded(
+        yield from _fold(
             f"NCHW and NHWC, {HEADLINE_BATCH} images, microseconds", table(("", "type", "NCHW", "NHWC"), body), True
         )
 
@@ -196,7 +196,7 @@ def _host(document: dict) -> Iterator[str]:
             (f"`{operation}` {which}", *(f"{times[name]:.1f}" if name in times else "" for name in providers))
             for (operation, which), times in calls.items()
         ]
-        yield from _folded(
+        yield from _fold(
             "What a call costs the host, microseconds, on inputs of 8x8 pixels", table(("", *providers), body), True
         )
 

@@ -13,7 +13,7 @@ import torch._functorch.config as functorch_config
 
 from benchmarks.kernels import cases, timer
 from benchmarks.kernels.cases import OPERATIONS
-from benchmarks.kernels.prepare import prepared
+from benchmarks.kernels.prepare import prepare_case
 
 GPU = torch.cuda.is_available()
 PLAN = cases.gpu_plan() if GPU else cases.cpu_plan()
@@ -45,11 +45,11 @@ def test_host_cost(row, benchmark, results):
     case, provider, which = row
     key = {"operation": case.operation, "pass": which, "provider": provider}
     with results.measuring(key, results.host), timer.on_stream():
-        work = prepared(case, provider, 1)
+        work = prepare_case(case, provider, 1)
         call = work.call(which)
         clock = timer.HostTimer(lambda: call(0))
         benchmark.pedantic(clock.round, rounds=timer.ROUNDS, warmup_rounds=0)
-        results.host_measured(key, clock.timing(), benchmark)
+        results.add_host(key, clock.timing(), benchmark)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name)
@@ -57,9 +57,9 @@ def test_speed(row, benchmark, results):
     case, provider, which = row
     key = {**case.key(), "pass": which, "provider": provider}
     with results.measuring(key, results.rows):
-        work = prepared(case, provider, 1 if results.only_compile else None)
+        work = prepare_case(case, provider, 1 if results.only_compile else None)
         if results.only_compile:
             return  # the comparison with the definition compiled both passes
         clock = (timer.GraphTimer if GPU else timer.ProcessorTimer)(lambda: work.call(which), len(work.sets))
         benchmark.pedantic(clock.round, rounds=timer.ROUNDS, warmup_rounds=0)
-        results.measured(key, clock.timing(), cases.bytes_moved(case, which), benchmark)
+        results.add(key, clock.timing(), cases.bytes_moved(case, which), benchmark)

@@ -55,7 +55,7 @@ def memory_format(size: list[int], stride: list[int]) -> str:
     return "nchw" if stride[3] == 1 or (size[3] == 1 and stride[2] == 1) else "neither"
 
 
-def _described(node) -> dict:
+def _describe_tensor(node) -> dict:
     """Size, stride and dtype of a node of Inductor's IR that is a tensor."""
     size, stride = [int(n) for n in node.get_size()], [int(n) for n in node.get_stride()]
     return {
@@ -72,7 +72,7 @@ def _tensors(nodes) -> Iterator[dict]:
             yield from _tensors(node)
         elif node is not None:
             try:
-                yield _described(node)
+                yield _describe_tensor(node)
             except (AttributeError, NotImplementedError, TypeError):
                 continue  # no tensor: a generator, a symbol, or a call of many outputs, which are listed themselves
 
@@ -121,7 +121,7 @@ def _fused(node, graph) -> dict:
         "flop": 0,
         "launches": 1,
         "atomics": atomics,
-        "layout": [change for each in snodes for change in _transposed(each, inside, graph)],
+        "layout": [change for each in snodes for change in _transpositions(each, inside, graph)],
     }
 
 
@@ -134,7 +134,7 @@ def _elements(dep) -> int:
     return math.prod(int(size) for size in dep.size)
 
 
-def _transposed(node, inside: set[str], graph) -> Iterator[str]:
+def _transpositions(node, inside: set[str], graph) -> Iterator[str]:
     """Large 4-D tensors that a part of a kernel reads in one order and writes in another.
 
     Which loop is innermost in memory is read off the index expressions, so that views do not matter.
@@ -196,7 +196,7 @@ def _strides(dep) -> dict:
 
 
 def _extern(node, claimed: set) -> dict | None:
-    space, name = _called(node)
+    space, name = _callee(node)
     if name.startswith("reinterpret_tensor"):
         return None
     inputs = list(_tensors(getattr(node, "inputs", ())))
@@ -240,7 +240,7 @@ def _extern(node, claimed: set) -> dict | None:
     return row
 
 
-def _called(node) -> tuple[str, str]:
+def _callee(node) -> tuple[str, str]:
     """Namespace and name of what an extern node calls: ("aten", "bmm"), ("tmgan_kernels", "masked_mae")."""
     overload = getattr(node, "op_overload", None)
     schema = getattr(overload, "_schema", None)

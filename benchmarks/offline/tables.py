@@ -51,7 +51,7 @@ def check(document: dict) -> None:
             raise OfflineError(f"{where}: {graph['atomics_in_code']} atomics in the code, its kernels say otherwise")
 
 
-def broken(document: dict, most_bytes: float, most_launches: int) -> list[str]:
+def violations(document: dict, most_bytes: float, most_launches: int) -> list[str]:
     """What a report shows that a step should not do: atomics, changes of layout, too many bytes or launches."""
     sums = text.whole(document)
     found = [
@@ -93,12 +93,12 @@ def section(results: Path) -> str:
     parts = [
         f"Preset `{last['preset']}`, batch {last['batch']}, compiled for an {last['compiled_for']} that was not "
         f"there: {files}.",
-        table(*_split(compared([(title, report) for _, title, report in steps]))),
+        table(*_split(compare([(title, report) for _, title, report in steps]))),
         f"Counted, {title}:",
-        table(*_split(text.counted(last))),
+        table(*_split(text.count_rows(last))),
         "**Predicted, not measured**, from these counts and the rates below:",
     ]
-    parts += [table(*_split(text.predicted(last, card))) for card in rates.CARDS]
+    parts += [table(*_split(text.prediction_rows(last, card))) for card in rates.CARDS]
     parts += ["The kernels that move most:", table(*_split(text.largest(last)))]
     for heading, rows in (
         ("Kernels with float atomics:", text.atomics(last)),
@@ -109,7 +109,7 @@ def section(results: Path) -> str:
     return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
 
 
-def compared(steps: list[tuple[str, dict]]) -> list[text.Row]:
+def compare(steps: list[tuple[str, dict]]) -> list[text.Row]:
     """Head and a row a report: what was counted in a whole step, and the predicted time on each card."""
     head = (
         "",

@@ -31,7 +31,7 @@ def whole(report: dict) -> dict:
     return {**found, "launches": found["launches"] + sum(row["launches"] for row in report["outside"])}
 
 
-def counted(report: dict) -> list[Row]:
+def count_rows(report: dict) -> list[Row]:
     """Head, a row a graph, what is outside, and their sum."""
     head = (
         "",
@@ -63,7 +63,7 @@ def _counts(sums: dict) -> Row:
     )
 
 
-def predicted(report: dict, card: str) -> list[Row]:
+def prediction_rows(report: dict, card: str) -> list[Row]:
     """Head and a row a kind of work: predicted milliseconds a step in each component."""
     parts = predict(report)[card]
     labels = sorted({label for times in parts.values() for label in times}, key=_place)
@@ -152,16 +152,16 @@ def plain(report: dict) -> str:
     parts = [
         f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
         f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
-        _aligned(counted(report)),
-        _aligned(largest(report)),
-        _aligned(atomics(report)),
-        _aligned(changes(report)),
+        _align(count_rows(report)),
+        _align(largest(report)),
+        _align(atomics(report)),
+        _align(changes(report)),
         "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:",
     ]
-    return "\n\n".join([*parts, *(_aligned(predicted(report, card)) for card in rates.CARDS)])
+    return "\n\n".join([*parts, *(_align(prediction_rows(report, card)) for card in rates.CARDS)])
 
 
-def _aligned(rows: Iterable[Row]) -> str:
+def _align(rows: Iterable[Row]) -> str:
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

@@ -273,7 +273,7 @@ def test_the_plans_name_everything():
         *((change, batch[0]) for change in rewrites.FIRST),
         (rewrites.BASE, batch[1]),
     ]
-    planned = kernels.planned(on_gpu)
+    planned = kernels.plan_rows(on_gpu)
     assert not {provider for _, provider, _ in planned} & {"compile", "compile-max", "kornia", "best-eager"}
     headline = [(case.operation, case.dtype, case.layout) for case, _, _ in planned]
     expected = ("instance_norm_glu", "bfloat16", "nhwc")

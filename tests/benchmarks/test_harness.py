@@ -13,7 +13,7 @@ import torch
 from benchmarks import machine, schema
 from benchmarks.kernels import cases, collector, timer
 from benchmarks.kernels.cases import OPERATIONS, Case
-from benchmarks.kernels.prepare import Prepared, prepared
+from benchmarks.kernels.prepare import Prepared, prepare_case
 
 MEGABYTE = 1 << 20
 PLANS = cases.gpu_plan() + cases.cpu_plan()
@@ -172,7 +172,7 @@ def test_the_floor_of_a_blur_is_the_one_everybody_knows():
     """64 images of three float32 channels, read and written: 100.7 MB, 23.4 us at 4.3 TB/s."""
     moved = cases.bytes_moved(Case("box_blur", (64, 3, 256, 256), options=(("kernel_size", 5),)), "forward")
     assert moved == 2 * 64 * 3 * 256 * 256 * 4
-    floor = schema.derived(30.0, moved, {"gigabytes_per_second": 4300.0})
+    floor = schema.derive(30.0, moved, {"gigabytes_per_second": 4300.0})
     assert math.isclose(floor["floor_microseconds"], 23.41, abs_tol=0.01)
     assert math.isclose(floor["copy_fraction"], 23.41 / 30, abs_tol=1e-3)
 
@@ -222,7 +222,7 @@ def test_failures_and_what_was_not_reached_are_in_the_file(tmp_path):
     ]
     collected.planned = keys
     with collected.measuring(keys[0], collected.rows):
-        collected.measured(keys[0], timer.Timing((3.0, 3.5), 4, 2), 3072, Benchmark())
+        collected.add(keys[0], timer.Timing((3.0, 3.5), 4, 2), 3072, Benchmark())
     with pytest.raises(pytest.xfail.Exception), collected.measuring(keys[1], collected.rows):
         raise RuntimeError("first line\nsecond line")
     with pytest.raises(ZeroDivisionError), collected.measuring(keys[3], collected.rows):
@@ -258,4 +258,4 @@ def test_the_first_error_of_a_chain_is_kept():
 @pytest.fixture(autouse=True)
 def _forget_prepared():
     yield
-    prepared.cache_clear()
+    prepare_case.cache_clear()

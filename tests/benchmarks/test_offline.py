@@ -166,7 +166,7 @@ def test_the_checker_says_what_is_wrong(spoil, message):
 # ------------------------------------------------------------- what is held
 def test_what_a_step_should_not_do_is_found():
     document = tables_offline.load(RESULTS / "offline-combined-batch40-before.json")
-    found = "\n".join(tables_offline.broken(document, MOST_BYTES, 1000))
+    found = "\n".join(tables_offline.violations(document, MOST_BYTES, 1000))
     assert "float atomics" in found and "nchw" in found and "GB, at most 60.0" in found and "at most 1,000" in found
 
 
@@ -186,4 +186,4 @@ def combined(tmp_path_factory) -> dict:
 @pytest.mark.slow
 def test_the_step_of_combined_has_no_atomics_changes_no_layout_and_moves_at_most_60_gb(combined):
     last = text.whole(tables_offline.load(RESULTS / tables_offline.STEPS[-1][0]))
-    assert not tables_offline.broken(combined, MOST_BYTES, last["launches"])
+    assert not tables_offline.violations(combined, MOST_BYTES, last["launches"])

@@ -38,7 +38,7 @@ def row(microseconds: float, **key) -> dict:
         "calls": 40,
         "input_sets": 5,
         "bytes": 100_000_000,
-        **schema.derived(microseconds, 100_000_000, COPY),
+        **schema.derive(microseconds, 100_000_000, COPY),
         "peak_bytes": 50_000_000,
     }
 

@@ -18,7 +18,7 @@ from tmgan.config.settings import BlurConfig, GradientConfig, SharpnessLossConfi
 from tmgan.data.masks import write_masks
 from tmgan.losses.adversarial import discriminator_loss
 from tmgan.losses.matching import word_level_correlation
-from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import adaptive_change_mask, otsu_threshold
 from tmgan.methods.sharpness import sharpness_loss
 from tmgan.models.discriminator import Discriminator
@@ -258,7 +258,7 @@ def test_sharpness_aware_discriminator_learns_that_blur_is_fake(run):
     task, _, same, _, with_blur = run(blur={"sizes": [9]})
     assert torch.equal(edit, same)
     torch.testing.assert_close(with_blur["d"], losses["d"] + with_blur["d_blurred"])
-    shown = blurred(BlurConfig(sizes=(9,)), batch.images, batch.blur_sizes)
+    shown = blur_real(BlurConfig(sizes=(9,)), batch.images, batch.blur_sizes)
     sentence = task.encoders.text(batch.tokens, batch.lengths)[1]
 
     def logit(of):
@@ -275,7 +275,7 @@ def test_blurred_photos_add_their_own_gradient_to_the_discriminators():
     init_weights(discriminator, random)
     real, fake = (torch.rand(2, 3, 64, 64, generator=random, dtype=torch.float64) * 2 - 1 for _ in range(2))
     sentence = torch.randn(2, 16, generator=random, dtype=torch.float64)
-    shown = blurred(BlurConfig(sizes=(9,)), real, torch.tensor([9, 9]))
+    shown = blur_real(BlurConfig(sizes=(9,)), real, torch.tensor([9, 9]))
 
     def pull(loss):
         return torch.autograd.grad(loss, list(discriminator.parameters()), allow_unused=True, materialize_grads=True)
@@ -378,21 +378,21 @@ def test_blur_sizes_are_drawn_by_the_plan_one_a_photo(tiny, pack, encoders):
     batch = task.loader(3)
     assert set(batch.blur_sizes.tolist()) == {5, 7, 9}
     assert torch.equal(batch.blur_sizes, task.planner(3).blur_sizes)
-    shown = blurred(config.method.blur, batch.images, batch.blur_sizes)
+    shown = blur_real(config.method.blur, batch.images, batch.blur_sizes)
     for row, size in enumerate(batch.blur_sizes.tolist()):
-        alone = blurred(BlurConfig(sizes=(size,)), batch.images[row : row + 1], batch.blur_sizes[row : row + 1])
+        alone = blur_real(BlurConfig(sizes=(size,)), batch.images[row : row + 1], batch.blur_sizes[row : row + 1])
         torch.testing.assert_close(shown[row : row + 1], alone)
 
 
 def test_kinds_of_blur(pack):
     photo = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     sizes = torch.tensor([9, 9])
-    shown = {kind: blurred(BlurConfig(sizes=(9,), kind=kind), photo, sizes) for kind in ("box", "gaussian", "grey")}
+    shown = {kind: blur_real(BlurConfig(sizes=(9,), kind=kind), photo, sizes) for kind in ("box", "gaussian", "grey")}
     for kind, picture in shown.items():
         assert picture.shape == photo.shape
         assert (sharpness_score(picture, border="replicate") < 0.3 * sharpness_score(photo, border="replicate")).all()
         assert ((picture[:, 0] - picture[:, 1]).abs().max() == 0) == (kind == "grey")
-    framed = blurred(BlurConfig(sizes=(9,), border="zeros"), torch.ones(1, 3, 32, 32), sizes[:1])
+    framed = blur_real(BlurConfig(sizes=(9,), border="zeros"), torch.ones(1, 3, 32, 32), sizes[:1])
     assert framed[0, 0, 0, 0] < 0.5 < framed[0, 0, 16, 16]  # why a zero border is not the default
 
 

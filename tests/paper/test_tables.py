@@ -22,7 +22,7 @@ from tmgan.paper.measure import change, over_seeds
 from tmgan.paper.pages import document
 from tmgan.paper.published import Bench
 from tmgan.paper.results import gather, paper
-from tmgan.paper.runs import Estimate, Run, finished, images_done, train_all
+from tmgan.paper.runs import Estimate, Run, images_done, is_finished, train_all
 from tmgan.training import jobs
 from tmgan.training.editor_task import EditorTask
 from tmgan_kernels import change_mask, laplace_sharpness, sharp_regions
@@ -134,10 +134,10 @@ def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, 
     said: list[str] = []
     first = runs_of(["lightweight"], packed, tmp_path)
     train_all(first, pack, encoders, said.append)
-    assert "about" in said[1].lower() and finished(first[0].config, 8, GENERATOR)
+    assert "about" in said[1].lower() and is_finished(first[0].config, 8, GENERATOR)
 
     longer = runs_of(["lightweight", "nsl"], packed, tmp_path, images=16)
-    assert not finished(longer[0].config, 16, GENERATOR)
+    assert not is_finished(longer[0].config, 16, GENERATOR)
     began = []
     monkeypatch.setattr(jobs, "EditorTask", lambda config, *rest: began.append(config.run) or EditorTask(config, *rest))
     train_all(longer, pack, encoders, said.append)
@@ -152,7 +152,7 @@ def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, 
     with pytest.raises(ValueError, match="16 images and 8 are wanted"):
         train_all(first, pack, encoders, said.append)
     other = dataclasses.replace(longer[0].config, optim=dataclasses.replace(longer[0].config.optim, lr_g=1e-5))
-    assert not finished(other, 16, GENERATOR), "another learning rate is another run"
+    assert not is_finished(other, 16, GENERATOR), "another learning rate is another run"
 
 
 # ------------------------------------------------------------------- comparison

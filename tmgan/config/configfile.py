@@ -75,7 +75,7 @@ def merge(base: Any, values: dict, where: str) -> Any:
         if is_dataclass(current):
             changes[key] = merge(current, value or {}, where=f"{where}, {key}")
         else:
-            changes[key] = _typed(value, hints[key], f"{where}, {key}")
+            changes[key] = _coerce(value, hints[key], f"{where}, {key}")
     try:
         return dataclasses.replace(base, **changes)
     except ValueError as error:
@@ -131,7 +131,7 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"Did you mean {match[0]!r}? " if match else ""
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def _coerce(value: Any, hint: Any, where: str) -> Any:
     """A YAML scalar as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
@@ -140,7 +140,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where}: {value!r} is not a list; write it as [5, 7, 9], [] for none.")
-        return tuple(_typed(item, typing.get_args(hint)[0], where) for item in value)
+        return tuple(_coerce(item, typing.get_args(hint)[0], where) for item in value)
     assert not isinstance(hint, types.UnionType), "configuration fields have one type"
     if hint is bool:
         if not isinstance(value, bool):

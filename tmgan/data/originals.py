@@ -21,7 +21,7 @@ from tmgan.common.files import write_bytes
 from tmgan.common.text import first_lines
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
 from tmgan.data.sources.source import Source
-from tmgan.data.tiles import placed, region
+from tmgan.data.tiles import place_tile, region
 
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 INSTEAD = "or use the tiles that the pack holds: --runtime.loader resident"
@@ -70,7 +70,7 @@ class Originals:
         wrong = [
             f"{path} {problem}"
             for path, length in zip(paths, lengths, strict=True)
-            if (problem := _changed(path, length))
+            if (problem := _difference(path, length))
         ]
         if wrong:
             raise ValueError(
@@ -81,7 +81,7 @@ class Originals:
         tile = pack.header["tile"]
         places = np.array(
             [
-                placed((right - left, bottom - top), tile, pack.placement)
+                place_tile((right - left, bottom - top), tile, pack.placement)
                 for left, top, right, bottom in regions.tolist()
             ],
             np.int32,
@@ -121,7 +121,7 @@ def _mend(pack: Pack, source: str) -> str:
     return prepare_command(source, pack.path, pack.image_size, pack.placement)
 
 
-def _changed(path: Path, length: int) -> str:
+def _difference(path: Path, length: int) -> str:
     """Why a file is no longer the one of `length` bytes that was prepared; "" if it is."""
     try:
         found = path.stat().st_size

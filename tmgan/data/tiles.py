@@ -72,13 +72,13 @@ def to_tile(
     reach further), so the right or lower part of a region that is not square is lost.
     """
     image = image.crop(region(image.size, box))
-    width, height, left, top = placed(image.size, tile, placement)
+    width, height, left, top = place_tile(image.size, tile, placement)
     if (width, height) != image.size:
         image = image.resize((width, height), resample)
     return image.crop((left, top, left + tile, top + tile)) if (width, height) != (tile, tile) else image
 
 
-def placed(size: tuple[int, int], tile: int, placement: str) -> tuple[int, int, int, int]:
+def place_tile(size: tuple[int, int], tile: int, placement: str) -> tuple[int, int, int, int]:
     """Where the tile lies in a region of `size`: width and height of the scaled region, left and top of the tile."""
     width, height = size
     if width < height:

@@ -10,7 +10,7 @@ from tmgan.config.settings import BlurConfig
 from tmgan_kernels import box_blur, gaussian_blur, sharpness_score
 
 
-def blurred(config: BlurConfig, photo: Tensor, sizes: Tensor) -> Tensor:
+def blur_real(config: BlurConfig, photo: Tensor, sizes: Tensor) -> Tensor:
     """The photos blurred, (B, 3, S, S). sizes: int64 (B,), the plan's choice among config.sizes."""
     if config.kind == "gaussian":
         size = config.sizes[0]

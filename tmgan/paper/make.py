@@ -24,13 +24,13 @@ from tmgan.evaluation.evaluate import Evaluation
 from tmgan.evaluation.protocol import Protocol
 from tmgan.models import bundle
 from tmgan.paper.figures import edits_of, figure5, heat_maps, side_by_side
-from tmgan.paper.measure import measured
+from tmgan.paper.measure import evaluation_of
 from tmgan.paper.pages import document
 from tmgan.paper.published import Bench, Maps, gradient_maps
 from tmgan.paper.request import Request
 from tmgan.paper.results import gather
 from tmgan.paper.runs import Run, shared_encoders, train_all
-from tmgan.paper.variants import BASE, Variant, chosen, configuration, variants
+from tmgan.paper.variants import BASE, Variant, configuration, select, variants
 from tmgan.reports.run_report import training_seconds
 from tmgan.training.editor_task import check_fits
 
@@ -57,7 +57,7 @@ def make(asked: Request, command: str) -> list[Path]:
     )
     pre_trained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    wanted = chosen(everything, tables, asked.as_published)
+    wanted = select(everything, tables, asked.as_published)
     runnable = [v for v in wanted if v.settings is not None]
     top = {
         "data": str(pack.path),
@@ -76,7 +76,7 @@ def make(asked: Request, command: str) -> list[Path]:
     evaluations: dict[str, list[Evaluation]] = {v.name: [] for v in runnable}
     for run in runs:
         _say(f"Measuring {run.path.name}.")
-        evaluations[run.variant].append(measured(run.path, pack, protocol, asked.runtime, codes=reduced))
+        evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, asked.runtime, codes=reduced))
     maps = _gradient_maps(runs, pack, encoders, pre_trained) if asked.as_published else None
     first = {run.variant: run for run in reversed(runs)}  # of the first seed
     n = len(evaluations[BASE][0].images)

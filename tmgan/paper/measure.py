@@ -37,7 +37,7 @@ _CODES_NOTE = (
 _KEPT = "tables.json"  # beside the run's other files
 
 
-def measured(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeConfig, codes: bool) -> Evaluation:
+def evaluation_of(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeConfig, codes: bool) -> Evaluation:
     """A run's evaluation: read from its folder when generator, photos and protocol are still the same, else made.
 
     codes: measure code_distance as well.

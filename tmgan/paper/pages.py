@@ -35,7 +35,7 @@ def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
         if figure in pictures:
             page.picture(pictures[figure], figure, about["captions"][figure])
     if "gradients" in about:
-        _published(page, about, pictures)
+        _as_published(page, about, pictures)
     _method(page, about)
     return page
 
@@ -115,10 +115,12 @@ def _sentence(about: Json, name: str) -> str:
 
 
 def _change_cell(one: Json) -> Cell:
-    def signed(value: float) -> str:
+    def with_sign(value: float) -> str:
         return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
 
-    return Cell(f"{signed(one['value'])} **{one['moves'] or '='}**", f"{signed(one['low'])} to {signed(one['high'])}")
+    return Cell(
+        f"{with_sign(one['value'])} **{one['moves'] or '='}**", f"{with_sign(one['low'])} to {with_sign(one['high'])}"
+    )
 
 
 def _table1(page: Document, about: Json) -> None:
@@ -223,7 +225,7 @@ def _table3(page: Document, about: Json) -> None:
     )
 
 
-def _published(page: Document, about: Json, pictures: Mapping[str, Image.Image]) -> None:
+def _as_published(page: Document, about: Json, pictures: Mapping[str, Image.Image]) -> None:
     found, areas = about["gradients"], about["gradients"]["areas"]
     page.heading("As published: where each method's gradient goes")
     page.text(

@@ -18,7 +18,7 @@ from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import BlurConfig, MethodConfig, SharpnessLossConfig, TrainConfig
 from tmgan.data.pack import Pack
-from tmgan.methods.blurred_real import blurred
+from tmgan.methods.blurred_real import blur_real
 from tmgan.methods.sharpness import sharpness_loss
 from tmgan.models.bundle import Encoders
 from tmgan.training.checkpoint import Checkpoints
@@ -127,11 +127,11 @@ class Bench:
         image = self.edit.image.clone().requires_grad_()
         return self._by_image(self.baseline, _OnList.apply([image])[0], image) - self.plain
 
-    def blurred(self, name: str, config: BlurConfig) -> tuple[Tensor, Tensor]:
+    def blur_gradient(self, name: str, config: BlurConfig) -> tuple[Tensor, Tensor]:
         """Blurred photos, and the gradient of a discriminator's loss on them."""
         step = self.others[name].train_step
         step.discriminator.requires_grad_(False)
-        pictures = blurred(config, self.batch.images, self.batch.blur_sizes).contiguous().requires_grad_()
+        pictures = blur_real(config, self.batch.images, self.batch.blur_sizes).contiguous().requires_grad_()
         logits = step.discriminator.conditional(step.discriminator(pictures), self.edit.sentence)
         return pictures.detach(), torch.autograd.grad(torch.nn.functional.softplus(logits).mean(), pictures)[0]
 
@@ -141,9 +141,9 @@ class Bench:
         photos, sizes = self.batch.images, self.batch.blur_sizes
         kinds = {
             "photo": photos,
-            "blurred": blurred(BlurConfig(sizes=(9,)), photos, sizes),
+            "blurred": blur_real(BlurConfig(sizes=(9,)), photos, sizes),
             "grey and sharp": photos.mean(1, keepdim=True).expand_as(photos),
-            "grey and blurred": blurred(BlurConfig(sizes=(9,), kind="grey", border="zeros"), photos, sizes),
+            "grey and blurred": blur_real(BlurConfig(sizes=(9,), kind="grey", border="zeros"), photos, sizes),
         }
         found = {}
         for name, task in {"lightweight": self.task, **self.others}.items():
@@ -233,7 +233,7 @@ def gradient_maps(bench: Bench, masks: str) -> Maps:
         ("sad9", "paper", "D's gradient on a blurred photo: in colour, border replicated"),
         ("sad-published", "published", "D's gradient on a blurred photo: grey, zeros beyond"),
     ):
-        pictures, gradient = bench.blurred(name, bench.others[name].config.method.blur)
+        pictures, gradient = bench.blur_gradient(name, bench.others[name].config.method.blur)
         add("SAD 9", wiring, about, gradient, pictures, of=gradient)
     areas = {name: region.mean().item() for name, region in regions.items()}
     return Maps(photos, edits, sharp, areas, tuple(maps), bench.answers())

@@ -53,7 +53,7 @@ def images_done(path: Path) -> int:
         return 0
 
 
-def finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> bool:
+def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> bool:
     """Whether the folder holds this very run, complete: then it is reused. ValueError when it was trained for longer.
 
     A folder with other settings is not finished; training in it is refused with the settings that differ.
@@ -108,7 +108,7 @@ class Estimate:
 
 def shared_encoders(config: DamsmConfig) -> Path:
     """The folder of the encoders that all runs share, trained first if need be."""
-    if not finished(config, config.pretrain.images, ENCODERS) and train_encoders(config) == "stopped":
+    if not is_finished(config, config.pretrain.images, ENCODERS) and train_encoders(config) == "stopped":
         raise Stopped
     return Path(config.run)
 
@@ -139,7 +139,7 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
     open_runs = []
     for run in runs:
         check_fits(run.config, pack, encoders)
-        if not finished(run.config, run.config.images, GENERATOR):
+        if not is_finished(run.config, run.config.images, GENERATOR):
             open_runs.append(run)
     say(f"{len(runs)} runs: {len(runs) - len(open_runs)} are finished and reused, {len(open_runs)} to train.")
     if not open_runs:

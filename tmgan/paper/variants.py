@@ -120,7 +120,7 @@ def variants(pre_trained: str) -> tuple[Variant, ...]:
     )
 
 
-def chosen(everything: tuple[Variant, ...], tables: Sequence[int], published: bool) -> list[Variant]:
+def select(everything: tuple[Variant, ...], tables: Sequence[int], published: bool) -> list[Variant]:
     """The variants that these tables need."""
     return [v for v in everything if set(v.tables) & set(tables) and (published or not v.published)]
 

@@ -20,7 +20,7 @@ _POINTS = 400  # of a curve; more are averaged
 def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: str = "images") -> str:
     """One line over the images seen. None leaves a gap."""
     left, right, top, bottom = 46, 18, 24, 34
-    seen = [(a, b) for a, b in zip(*_thinned(x, y), strict=True) if b is not None]
+    seen = [(a, b) for a, b in zip(*_thin(x, y), strict=True) if b is not None]
     if not seen:
         words = _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT)
         return _svg(_W, _H, title, words)
@@ -108,7 +108,7 @@ def short(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{round(value, 10):.4g}"
 
 
-def _thinned(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+def _thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
     """At most _POINTS points, each the mean of its neighbours."""
     group = -(-len(x) // _POINTS)
     if group <= 1:

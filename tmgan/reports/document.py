@@ -117,7 +117,7 @@ class Document:
 
     def picture(self, picture: Image.Image, name: str, caption: str) -> None:
         """name: of the file beside the Markdown, without its ending; also the alternative text's first words."""
-        data, kind = _encoded(picture)
+        data, kind = _encode(picture)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         alternative = html.escape(re.sub(r"[`*]", "", caption), quote=True)
         self._add(
@@ -190,7 +190,7 @@ def _class(wordy: bool) -> str:
     return ' class="text"' if wordy else ""
 
 
-def _encoded(picture: Image.Image) -> tuple[bytes, str]:
+def _encode(picture: Image.Image) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     if buffer.tell() <= _PNG_BYTES:

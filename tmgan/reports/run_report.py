@@ -114,7 +114,7 @@ def _evaluation(document: Document, found: dict | None) -> None:
     first = next(iter(found.values()))
     rows = []
     for name, measure in first["measures"].items():
-        cells = [_measured(about["measures"].get(name)) for about in found.values()]
+        cells = [_measure_cell(about["measures"].get(name)) for about in found.values()]
         better = {"higher": "higher is better", "lower": "lower is better"}.get(measure["better"], "")
         rows.append([Cell(name, better), *cells, str(measure["n"]), measure["unit"]])
     protocol = first["protocol"]
@@ -131,7 +131,7 @@ def _evaluation(document: Document, found: dict | None) -> None:
         document.text(f"Not measured: {name}. {reason}")
 
 
-def _measured(measure: dict | None) -> Cell:
+def _measure_cell(measure: dict | None) -> Cell:
     if measure is None:
         return Cell("-")
     if measure["value"] is None:

@@ -124,7 +124,7 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
         step.adam_g.step()
         step.average()
 
-    def dispatched(part: Callable[[], None]) -> Callable[[], None]:
+    def in_dispatch(part: Callable[[], None]) -> Callable[[], None]:
         def call() -> None:
             with step.dispatch():
                 part()
@@ -140,7 +140,7 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
         ("generator backward", backward),
         ("generator update", average),
     ]
-    return [(name, dispatched(part)) for name, part in parts]
+    return [(name, in_dispatch(part)) for name, part in parts]
 
 
 def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:

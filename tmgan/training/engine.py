@@ -37,7 +37,7 @@ class Compiled:
     """
 
     def __init__(self, objective: Objective, backend: str = "inductor"):
-        def compiled(function: Callable, options: dict) -> Callable:
+        def compile_function(function: Callable, options: dict) -> Callable:
             return torch.compile(
                 function,
                 fullgraph=True,
@@ -46,9 +46,9 @@ class Compiled:
                 options=options if backend == "inductor" else None,
             )
 
-        self.generate = compiled(objective.generate, _NHWC)
-        self.d_loss = compiled(objective.d_loss, _NHWC | _RECOMPUTE)
-        self.g_loss = compiled(objective.g_loss, _NHWC)
+        self.generate = compile_function(objective.generate, _NHWC)
+        self.d_loss = compile_function(objective.d_loss, _NHWC | _RECOMPUTE)
+        self.g_loss = compile_function(objective.g_loss, _NHWC)
 
 
 class Graphed:

@@ -18,7 +18,7 @@ from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, 
 from tmgan.losses.matching import sentence_loss, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.losses.regional import keep_mask_loss
-from tmgan.methods.blurred_real import blurred, counts
+from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
@@ -97,7 +97,7 @@ class Objective:
         with self.runtime.autocast():
             if config.sizes:
                 blur = {
-                    "blurred": blurred(config, batch.images, batch.blur_sizes),
+                    "blurred": blur_real(config, batch.images, batch.blur_sizes),
                     "blurred_counts": counts(config, batch.images),
                     "blurred_heads": config.heads,
                 }

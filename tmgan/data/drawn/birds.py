@@ -106,7 +106,7 @@ def _toward(angle: float) -> np.ndarray:
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def _mirrored(half) -> np.ndarray:
+def _mirror(half) -> np.ndarray:
     """Close the right-hand half of an outline, whose first and last points lie on the axis."""
     half = np.asarray(half, float)
     return np.concatenate([half, half[-2:0:-1] * (-1, 1)])
@@ -282,7 +282,7 @@ class Sketch:
         length, width, _ = self.species.tail
         angles = (np.pi / 2 + 0.25, np.pi / 2 - 0.25)
         self._fan(((-0.2, 0.85), (0.2, 0.85)), angles, [length, length * 1.1, length], width, (0.72, 0.82))
-        self._add(closed_curve(_mirrored(_EGG) * (wide, 1)), BODY)
+        self._add(closed_curve(_mirror(_EGG) * (wide, 1)), BODY)
         for row in range(4):
             for k in range(4 - row % 2):
                 x, y = (k - 1.5 + 0.5 * (row % 2)) * 0.24, 0.22 * row
@@ -311,7 +311,7 @@ class Sketch:
         def at(points) -> np.ndarray:
             return centre + r * (np.asarray(points, float) @ turn.T)
 
-        self._add(at(closed_curve(_mirrored(_SKULL))), HEAD)
+        self._add(at(closed_curve(_mirror(_SKULL))), HEAD)
         pale = self._paint[HEAD].min() > 200
         for side in (-1, 1):
             eye = at((0.44 * side + glance, -0.08))

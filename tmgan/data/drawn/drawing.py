@@ -103,15 +103,15 @@ def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tu
         if colour is not None:
             colours[k], labels[k] = np.clip(colour, 0, 255), label
 
-    def averaged(table: np.ndarray) -> Image.Image:
+    def average(table: np.ndarray) -> Image.Image:
         canvas.putpalette(np.ascontiguousarray(table, np.uint8).tobytes())
         return canvas.convert("RGB").reduce(SUPERSAMPLING)
 
     # Three palettes give the nine averages: red, green, blue; head, body, wings; other, bird, opaque.
-    paint = np.asarray(averaged(colours), np.float32)
+    paint = np.asarray(average(colours), np.float32)
     is_label = (labels[:, None] == _LABELS) * 255
-    coloured = averaged(is_label[:, :3])
-    other, bird, opaque = averaged(np.stack([is_label[:, 3], (labels > 0) * 255, (numbers > 0) * 255], 1)).split()
+    coloured = average(is_label[:, :3])
+    other, bird, opaque = average(np.stack([is_label[:, 3], (labels > 0) * 255, (numbers > 0) * 255], 1)).split()
     majority = np.argmax(np.dstack([np.asarray(coloured), np.asarray(other)]), -1)
     parts = np.where(np.asarray(bird) >= 128, _LABELS[majority], 0).astype(np.uint8)
 

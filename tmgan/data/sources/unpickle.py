@@ -67,10 +67,10 @@ class _Array:
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
-        self.value = _checked(dtype).array(data, shape, "F" if fortran else "C")
+        self.value = _check_dtype(dtype).array(data, shape, "F" if fortran else "C")
 
 
-def _checked(dtype: Any) -> _DType:
+def _check_dtype(dtype: Any) -> _DType:
     if not isinstance(dtype, _DType):
         raise _Refused(f"an array of {type(dtype).__name__}")
     return dtype
@@ -108,10 +108,10 @@ class _Unpickler(pickle.Unpickler):
         return _Array()
 
     def _scalar(self, dtype: Any, data: Any) -> int | float | bool:
-        return _checked(dtype).array(data, (), "C").item()
+        return _check_dtype(dtype).array(data, (), "C").item()
 
     def _frombuffer(self, data: Any, dtype: Any, shape: tuple, order: str) -> np.ndarray:
-        return _checked(dtype).array(data, shape, order)
+        return _check_dtype(dtype).array(data, shape, order)
 
 
 _BUILTINS: dict[str, type] = {kind.__name__: kind for kind in (list, dict, tuple, int, float, str, bytes, bool)}

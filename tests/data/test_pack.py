@@ -152,7 +152,7 @@ def test_captions_may_differ_in_number(tmp_path):
 
 
 def test_given_vocabulary_is_kept(tmp_path):
-    from test_data_source import write_caption_pickle
+    from tests.data.test_sources import write_caption_pickle
 
     folder = write_cub(tmp_path / "birds")
     value = write_caption_pickle(folder)

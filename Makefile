@@ -4,7 +4,7 @@ VENV ?= .venv
 INSTALLED := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 
-.PHONY: train test test-all test-oldest bench csrc install clean
+.PHONY: train lint test test-all test-oldest bench csrc install clean
 
 install: $(INSTALLED)
 
@@ -15,6 +15,11 @@ $(INSTALLED): pyproject.toml
 
 train: $(INSTALLED)       ## the embedded default: draw birds, train a small model, edit, measure
 	$(VENV)/bin/tmgan train
+
+lint: $(INSTALLED)        ## ruff (rules and format) and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 test: $(INSTALLED)        ## under 15 minutes on 2 cores
 	$(VENV)/bin/python -m pytest -n 2

@@ -1,1 +1,1 @@
-"""What tmgan costs, measured: `pytest benchmarks` and the scripts beside it. results/ holds what they wrote."""
+"""What tmgan costs, measured: `pytest benchmarks` and scripts. results/ holds what they wrote."""

@@ -1,4 +1,4 @@
-"""Options and output of `pytest benchmarks/`; the measurements are in test_kernels.py, timer.py and cases.py."""
+"""Options and output of `pytest benchmarks/`; the measurements are in the folders beside this file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pytest_addoption(parser):
         "--results",
         type=Path,
         metavar="PATH",
-        help="write what was measured to this .json file, or into this folder under a name of its own",
+        help="write what was measured to this .json file, or to a new file in this folder",
     )
     group.addoption(
         "--budget",
@@ -36,21 +36,21 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Its table shows the time of a round, which on a GPU is two graphs of many calls: ours shows that of a call.
+    # Its table shows the time of a round, which on a GPU is two graphs of many calls: ours shows the time per call.
     config.option.benchmark_quiet = True
 
 
 def pytest_collection_modifyitems(config, items):
-    """To compile, one pass of each compiled case is enough."""
+    """With --compile-only, keep one pass of each compiled case: it compiles the others too."""
     if not config.getoption("--compile-only"):
         return
-    chosen = {}
+    one_pass = {}
     for item in items:
         if item.originalname == "test_speed":
             case, provider, _ = item.callspec.params["row"]
             if provider.startswith("compile"):
-                chosen.setdefault((case, provider), item)
-    items[:] = chosen.values()
+                one_pass.setdefault((case, provider), item)
+    items[:] = one_pass.values()
 
 
 def pytest_collection_finish(session):
@@ -63,19 +63,16 @@ def pytest_collection_finish(session):
             reporter.ensure_newline()
             reporter.write_line(line)
 
-    chosen = [item for item in session.items if "results" in getattr(item, "fixturenames", ())]
-    if not chosen or config.option.collectonly:
+    measurements = [item for item in session.items if "results" in getattr(item, "fixturenames", ())]
+    if not measurements or config.option.collectonly:
         return
-    collected = Results(config.getoption("--budget"), config.getoption("--compile-only"), say)
-    for item in chosen:
+    results = Results(config.getoption("--budget"), config.getoption("--compile-only"), say)
+    for item in measurements:
         if item.originalname == "test_speed":
             case, provider, which = item.callspec.params["row"]
-            collected.planned.append({**case.key(), "pass": which, "provider": provider})
-    config.stash[RESULTS] = collected
-    say(
-        f"{len(collected.planned)} rows to measure"
-        + (f" in at most {collected.budget:.0f} s" if collected.budget else "")
-    )
+            results.planned.append({**case.key(), "pass": which, "provider": provider})
+    config.stash[RESULTS] = results
+    say(f"{len(results.planned)} rows to measure" + (f" in at most {results.budget:.0f} s" if results.budget else ""))
 
 
 @pytest.fixture
@@ -91,20 +88,20 @@ def pytest_report_teststatus(report):
 
 
 def pytest_sessionfinish(session):
-    collected = session.config.stash.get(RESULTS, None)
+    results = session.config.stash.get(RESULTS, None)
     path = session.config.getoption("--results")
-    if collected is not None and collected.rows and not collected.only_compile and path is not None:
+    if results is not None and results.rows and not results.only_compile and path is not None:
         try:
-            collected.say(f"wrote {collected.write(path)}")
+            results.say(f"wrote {results.write(path)}")
         except SchemaError as error:
-            collected.say(f"what was written is no valid results file: {error}")
+            results.say(f"the file that was written is not a valid results file: {error}")
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    collected = config.stash.get(RESULTS, None)
-    if collected is None or collected.only_compile or not collected.rows:
+    results = config.stash.get(RESULTS, None)
+    if results is None or results.only_compile or not results.rows:
         return
-    terminalreporter.section("microseconds a call, median")
-    for line in tables.plain(collected.document()):
+    terminalreporter.section("microseconds per call, median")
+    for line in tables.plain(results.document()):
         terminalreporter.write_line(line)

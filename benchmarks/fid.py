@@ -4,8 +4,8 @@
 
 Both load the run, edit the same held-out photos by the same texts and compare them with the same reals, whose
 statistics both have computed beforehand. Both use the same random weights of the FID network, so no file is needed.
-Each timing is of a process of its own, from start to printed number: seconds, and processor seconds, which on a CPU
-with busy neighbours are the ones to compare.
+Each timing covers one process, from its start to the printed number: seconds, and processor seconds, which are the
+ones to compare on a CPU that other processes use too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 
 RESULTS = Path(__file__).parent / "results"
-AGREE = 1e-4  # relative, of the two distances
+AGREE = 1e-4  # largest relative difference of the two distances
 
 
 def main() -> None:
@@ -34,9 +34,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--stage", choices=("ours", "save", "theirs"))
     parser.add_argument("--folder", type=Path)
-    given = parser.parse_args()
-    if given.stage:
-        {"ours": ours, "save": save, "theirs": theirs}[given.stage](given)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        {"ours": ours, "save": save, "theirs": theirs}[arguments.stage](arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
 
@@ -59,8 +59,8 @@ def main() -> None:
         stage("save")  # and saves the reals, of which pytorch-fid keeps its statistics
         stage("theirs")
         warm, mine = stage("ours")
-        saving, _ = stage("save")
-        running, other = stage("theirs")
+        save_timing, _ = stage("save")
+        fid_timing, other = stage("theirs")
     error = abs(mine["fid"] / other["fid"] - 1)
     if error > AGREE:
         sys.exit(f"The two distances differ by {error:.1e}: {mine['fid']} and {other['fid']}.")
@@ -68,39 +68,44 @@ def main() -> None:
         "photos": mine["photos"],
         "reals": mine["reals"],
         "image_size": mine["image_size"],
-        "timings": {"tmgan": warm, "tmgan, reals not cached": first, "save pictures": saving, "pytorch-fid": running},
-        "ratio": {unit: (saving[unit] + running[unit]) / warm[unit] for unit in warm},
+        "timings": {
+            "tmgan": warm,
+            "tmgan, reals not cached": first,
+            "save pictures": save_timing,
+            "pytorch-fid": fid_timing,
+        },
+        "ratio": {unit: (save_timing[unit] + fid_timing[unit]) / warm[unit] for unit in warm},
         "relative_difference": error,
         "machine": describe(mine["device"]),
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"fid-{given.name}.json"
+    path = RESULTS / f"fid-{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path}: {json.dumps(result['ratio'])} times as fast")
 
 
-def opened(given: argparse.Namespace):
+def opened(arguments: argparse.Namespace):
     """Editor, pack and protocol."""
     from tmgan.data.pack import Pack
     from tmgan.editing.editor import load
     from tmgan.evaluation.protocol import Protocol
 
-    editor = load(given.run)
-    pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
-    return editor, pack, Protocol(metrics=("fid",), count=given.count, weights="random")
+    editor = load(arguments.run)
+    pack = Pack.open(arguments.data or editor.config.data or arguments.run / "drawn" / "pack", editor.image_size)
+    return editor, pack, Protocol(metrics=("fid",), count=arguments.count, weights="random")
 
 
-def ours(given: argparse.Namespace) -> None:
+def ours(arguments: argparse.Namespace) -> None:
     """What `tmgan evaluate RUN --metrics fid` does."""
     from tmgan.evaluation.evaluate import evaluate
 
-    editor, pack, protocol = opened(given)
-    found = evaluate(editor, pack, protocol)
+    editor, pack, protocol = opened(arguments)
+    evaluation = evaluate(editor, pack, protocol)
     print(
         json.dumps(
             {
-                "fid": found["fid/test"].value,
-                "photos": found["fid/test"].n,
+                "fid": evaluation["fid/test"].value,
+                "photos": evaluation["fid/test"].n,
                 "reals": len(pack.test),
                 "image_size": editor.image_size,
                 "device": editor.runtime.device.type,
@@ -109,7 +114,7 @@ def ours(given: argparse.Namespace) -> None:
     )
 
 
-def save(given: argparse.Namespace) -> None:
+def save(arguments: argparse.Namespace) -> None:
     """Write the edits as PNG files, and the reals too unless they are there."""
     import torch
     from PIL import Image
@@ -122,16 +127,16 @@ def save(given: argparse.Namespace) -> None:
         for number, image in enumerate(((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()):
             Image.fromarray(image).save(folder / f"{number:06d}.png")
 
-    editor, pack, protocol = opened(given)
+    editor, pack, protocol = opened(arguments)
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
     batches = make_edits(editor, pack, pairs, (), protocol.seed, protocol.batch)
-    write(torch.cat([batch.edits.cpu() for batch in batches]), given.folder / "edits")
-    if not (given.folder / "reals").exists():
-        write(centre_crops(pack.tiles, pack.test, editor.image_size), given.folder / "reals")
+    write(torch.cat([batch.edits.cpu() for batch in batches]), arguments.folder / "edits")
+    if not (arguments.folder / "reals").exists():
+        write(centre_crops(pack.tiles, pack.test, editor.image_size), arguments.folder / "reals")
     print("{}")
 
 
-def theirs(given: argparse.Namespace) -> None:
+def theirs(arguments: argparse.Namespace) -> None:
     """`python -m pytorch_fid`, with our random weights in place of its download."""
     import pytorch_fid.fid_score
     import pytorch_fid.inception
@@ -142,7 +147,7 @@ def theirs(given: argparse.Namespace) -> None:
 
     pytorch_fid.inception.load_state_dict_from_url = lambda url, progress: random_fid_state()
 
-    # scipy 1.18 has dropped an argument that pytorch-fid gives.
+    # scipy 1.18 has dropped an argument that pytorch-fid passes.
     class Linalg:
         @staticmethod
         def sqrtm(matrix, disp=True):
@@ -151,12 +156,12 @@ def theirs(given: argparse.Namespace) -> None:
 
     pytorch_fid.fid_score.linalg = Linalg
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    stored = given.folder / "reals.npz"
-    if not stored.exists():
-        pytorch_fid.fid_score.save_fid_stats([str(given.folder / "reals"), str(stored)], 50, device, 2048, 1)
+    statistics = arguments.folder / "reals.npz"
+    if not statistics.exists():
+        pytorch_fid.fid_score.save_fid_stats([str(arguments.folder / "reals"), str(statistics)], 50, device, 2048, 1)
         print("{}")
         return
-    paths = [str(stored), str(given.folder / "edits")]
+    paths = [str(statistics), str(arguments.folder / "edits")]
     fid = pytorch_fid.fid_score.calculate_fid_given_paths(paths, 50, device, 2048, 1)
     print(json.dumps({"fid": float(fid)}))
 

@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def describe(device: str) -> dict[str, str | int]:
-    """Processor, cores, GPU, versions, date and source; device: "cuda" when the measured run used the GPU."""
+    """Processor, cores, GPU, versions, date and source.
+
+    Args:
+        device: "cuda" when the measured run used the GPU.
+    """
     import torch
 
     gpu = device == "cuda"
@@ -33,7 +37,7 @@ def gpu_state() -> str:
 
 
 def gpu_name() -> str:
-    """Of the first card, "unknown" where there is none; asks no torch."""
+    """Name of the first card, "unknown" where there is none; does not import torch."""
     return _nvidia_smi("name") or "unknown"
 
 
@@ -53,8 +57,8 @@ def sources() -> str:
 def commit() -> str:
     """TMGAN_COMMIT where the sources were copied without their history."""
     name = os.environ.get("TMGAN_COMMIT") or _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
-    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "kernels", "tmgan")
-    return name if changed in ("", "unknown") else f"{name} with changes"
+    changes = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "kernels", "tmgan")
+    return name if changes in ("", "unknown") else f"{name} with changes"
 
 
 def _nvidia_smi(query: str) -> str:
@@ -63,7 +67,7 @@ def _nvidia_smi(query: str) -> str:
 
 def _output(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""
+    return process.stdout.strip().splitlines()[0] if process.stdout.strip() else ""

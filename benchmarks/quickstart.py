@@ -1,4 +1,4 @@
-"""Does the embedded default learn? Trains it from nothing and writes results/quickstart-<name>.json.
+"""Does the built-in default learn? Trains it from scratch and writes results/quickstart-<name>.json.
 
 python -m benchmarks.quickstart default                  # what `tmgan train` does
 python -m benchmarks.quickstart longer --images 40000    # anything else is passed on to `tmgan train`

@@ -37,7 +37,7 @@ NO_GPU = "No GPU has been measured yet."
 
 # -------------------------------------------------------------------- README
 def quickstart_table() -> str:
-    """One row a measured run, with the two baselines of the last one."""
+    """One row per measured run, with the two baselines of the last one."""
     lines = ["| | colour accuracy | other parts kept | background PSNR | measured |", "|---|---|---|---|---|"]
     baselines: dict[str, dict] = {}
     for path in sorted(RESULTS.glob("quickstart-*.json")):
@@ -64,7 +64,7 @@ def _minutes(seconds: float) -> str:
 
 # ----------------------------------------------------------- docs/metrics.md
 def fid_table() -> str:
-    """One row a measured machine."""
+    """One row per measured machine."""
     lines = [
         "| photos, reals | `tmgan evaluate` | save pictures + pytorch-fid | times as fast | measured |",
         "|---|---|---|---|---|",
@@ -147,19 +147,19 @@ def pages() -> dict[Path, str]:
 
 
 def main() -> None:
-    measured = [(file, document) for file, document in latest(RESULTS) if schema.on_gpu(document)]
+    gpu_runs = [(file, document) for file, document in latest(RESULTS) if schema.on_gpu(document)]
     if "--check" in sys.argv:
         wrong = [path.relative_to(ROOT) for path, text in pages().items() if path.read_text() != text]
-        wrong += [plot for file, _ in measured if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
+        wrong += [plot for file, _ in gpu_runs if not (plot := PERFORMANCE.with_name(plot_name(file))).exists()]
         names = ", ".join(map(str, wrong))
         sys.exit(f"{names} and benchmarks/results differ: run `python -m benchmarks.report`" if wrong else 0)
     for path, text in pages().items():
         path.write_text(text)
     tables_page().write_markdown(TABLES.parent, TABLES.stem)
-    if measured:
+    if gpu_runs:
         from benchmarks.kernels import plots
 
-        for file, document in measured:
+        for file, document in gpu_runs:
             plots.draw(document, PERFORMANCE.with_name(plot_name(file)))
 
 

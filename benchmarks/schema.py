@@ -2,10 +2,10 @@
 
 A document of kernels is {"schema", "machine", "copy", "rows", "host", "not_measured", "seconds"}. A row says what was
 called (KEY) and either what was measured (MEASURED) or the "error" of a provider that failed. The numbers that follow
-from others (floor, bandwidth, fraction) are checked against them. All times are microseconds a call.
+from others (floor, bandwidth, fraction) are checked against them. All times are microseconds per call.
 
-A document of loaders is {"schema", "kind", "machine", "data", "rows", "seconds"}, with a row a loader; machine.load is
-how many processes were computing when it began.
+A document of loaders is {"schema", "kind", "machine", "data", "rows", "seconds"}, with one row per loader; machine.load
+is how many processes were computing when it began.
 """
 
 from __future__ import annotations
@@ -130,12 +130,12 @@ def check(document: dict) -> None:
     else:
         require(copy is None, "copy", "must be null in a run without a GPU")
     require(bool(document["rows"]), "rows", "nothing was measured")
-    seen: set[tuple] = set()
+    identities: set[tuple] = set()
     for i, row in enumerate(document["rows"]):
         where = f"rows[{i}]"
         _check_key(row, where)
-        require(identity(row) not in seen, where, f"measured twice: {identity(row)}")
-        seen.add(identity(row))
+        require(identity(row) not in identities, where, f"measured twice: {identity(row)}")
+        identities.add(identity(row))
         if "error" in row:
             require_fields(row, {"error": str}, where)
             require(not row.keys() & MEASURED.keys(), where, "holds both an error and a measurement")
@@ -147,7 +147,7 @@ def check(document: dict) -> None:
         where = f"not_measured[{i}]"
         _check_key(row, where)
         require_fields(row, {"reason": str}, where)
-        require(identity(row) not in seen, where, "stands among the measured rows too")
+        require(identity(row) not in identities, where, "is among the measured rows too")
 
 
 def check_loaders(document: dict) -> None:
@@ -168,7 +168,7 @@ def check_loaders(document: dict) -> None:
         for name in LOADER_ROW.keys() - {"loader", "iqr_images_per_second"}:
             require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not above 0")
     names = [row["loader"] for row in document["rows"]]
-    require(len(set(names)) == len(names), "rows", f"a loader stands there twice: {names}")
+    require(len(set(names)) == len(names), "rows", f"a loader is listed twice: {names}")
 
 
 def _check_machine(document: dict, fields: dict[str, type]) -> None:
@@ -185,7 +185,7 @@ def _check_key(row: dict, where: str) -> None:
     for name, allowed in (("pass", PASSES), ("provider", PROVIDERS), ("dtype", DTYPES), ("layout", LAYOUTS)):
         require(row[name] in allowed, f"{where}.{name}", f"{row[name]!r} is not one of {', '.join(allowed)}")
     for name in ("batch", "channels", "height", "width"):
-        require(row[name] > 0, f"{where}.{name}", f"{row[name]} is no size")
+        require(row[name] > 0, f"{where}.{name}", f"{row[name]} is not a size")
 
 
 def _check_measurement(row: dict, copy: dict | None, where: str) -> None:

@@ -1,5 +1,5 @@
-"""Four scripts for a GPU that one has for minutes: 1-step.sh, 2-rewrites.sh, 3-kernels.sh, 4-rest.sh.
+"""Four scripts for a GPU that is available for minutes only: 1-step.sh, 2-rewrites.sh, 3-kernels.sh, 4-rest.sh.
 
-supervisor.py starts a process a task and ends them in time; journal.py writes each row the moment it is known;
-collect.py makes the documents of benchmarks/results of them.
+supervisor.py starts one process per task and ends them in time; journal.py writes each row the moment it is known;
+collect.py turns the rows into the documents of benchmarks/results.
 """

@@ -22,7 +22,13 @@ from tmgan.training.bench import SyntheticStep
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """active: entered while the step is made and run. make: makes it. runtime: what of the runtime differs."""
+    """One change of the step.
+
+    Attributes:
+        active: entered while the step is made and run.
+        make: makes the step.
+        runtime: the fields of the runtime that differ.
+    """
 
     active: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
     make: Callable[[TrainConfig, Runtime], SyntheticStep] = bench.synthetic_step
@@ -35,39 +41,40 @@ class Change:
 
 
 def planar(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
-    made = bench.synthetic_step(config, runtime)
-    for network in (made.step.generator, made.step.discriminator, made.step.photo):
+    synthetic = bench.synthetic_step(config, runtime)
+    for network in (synthetic.step.generator, synthetic.step.discriminator, synthetic.step.photo):
         network.to(memory_format=torch.contiguous_format)
-    columns = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}
-    batch = type(made.batch)(**{name: x.contiguous() if x is not None else None for name, x in columns.items()})
-    return dataclasses.replace(made, batch=batch)
+    columns = {f.name: getattr(synthetic.batch, f.name) for f in dataclasses.fields(synthetic.batch)}
+    batch = type(synthetic.batch)(**{name: x.contiguous() if x is not None else None for name, x in columns.items()})
+    return dataclasses.replace(synthetic, batch=batch)
 
 
 def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainConfig, Runtime], SyntheticStep]:
     """The step with another form of the frozen networks."""
 
     def synthetic_step(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
-        made = bench.synthetic_step(config, runtime)
-        made.step.objective.photo = make(made.photo).to(memory_format=torch.channels_last)
-        return made
+        synthetic = bench.synthetic_step(config, runtime)
+        synthetic.step.objective.photo = make(synthetic.photo).to(memory_format=torch.channels_last)
+        return synthetic
 
     return synthetic_step
 
 
 def judged_with_gradients(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
     """The discriminator not frozen while it judges: its weight gradients are computed and thrown away."""
-    made = bench.synthetic_step(config, runtime)
-    made.step.discriminator.requires_grad_ = lambda mode=True: made.step.discriminator
-    return made
+    synthetic = bench.synthetic_step(config, runtime)
+    synthetic.step.discriminator.requires_grad_ = lambda mode=True: synthetic.step.discriminator
+    return synthetic
 
 
 def flat(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
-    """Gradients accumulate into one buffer a network, cleared by one call."""
-    made = bench.synthetic_step(config, runtime)
-    for network, adam in ((made.step.generator, made.step.adam_g), (made.step.discriminator, made.step.adam_d)):
+    """Gradients accumulate into one buffer per network, cleared by one call."""
+    synthetic = bench.synthetic_step(config, runtime)
+    step = synthetic.step
+    for network, adam in ((step.generator, step.adam_g), (step.discriminator, step.adam_d)):
         buffer = rewrites.flat_gradients(network)
         adam.zero_grad = lambda set_to_none=True, buffer=buffer: buffer.zero_()
-    return made
+    return synthetic
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""Makes the documents of benchmarks/results of what the four scripts left behind.
+"""Turns what the four scripts left behind into the documents of benchmarks/results.
 
     python -m benchmarks.gpu.collect OUT... [--results DIR]
 
-OUT: folders with .jsonl files; of a script that is in several, the last counts. A card has its own documents. Rows that
-failed or are missing stand in them too. A dry run is no measurement: it is refused, but for --dry.
+OUT: folders with .jsonl files; of a script that is in several, the last counts. Each card has its own documents. Rows
+that failed or are missing are listed too. A dry run is not a measurement: it is refused without --dry.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
     """The newest run of each script, by card."""
-    found: dict[str, dict[str, list[dict]]] = {}
+    scripts_by_card: dict[str, dict[str, list[dict]]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.jsonl")):
             lines = Journal(path).lines()
             if lines:
-                found.setdefault(lines[0]["gpu"], {})[path.stem] = lines
-    return found
+                scripts_by_card.setdefault(lines[0]["gpu"], {})[path.stem] = lines
+    return scripts_by_card
 
 
-def settings_of(lines: list[dict], wanted: str) -> dict | None:
+def settings_of(lines: list[dict], field: str) -> dict | None:
     """The first line of settings that has `wanted`."""
-    return next((line for line in lines if line["kind"] == "settings" and wanted in line), None)
+    return next((line for line in lines if line["kind"] == "settings" and field in line), None)
 
 
 def pick(row: dict, *fields: dict) -> dict:
@@ -51,39 +51,40 @@ def steps(scripts: dict[str, list[dict]]) -> dict | None:
     """Engines and parts, with the published step and the starts of 4-rest.sh."""
     lines = scripts.get("1-step", []) + scripts.get("4-rest", [])
     about = settings_of(lines, "peak_gflops")
-    found = [row for row in rows(lines).values() if "part" in row]
-    if about is None or not found:
+    measurements = [row for row in rows(lines).values() if "part" in row]
+    if about is None or not measurements:
         return None
     batch, peak = about["settings"]["batch"], about["peak_gflops"]
-    made = [pick(row, schema_step.ROW, {"peak_bytes": int}) for row in found]
-    for row in made:
-        row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process had measured a peak of its own
+    engine_rows = [pick(row, schema_step.ROW, {"peak_bytes": int}) for row in measurements]
+    for row in engine_rows:
+        row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process measured its own peak
     starts = [pick(row, schema_step.START) for row in rows(lines).values() if "state" in row]
-    return _step_document(about, lines, rows=made, starts=starts)
+    return _step_document(about, lines, rows=engine_rows, starts=starts)
 
 
 def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
-    """A document a batch size. Without a base there is nothing to compare with, and none is made."""
+    """One document per batch size. Without a base there is nothing to compare with, and none is made."""
     lines = scripts.get("2-rewrites", [])
     for about in (line for line in lines if line["kind"] == "settings"):
         batch = about["settings"]["batch"]
-        done, absent = rows(lines), missing(lines)
-        planned = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
+        rows_by_name, absent = rows(lines), missing(lines)
+        plan = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
         changes = []
-        for name in planned:
+        for name in plan:
             change, _, size = name.partition(" batch ")
             if size.split()[0] != str(batch):
                 continue
-            row = done.get(name, {"reason": absent.get(name)})
-            kept = (
+            row = rows_by_name.get(name, {"reason": absent.get(name)})
+            values = (
                 {"error": row["error"]}
                 if "error" in row
                 else {"reason": row["reason"]}
                 if "reason" in row
                 else pick(row, schema_step.TIMES, {"images_per_second": float})
             )
-            changes.append({"change": f"{change}, again at the end" if size.endswith("again") else change, **kept})
-        base = pick(done[f"{BASE} batch {batch}"], schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
+            changes.append({"change": f"{change}, again at the end" if size.endswith("again") else change, **values})
+        base_row = rows_by_name[f"{BASE} batch {batch}"]
+        base = pick(base_row, schema_step.TIMES, {"images_per_second": float, "peak_bytes": int})
         base |= about["base"] | {"part": "step"}
         base["share_of_peak"] = schema_step.share(base, batch, about["peak_gflops"])
         yield _step_document(about, lines, rows=[base], ablation=changes)
@@ -101,21 +102,21 @@ def _step_document(about: dict, lines: list[dict], **parts: list) -> dict:
 
 
 def _seconds(lines: list[dict]) -> float:
-    """That the scripts took; of one that was killed, those that it had."""
+    """Seconds that the scripts took; for one that was killed, those that it was given."""
     seconds = {line["run"]: line["seconds"] for line in lines if line["kind"] in ("begin", "end")}
     return float(sum(seconds.values()))
 
 
 # ----------------------------------------------------------------------- the kernels
 def keys(options: Options) -> dict[str, dict]:
-    """What a row of a name is about."""
+    """The key fields of each row, by its name."""
     plan = kernels.plan_rows(options) + rest.plan_rows(options, ("best-eager", "kornia", "compile", "compile-max"))
-    found = {
+    kernel_keys = {
         kernels.name_of(case, provider, which): {**case.key(), "pass": which, "provider": provider}
         for case, provider, which in plan
     }
     host = kernels.plan_host(options)
-    return found | {
+    return kernel_keys | {
         kernels.host_name(case, provider, which): {"operation": case.operation, "pass": which, "provider": provider}
         for case, provider, which in host
     }
@@ -123,41 +124,41 @@ def keys(options: Options) -> dict[str, dict]:
 
 def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
     """Ours of 3-kernels.sh, and the others of 4-rest.sh."""
-    lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])  # of two copies measured, the latter's counts
-    about, done = settings_of(lines, "machine"), rows(lines)
-    known = keys(Options(Path(), 0, lines[0]["dry"], not lines[0]["dry"])) if lines else {}
-    copy = pick(done.get("copy", {}), schema.COPY) or None
-    made, host = [], []
-    for name, row in done.items():
-        if name not in known or "reason" in row:
+    lines = scripts.get("4-rest", []) + scripts.get("3-kernels", [])  # of two measured copies the latter counts
+    about, rows_by_name = settings_of(lines, "machine"), rows(lines)
+    keys_by_name = keys(Options(Path(), 0, lines[0]["dry"], not lines[0]["dry"])) if lines else {}
+    copy = pick(rows_by_name.get("copy", {}), schema.COPY) or None
+    kernel_rows, host = [], []
+    for name, row in rows_by_name.items():
+        if name not in keys_by_name or "reason" in row:
             continue
-        place = host if name.startswith("host ") else made
+        place = host if name.startswith("host ") else kernel_rows
         if "error" in row:
-            place.append({**known[name], "error": row["error"]})
+            place.append({**keys_by_name[name], "error": row["error"]})
         elif place is host:
-            host.append({**known[name], **pick(row, schema.HOST)})
+            host.append({**keys_by_name[name], **pick(row, schema.HOST)})
         else:
             place.append(
                 {
-                    **known[name],
+                    **keys_by_name[name],
                     **pick(row, schema.MEASURED, {"peak_bytes": int}),
                     **schema.derive(row["microseconds"], row["bytes"], copy),
                 }
             )
-    if about is None or not made or (copy is None and about["machine"]["gpu"] != "not used"):
+    if about is None or not kernel_rows or (copy is None and about["machine"]["gpu"] != "not used"):
         return None
-    reasons = missing(lines) | {name: row["reason"] for name, row in done.items() if "reason" in row}
+    reasons = missing(lines) | {name: row["reason"] for name, row in rows_by_name.items() if "reason" in row}
     absent = [
-        {**known[name], "reason": reason}
+        {**keys_by_name[name], "reason": reason}
         for name, reason in reasons.items()
-        if name in known and not name.startswith("host ")
+        if name in keys_by_name and not name.startswith("host ")
     ]
     return {
         "schema": schema.SCHEMA,
         "machine": about["machine"],
         "copy": copy,
         "seconds": _seconds(lines),
-        "rows": made,
+        "rows": kernel_rows,
         "host": host,
         "not_measured": absent,
     }
@@ -166,45 +167,52 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
 def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
     lines = scripts.get("3-kernels", []) + scripts.get("4-rest", [])
     about = settings_of(lines, "data")
-    found = {row["loader"]: pick(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
-    if about is None or not found:
+    loaders = {row["loader"]: pick(row, schema.LOADER_ROW) for row in rows(lines).values() if "loader" in row}
+    if about is None or not loaders:
         return None
     return {
         "schema": schema.SCHEMA,
         "kind": "loaders",
         "machine": about["machine"],
         "data": about["data"],
-        "rows": list(found.values()),
+        "rows": list(loaders.values()),
         "seconds": _seconds(lines),
     }
 
 
 def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:
-    """Write every document that can be made; their paths. ValueError for a dry run that was not asked for."""
+    """Write every document that can be made.
+
+    Returns:
+        The paths of the documents.
+
+    Raises:
+        ValueError: for a dry run that was not asked for.
+    """
     results.mkdir(parents=True, exist_ok=True)
-    written = []
+    paths = []
     for scripts in journals(folders).values():
         if any(lines[0]["dry"] for lines in scripts.values()) and not dry:
-            raise ValueError("a dry run measures nothing: its rows do not belong into benchmarks/results")
-        made = [(steps(scripts), "steps"), *((document, "steps-ablation") for document in ablations(scripts))]
-        for document, kind in made:
+            raise ValueError("a dry run measures nothing: its rows do not belong in benchmarks/results")
+        documents = [(steps(scripts), "steps"), *((document, "steps-ablation") for document in ablations(scripts))]
+        for document, kind in documents:
             if document is not None:
-                written.append(measure_steps.write(document, results / measure_steps.name(document, kind)))
+                paths.append(measure_steps.write(document, results / measure_steps.name(document, kind)))
         if (document := kernel_document(scripts)) is not None:
-            written.append(collector.write(document, results))
+            paths.append(collector.write(document, results))
         if (document := loader_document(scripts)) is not None:
-            written.append(test_loaders.write(document, results))
-    return written
+            paths.append(test_loaders.write(document, results))
+    return paths
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--dry", action="store_true", help="of dry runs too; not into benchmarks/results")
-    given = parser.parse_args()
+    parser.add_argument("--dry", action="store_true", help="accept dry runs too, but not into benchmarks/results")
+    arguments = parser.parse_args()
     try:
-        print(*collect(given.out, given.results, given.dry and given.results != RESULTS), sep="\n")
+        print(*collect(arguments.out, arguments.results, arguments.dry and arguments.results != RESULTS), sep="\n")
     except ValueError as error:
         sys.exit(str(error))
 

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu.journal OUT/1-step.jsonl ...      what was measured, what is missing, and why
 
 A line is an object with a "kind": begin, planned, machine, row, test, failed, missing or end. A row has either what was
-measured, or "error" with its "traceback", or the "reason" for which it cannot exist here. Imports no torch.
+measured, or "error" with its "traceback", or the "reason" why it cannot exist here. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ STOPPED = "the script was stopped before it"
 class Journal:
     """Appends lines. Several processes may: each line is one write, and is on the disk when add() returns.
 
-    stamp: what every line carries besides: the run, the card, versions, the commit.
+    Args:
+        path: of the file.
+        stamp: what every line carries as well: the run, the card, versions, the commit.
     """
 
     def __init__(self, path: Path, stamp: dict | None = None):
@@ -48,24 +50,24 @@ class Journal:
         print(f"== {name}\n{text}", file=sys.stderr, flush=True)
 
     def lines(self) -> list[dict]:
-        """Of this run, where there is a stamp with one; else of the newest in the file."""
+        """The lines of this run, where there is a stamp with one; else of the newest in the file."""
         every = read(self.path)
         runs = [line["run"] for line in every if "run" in line]
-        wanted = self.stamp.get("run", runs[-1] if runs else None)
-        return [line for line in every if line.get("run") == wanted]
+        run = self.stamp.get("run", runs[-1] if runs else None)
+        return [line for line in every if line.get("run") == run]
 
 
 def read(path: Path) -> list[dict]:
     """Every whole line of a file; a torn one, whose writer was killed, is left out."""
-    found = []
+    values = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
             value = json.loads(line)
         except ValueError:
             continue
         if isinstance(value, dict):
-            found.append(value)
-    return found
+            values.append(value)
+    return values
 
 
 def describe_error(error: BaseException) -> str:
@@ -83,28 +85,28 @@ def rows(lines: Iterable[dict]) -> dict[str, dict]:
 
 def missing(lines: list[dict]) -> dict[str, str]:
     """Why each planned row is not there, by name."""
-    done = rows(lines)
+    rows_by_name = rows(lines)
     reasons = {name: line["reason"] for line in lines if line["kind"] == "missing" for name in line["rows"]}
-    planned = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
-    return {name: reasons.get(name, STOPPED) for name in planned if name not in done}
+    plan = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
+    return {name: reasons.get(name, STOPPED) for name in plan if name not in rows_by_name}
 
 
 def table(lines: list[dict]) -> list[str]:
     """What was measured, what failed, and what is missing and why, as lines of text."""
-    done, absent = rows(lines), missing(lines)
-    width = max((len(name) for name in (*done, *absent)), default=0)
-    text = [f"{name:{width}}  {_said(row)}" for name, row in done.items()]
-    grouped: dict[str, list[str]] = {}
+    rows_by_name, absent = rows(lines), missing(lines)
+    width = max((len(name) for name in (*rows_by_name, *absent)), default=0)
+    text = [f"{name:{width}}  {_said(row)}" for name, row in rows_by_name.items()]
+    names_by_reason: dict[str, list[str]] = {}
     for name, reason in absent.items():
-        grouped.setdefault(reason, []).append(name)
-    for reason, names in grouped.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    for reason, names in names_by_reason.items():
         text.append(f"missing, {len(names)} rows: {reason}")
         text += [f"    {name}" for name in names[:40]] + ([f"    and {len(names) - 40} more"] if names[40:] else [])
-    failed = sum("error" in row for row in done.values())
-    impossible = sum("reason" in row for row in done.values())
+    failures = sum("error" in row for row in rows_by_name.values())
+    impossible = sum("reason" in row for row in rows_by_name.values())
     text.append(
-        f"{len(done) - failed - impossible} rows measured, {failed} failed, {impossible} not possible here, "
-        f"{len(absent)} missing"
+        f"{len(rows_by_name) - failures - impossible} rows measured, {failures} failed, "
+        f"{impossible} not possible here, {len(absent)} missing"
     )
     return text
 

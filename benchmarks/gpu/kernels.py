@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import machine, schema
 from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal, rows
 from benchmarks.gpu.step import build_task, leave_if_lost
@@ -66,7 +66,7 @@ def run_pytest(
     before: Sequence[str] = (),
     **environment: str,
 ) -> int:
-    """pytest in a process of its own, with gpu/parity.py. Without tests/conftest.py, which needs all of tmgan."""
+    """Run pytest in a separate process, with gpu/parity.py and without tests/conftest.py, which needs all of tmgan."""
     if parallel and importlib.util.find_spec("xdist") is not None:
         arguments = [*arguments, "-n", str(max(2, len(os.sched_getaffinity(0)) * 2 // 3))]
     command = [
@@ -96,13 +96,13 @@ def host_name(case: cases.Case, provider: str, which: str) -> str:
 
 
 def plan_rows(options: Options) -> list[tuple[cases.Case, str, str]]:
-    """(case, provider, pass): ours before any that torch.compile takes its time for."""
+    """(case, provider, pass) of our kernels and their eager definitions; of nothing that torch.compile compiles."""
     if options.dry:
         toys = [cases.Case("instance_norm_glu", (2, 4, 8, 8), layout="nhwc"), cases.Case("masked_mae", (2, 3, 8, 8))]
-        found = [(toys[0], "triton"), (toys[0], "groups-half"), (toys[0], "eager"), (toys[1], "triton")]
+        entries = [(toys[0], "triton"), (toys[0], "groups-half"), (toys[0], "eager"), (toys[1], "triton")]
     else:
-        found = cases.ours_first()
-    return [(case, provider, which) for case, provider in found for which in cases.OPERATIONS[case.operation].passes]
+        entries = cases.ours_first()
+    return [(case, provider, which) for case, provider in entries for which in cases.OPERATIONS[case.operation].passes]
 
 
 def plan_host(options: Options) -> list[tuple[cases.Case, str, str]]:
@@ -110,7 +110,7 @@ def plan_host(options: Options) -> list[tuple[cases.Case, str, str]]:
 
 
 def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Sequence[tuple] = ()) -> None:
-    """A row a call. One that fails leaves the others; where it takes the GPU along, a new process has the rest."""
+    """One row per call. A failure leaves the others; where it takes the GPU along, a new process measures the rest."""
     import torch
     import torch._functorch.config as functorch_config
 
@@ -118,39 +118,35 @@ def speed(journal: Journal, options: Options, plan: Sequence[tuple], host: Seque
     from benchmarks.kernels.prepare import prepare_case
     from tmgan_kernels import _native
 
-    done = rows(journal.lines())
+    rows_by_name = rows(journal.lines())
     journal.add("settings", machine=machine.describe("cuda" if options.gpu else "cpu"))
-    if options.gpu and "copy" not in done:
+    if options.gpu and "copy" not in rows_by_name:
         journal.row("copy", **collector.measure_copy(print), gpu_state=machine.gpu_state())
-        done = rows(journal.lines())
-    elif "copy" not in done:
+        rows_by_name = rows(journal.lines())
+    elif "copy" not in rows_by_name:
         journal.row("copy", reason="needs a GPU")
-    copy = (
-        {key: done["copy"][key] for key in ("gigabytes_per_second", "bytes", "microseconds", "iqr_microseconds")}
-        if options.gpu
-        else None
-    )
-    clocked = timer.GraphTimer if options.gpu else timer.ProcessorTimer
+    copy = {key: rows_by_name["copy"][key] for key in schema.COPY} if options.gpu else None
+    timer_class = timer.GraphTimer if options.gpu else timer.ProcessorTimer
 
     def row(name: str, case: cases.Case, provider: str, measure: Callable[[], dict]) -> None:
-        if name in done:
+        if name in rows_by_name:
             return
         if provider == "cuda" and _native.missing():
             return journal.row(name, reason=_native.missing())
         try:
             with alone():
-                found = measure()
+                result = measure()
         except Exception as error:
             journal.error(name, error)
             prepare_case.cache_clear()
             leave_if_lost(options)
         else:
-            share = f", {found['copy_fraction']:.0%} of a copy" if copy and "copy_fraction" in found else ""
-            journal.row(name, **found, shown=f"{found['microseconds']:.1f} us{share}")
+            share = f", {result['copy_fraction']:.0%} of a copy" if copy and "copy_fraction" in result else ""
+            journal.row(name, **result, shown=f"{result['microseconds']:.1f} us{share}")
 
     def time_case(case: cases.Case, provider: str, which: str) -> dict:
         work = prepare_case(case, provider, None)
-        clock = clocked(lambda: work.call(which), len(work.sets))
+        clock = timer_class(lambda: work.call(which), len(work.sets))
         for _ in range(3 if options.dry else ROUNDS):
             clock.round()
         return {
@@ -186,7 +182,7 @@ def without_dali(options: Options) -> str:
     if not options.gpu:
         return "needs a GPU"
     if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.dali") is None:
-        return "nvidia-dali-cuda130 is not installed here: no wheel of it was carried along"
+        return "nvidia-dali-cuda130 is not installed here: its wheel was not brought along"
     return ""
 
 
@@ -196,13 +192,13 @@ def loader(journal: Journal, options: Options, kind: str, seconds: float) -> Non
 
     with tempfile.TemporaryDirectory() as folder:
         photos = test_loaders.drawn_photos(Path(folder))
-        found = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
+        row = test_loaders.measure(kind, photos, min(seconds, seconds_left() - 3))
         more, data = test_loaders.about(photos)
         journal.add("settings", data=data, machine=machine.describe("cuda" if options.gpu else "cpu") | more)
     journal.row(
         kind,
-        **found,
-        shown=f"{found['images_per_second']:,.0f} images/s, {found['images_per_core_second']:,.0f} a second of a core",
+        **row,
+        shown=f"{row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} per second of a core",
     )
 
 

@@ -1,7 +1,7 @@
 """A plugin of pytest (-p benchmarks.gpu.parity): each test's outcome goes into the journal at once, a row per file at
 the end.
 
-TMGAN_JOURNAL: the file. TMGAN_PARITY: what the rows are called by, before the file's name.
+TMGAN_JOURNAL: the file. TMGAN_PARITY: what the names of the rows begin with, before the file's name.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class _Outcomes:
         if exitstatus not in (0, 1):
             return  # interrupted: a file's counts would look whole
         for file, counts in self.counts.items():
-            shown = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-            failed = {"error": f"{counts['failed']} tests failed"} if counts["failed"] else {}
-            self.journal.row(f"{self.title} {file}", shown=shown, **counts, **failed)
+            summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+            error = {"error": f"{counts['failed']} tests failed"} if counts["failed"] else {}
+            self.journal.row(f"{self.title} {file}", shown=summary, **counts, **error)
 
 
 def pytest_configure(config) -> None:

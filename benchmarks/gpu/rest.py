@@ -30,7 +30,7 @@ LARGE = tuple(
 
 
 def tasks(options: Options) -> list[Task]:
-    rivals, compiled = plan_rows(options, ("best-eager", "kornia")), plan_rows(options, ("compile", "compile-max"))
+    rivals, by_compile = plan_rows(options, ("best-eager", "kornia")), plan_rows(options, ("compile", "compile-max"))
     no_gpu, dry = "" if options.gpu else "needs a GPU", "left out of a dry run" if options.dry else ""
     absent = [package for package in ("xdist", "pytest_benchmark") if importlib.util.find_spec(package) is None]
     no_caches = no_gpu or (f"needs {', '.join(absent)}" if absent else "")
@@ -57,8 +57,8 @@ def tasks(options: Options) -> list[Task]:
         Task("compile caches", fill_caches, ("compile caches",), 120, impossible=no_caches),
         Task(
             "compile",
-            lambda journal, options: speed(journal, options, compiled),
-            tuple(name_of(*entry) for entry in compiled),
+            lambda journal, options: speed(journal, options, by_compile),
+            tuple(name_of(*entry) for entry in by_compile),
             180,
         ),
         *(
@@ -86,10 +86,10 @@ def tasks(options: Options) -> list[Task]:
 def plan_rows(options: Options, providers: tuple[str, ...]) -> list[tuple[cases.Case, str, str]]:
     if options.dry:
         toy = cases.Case("box_blur", (2, 3, 16, 16), options=(("kernel_size", 5),))
-        found = [(toy, provider) for provider in providers if provider == "best-eager"]
+        entries = [(toy, provider) for provider in providers if provider == "best-eager"]
     else:
-        found = [entry for entry in cases.gpu_plan() if entry[1] in providers]
-    return [(case, provider, which) for case, provider in found for which in cases.OPERATIONS[case.operation].passes]
+        entries = [entry for entry in cases.gpu_plan() if entry[1] in providers]
+    return [(case, provider, which) for case, provider in entries for which in cases.OPERATIONS[case.operation].passes]
 
 
 def published(journal: Journal, options: Options) -> None:
@@ -104,7 +104,7 @@ def published(journal: Journal, options: Options) -> None:
     try:
         with alone():
             peak = bench.peak(runtime.device, runtime.precision, clock=measure_steps.clock(runtime))
-            found = measure_steps.measure_published(config, runtime, peak, 8.0)
+            row = measure_steps.measure_published(config, runtime, peak, 8.0)
     except Exception as error:
         return journal.error("published step", error)
     journal.add(
@@ -113,8 +113,8 @@ def published(journal: Journal, options: Options) -> None:
         settings=measure_steps.settings_of(config, runtime),
         machine=machine.describe("cuda"),
     )
-    memory = found["peak_bytes"] / 2**30
-    journal.row("published step", **found, shown=f"{found['images_per_second']:.1f} images/s, {memory:.1f} GiB")
+    memory = row["peak_bytes"] / 2**30
+    journal.row("published step", **row, shown=f"{row['images_per_second']:.1f} images/s, {memory:.1f} GiB")
 
 
 def large(journal: Journal, options: Options) -> None:
@@ -123,9 +123,9 @@ def large(journal: Journal, options: Options) -> None:
 
 
 def fill_caches(journal: Journal, options: Options) -> None:
-    """Compile on all cores what is timed next; then forget what was tuned on a busy GPU, to tune it again alone."""
+    """Compile on all cores what is timed next; then delete what was tuned on a busy GPU, so that it is tuned again."""
     many = str(max(2, len(os.sched_getaffinity(0)) // 2))
-    done = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -141,9 +141,9 @@ def fill_caches(journal: Journal, options: Options) -> None:
         cwd=machine.ROOT,
         env={**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"},
     )
-    for tuned in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
-        tuned.unlink()
-    journal.row("compile caches", status=done.returncode)
+    for config in Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).rglob("*.best_config"):
+        config.unlink()
+    journal.row("compile caches", status=process.returncode)
 
 
 def sanitize(journal: Journal, options: Options, check: str) -> None:
@@ -158,11 +158,11 @@ def sanitize(journal: Journal, options: Options, check: str) -> None:
         "--target-processes",
         "application-only",
     ]
-    chosen = "parity and float32 or every_route or every_team or tiles or every_size"
+    expression = "parity and float32 or every_route or every_team or tiles or every_size"
     status = run_pytest(
         journal,
         row,
-        [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k", chosen],
+        [str(TESTS), f"--ignore={TESTS / 'test_aot.py'}", "-k", expression],
         before=sanitizer,
         PYTORCH_NO_CUDA_MEMORY_CACHING="1",
     )
@@ -183,8 +183,8 @@ def start(journal: Journal, options: Options, engine: str) -> None:
     """Seconds from a new process to the end of its first step, with an empty and with a filled compiler cache."""
     from benchmarks.step import measure as measure_steps
 
-    for found in measure_steps.measure_starts((engine,), "", options.gpu):
-        journal.row(f"start {engine} {found['state']}", **found, shown=f"{found['seconds']:.0f} s")
+    for row in measure_steps.measure_starts((engine,), "", options.gpu):
+        journal.row(f"start {engine} {row['state']}", **row, shown=f"{row['seconds']:.0f} s")
 
 
 if __name__ == "__main__":

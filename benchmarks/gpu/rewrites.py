@@ -1,8 +1,8 @@
-"""2-rewrites.sh: what each change of the step is worth, at two batch sizes. Every change has a process of its own.
+"""2-rewrites.sh: what each change of the step is worth, at two batch sizes. Every change runs in its own process.
 
-On a GPU they compile side by side, as many as its memory holds, and are timed one at a time while the others stand
-still. What Inductor tunes while it compiles is tuned beside others' work; the base, which is timed first and once more
-at the end, says how much the card drifted. Without a GPU: thin networks, one process after the other.
+On a GPU they compile side by side, as many as its memory holds, and are timed one at a time while the others are
+stopped. What Inductor tunes while it compiles is tuned beside the others' work; the base, which is timed first and
+again at the end, says how much the card drifted. Without a GPU: thin networks, one process after another.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from benchmarks.gpu.journal import Journal
 from benchmarks.gpu.supervisor import Options, Task, alone, until_last
 
 BATCHES = (40, 128)
-GIGABYTES = {40: 20, 128: 60}  # of GPU memory a process, about: how many run at once
+GIGABYTES = {40: 20, 128: 60}  # of GPU memory per process, about: how many run at once
 WIDTH = 6  # at most, so that each has cores to compile with
-SECONDS = 6.0  # of timing a change
+SECONDS = 6.0  # of timing per change
 BASE = "nothing"
 # By importance. The first five come before the base and these five at the larger batch, the others after.
 FIRST = (
@@ -73,12 +73,12 @@ def row_of(change: str, batch: int) -> str:
 
 
 def tasks(options: Options) -> list[Task]:
-    found = []
+    all_tasks = []
     for change, batch in plan(options):
         row = row_of(change, batch)
         again = (f"{row} again",) if change == BASE else ()
         work = functools.partial(measure, change=change, batch=batch)
-        found.append(
+        all_tasks.append(
             Task(
                 row,
                 work,
@@ -88,7 +88,7 @@ def tasks(options: Options) -> list[Task]:
                 impossible="needs a GPU" if change in ON_GPU and not options.gpu else "",
             )
         )
-    return found
+    return all_tasks
 
 
 def measure(journal: Journal, options: Options, change: str, batch: int) -> None:
@@ -107,33 +107,34 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
     config = measure_steps.settings(options.gpu, batch, "quickstart" if options.dry else "")
     seconds = 0.5 if options.dry else SECONDS
 
-    def timed(made: bench.SyntheticStep, name: str) -> None:
+    def timed(synthetic: bench.SyntheticStep, name: str) -> None:
         with alone():
             torch.backends.cudnn.benchmark = options.gpu
-            bench.time_step(made.step, made.batch, 0, 2)
+            bench.time_step(synthetic.step, synthetic.batch, 0, 2)
             measure_steps.forget_peak(runtime)
-            took = bench.time_step(made.step, made.batch, seconds, measure_steps.LEAST, measure_steps.clock(runtime))
-        speed = batch / took.median
+            clock = measure_steps.clock(runtime)
+            spread = bench.time_step(synthetic.step, synthetic.batch, seconds, measure_steps.LEAST, clock)
+        speed = batch / spread.median
         journal.row(
             name,
             change=change,
             batch=batch,
-            **measure_steps.times(took),
+            **measure_steps.times(spread),
             images_per_second=speed,
             **measure_steps.peak_bytes(runtime),
-            shown=f"{speed:.1f} images/s, iqr {1e3 * took.iqr:.1f} ms",
+            shown=f"{speed:.1f} images/s, iqr {1e3 * spread.iqr:.1f} ms",
         )
 
     try:
-        with CHANGES[change].synthetic_step(config, runtime) as made:
+        with CHANGES[change].synthetic_step(config, runtime) as synthetic:
             # Compiles while others compile. cuDNN tries its algorithms later, alone; a graph takes what it finds.
             torch.backends.cudnn.benchmark &= change == "graphed"
-            made.step(made.batch, 0)
+            synthetic.step(synthetic.batch, 0)
             bench.synchronise(runtime.device)
-            timed(made, row)
+            timed(synthetic, row)
             if change != BASE:
                 return
-            # For the document: the same once more as a row of an engine, with the work that it does.
+            # For the document: the same step as a row of an engine, with the work that it does.
             with alone():
                 peak = bench.peak(
                     runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime)
@@ -149,7 +150,7 @@ def measure(journal: Journal, options: Options, change: str, batch: int) -> None
             if options.gpu:
                 torch.cuda.empty_cache()  # the others need it more while this one waits
             until_last()
-            timed(made, f"{row} again")
+            timed(synthetic, f"{row} again")
     except Exception as error:
         if change == BASE and row in {line.get("row") for line in journal.lines()}:
             row = f"{row} again"

@@ -39,7 +39,7 @@ PARTS = (
 )
 BATCH = 40
 LARGEST = 40  # kernels of a profile
-SECONDS = 8.0  # of timing an engine, and as long its parts
+SECONDS = 8.0  # of timing per engine, and as long again for its parts
 
 
 def smoke_rows() -> dict[str, tuple[str, str]]:
@@ -59,9 +59,9 @@ def engine_rows(engine: str, batch: int) -> tuple[str, ...]:
 def tasks(options: Options) -> list[Task]:
     batch = 2 if options.dry else BATCH
     smoke = (*smoke_rows(), "smoke graph capture", *(f"smoke {engine} engine" for engine in ENGINES))
-    found = [build_task(options), Task("smoke", smoke_all, smoke)]
+    all_tasks = [build_task(options), Task("smoke", smoke_all, smoke)]
     for engine in ENGINES:
-        found.append(
+        all_tasks.append(
             Task(
                 engine,
                 lambda journal, options, engine=engine: measure(journal, options, engine, batch),
@@ -69,7 +69,7 @@ def tasks(options: Options) -> list[Task]:
                 impossible="needs a GPU" if engine == "graphed" and not options.gpu else "",
             )
         )
-    return found
+    return all_tasks
 
 
 def build_task(options: Options) -> Task:
@@ -90,15 +90,15 @@ def build(journal: Journal, options: Options) -> None:
 
 
 def smoke_all(journal: Journal, options: Options) -> None:
-    """Each by itself; where the GPU is lost to this process, another one takes the rest."""
+    """Each by itself; where this process loses the GPU, another one does the rest."""
     from benchmarks.gpu.journal import rows
 
-    done = rows(journal.lines())
+    rows_by_name = rows(journal.lines())
     tests = {row: lambda key=key: smoke_operation(*key, options) for row, key in smoke_rows().items()}
     tests["smoke graph capture"] = lambda: smoke_capture(options)
     tests |= {f"smoke {engine} engine": lambda engine=engine: smoke_engine(engine, options) for engine in ENGINES}
     for row, test in tests.items():
-        if row in done:
+        if row in rows_by_name:
             continue
         start = time.perf_counter()
         try:
@@ -156,8 +156,8 @@ def smoke_engine(engine: str, options: Options) -> str | None:
 
     if engine == "graphed" and not options.gpu:
         return "needs a GPU"
-    made, _, _ = synthetic_step(engine, 2, options, "quickstart", "eager")
-    three_steps(made)
+    synthetic, _, _ = synthetic_step(engine, 2, options, "quickstart", "eager")
+    three_steps(synthetic)
     torch._dynamo.reset()
     return None
 
@@ -171,20 +171,20 @@ def synthetic_step(engine: str, batch: int, options: Options, preset: str = "", 
 
     runtime = decide(RuntimeConfig(threads=threads(), device="auto" if options.gpu else "cpu"))
     config = settings(options.gpu, batch, preset or ("quickstart" if options.dry else ""))
-    made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine), backend=backend)
-    return made, config, runtime
+    synthetic = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine), backend=backend)
+    return synthetic, config, runtime
 
 
-def three_steps(made) -> None:
+def three_steps(synthetic) -> None:
     """Raises where a loss is not finite."""
     for i in range(3):
-        losses = {name: loss.item() for name, loss in made.step(made.batch, i).items()}
+        losses = {name: loss.item() for name, loss in synthetic.step(synthetic.batch, i).items()}
         if wrong := [name for name, loss in losses.items() if not math.isfinite(loss)]:
             raise ArithmeticError(f"step {i}: {', '.join(wrong)} not finite: {losses}")
 
 
 def measure(journal: Journal, options: Options, engine: str, batch: int) -> None:
-    """The rows of one engine, the most important first; a part that fails takes no other along."""
+    """The rows of one engine, the most important first; a part that fails does not affect the others."""
     import torch
 
     from benchmarks.step import measure as measure_steps
@@ -196,9 +196,9 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
     start = time.perf_counter()
     # A compiler takes minutes on a CPU, and what it makes there says nothing: a dry run takes Dynamo alone.
     backend = "eager" if options.dry else "inductor"
-    made, config, runtime = synthetic_step(engine, batch, options, backend=backend)
+    synthetic, config, runtime = synthetic_step(engine, batch, options, backend=backend)
     try:
-        three_steps(made)
+        three_steps(synthetic)
     except Exception as error:
         journal.error(row("three steps"), error)
         raise
@@ -217,28 +217,28 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
         torch.cuda.empty_cache()
     timing = 0.5 if options.dry else SECONDS
     with alone():
-        found = measure_steps.measure_step(made, engine, config, runtime, work, peak, timing)
-    memory = f", {found['peak_bytes'] / 2**30:.1f} GiB" if found["peak_bytes"] else ""
-    journal.row(row("step"), batch=batch, **found, shown=f"{found['images_per_second']:.1f} images/s{memory}")
+        whole = measure_steps.measure_step(synthetic, engine, config, runtime, work, peak, timing)
+    memory = f", {whole['peak_bytes'] / 2**30:.1f} GiB" if whole["peak_bytes"] else ""
+    journal.row(row("step"), batch=batch, **whole, shown=f"{whole['images_per_second']:.1f} images/s{memory}")
     if engine == "graphed":
         return
     try:
         with alone():
-            parts = measure_steps.measure_parts(made, engine, config, runtime, work, peak, timing)
+            parts = measure_steps.measure_parts(synthetic, engine, config, runtime, work, peak, timing)
         for part in parts:
             journal.row(row(part["part"]), batch=batch, **part, shown=f"{1e3 * part['seconds']:.2f} ms")
     except Exception as error:
         journal.error(row("parts"), error)
     try:
         with alone():
-            kernels = profile(made, options)
-        shown = f"largest: {kernels[0]['name'][:50]}, {kernels[0]['share']:.0%}"
-        journal.row(row("profile"), kernels=kernels, shown=shown)
+            kernels = profile(synthetic, options)
+        summary = f"largest: {kernels[0]['name'][:50]}, {kernels[0]['share']:.0%}"
+        journal.row(row("profile"), kernels=kernels, shown=summary)
     except Exception as error:
         journal.error(row("profile"), error)
 
 
-def profile(made, options: Options, steps: int = 3) -> list[dict]:
+def profile(synthetic, options: Options, steps: int = 3) -> list[dict]:
     """The kernels that take the most time of a step, largest first; on a CPU, torch's operations."""
     import torch
     from torch.profiler import ProfilerActivity
@@ -246,7 +246,7 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.gpu else [])]
     with torch.profiler.profile(activities=activities) as profiler:
         for i in range(steps):
-            made.step(made.batch, i)
+            synthetic.step(synthetic.batch, i)
         if options.gpu:
             torch.cuda.synchronize()
 
@@ -261,7 +261,7 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
     ]
     total = sum(map(microseconds, events))
     largest = sorted(events, key=microseconds, reverse=True)[:LARGEST]
-    found = [
+    rows = [
         {
             "name": event.key,
             "calls": event.count / steps,
@@ -271,13 +271,13 @@ def profile(made, options: Options, steps: int = 3) -> list[dict]:
         for event in largest
     ]
     print(
-        f"{'us a step':>12}{'calls':>8}{'share':>8}  kernel",
-        *(f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in found),
-        f"{total / steps:12.1f} us a step in all",
+        f"{'us per step':>12}{'calls':>8}{'share':>8}  kernel",
+        *(f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in rows),
+        f"{total / steps:12.1f} us per step in all",
         sep="\n",
         flush=True,
     )
-    return found
+    return rows
 
 
 if __name__ == "__main__":

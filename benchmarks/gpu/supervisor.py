@@ -1,7 +1,7 @@
-"""Runs the tasks of a script: a process each, within one time limit, so that none can take the rows of another along.
+"""Runs the tasks of a script: one process each, within one time limit, so that no failure loses another task's rows.
 
-A module of a script says `tasks(options) -> list[Task]` and has a function for each; it ends with
-`supervisor.main(__name__, __file__, tasks)`. Started by a script it supervises; started with --task it is one worker.
+A module of a script has `tasks(options) -> list[Task]` and a function for each task; it ends with
+`supervisor.main(script, module, tasks)`. Started by a script it supervises; started with --task it is one worker.
 Imports no torch.
 """
 
@@ -28,14 +28,21 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.gpu.journal import STOPPED, Journal, rows, table
 
-AGAIN = 75  # a worker's status: what it used is spoilt (a lost CUDA context), start it anew for its other rows
+AGAIN = 75  # a worker's status: its CUDA context is lost, restart it for its other rows
 LAST_CALL = 40  # seconds before the end at which tasks that wait for the end are called
 CLOSING = 6  # seconds for the last lines and the table
 
 
 @dataclass(frozen=True)
 class Options:
-    """out: folder. seconds: of the whole script. dry: a CPU and toy sizes. gpu: whether there is one to use."""
+    """Options of a script.
+
+    Attributes:
+        out: folder for the rows and the log.
+        seconds: limit of the whole script.
+        dry: on a CPU, at toy sizes.
+        gpu: whether there is one to use.
+    """
 
     out: Path
     seconds: float
@@ -45,11 +52,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """work(journal, options) in a process of its own, which must write the planned `rows`.
+    """Something to run in a separate process.
 
-    seconds: at most; leave: how many of the script's it leaves to those after it. gigabytes: of the GPU's memory.
-    background: beside all others, which do not wait for it. waits: it measures, calls `until_last`, and measures once
-    more: the place it took is free meanwhile. impossible: why it cannot run here at all.
+    Attributes:
+        name: of the task, for the command line.
+        work: called with the journal and the options; must write the planned `rows`.
+        rows: names of the rows.
+        seconds: limit of the task.
+        leave: seconds of the script that it leaves to the tasks after it.
+        gigabytes: of the GPU's memory that it takes.
+        background: runs beside all others, which do not wait for it.
+        waits: it measures, calls `until_last`, and measures again; its place is free meanwhile.
+        impossible: why it cannot run here at all; empty where it can.
     """
 
     name: str
@@ -66,7 +80,7 @@ class Task:
 # ------------------------------------------------------------------- in a worker
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """GPU and cores for this process: one at a time, and all other workers of the run are stopped meanwhile.
+    """GPU and cores for this process alone: all other workers of the run are stopped meanwhile.
 
     A lock alone would not do: what still compiles tries its kernels on the GPU, and takes the first steps there.
     """
@@ -90,7 +104,7 @@ def until_last() -> None:
 
 
 def seconds_left() -> float:
-    """Until the script ends."""
+    """Seconds until the script ends."""
     return float(os.environ["TMGAN_END"]) - time.time()
 
 
@@ -176,12 +190,12 @@ class Supervisor:
     def _start(self) -> None:
         while self.pending:
             task = self.pending[0]
-            taken = [
+            active = [
                 other
                 for other, process, _ in self.running.values()
                 if not other.background and not (self.run / f"waiting-{process.pid}").exists()
             ]
-            full = len(taken) >= self.width or (taken and sum(t.gigabytes for t in (*taken, task)) > self.memory)
+            full = len(active) >= self.width or (active and sum(t.gigabytes for t in (*active, task)) > self.memory)
             if full and not task.background:
                 return
             self.pending.pop(0)
@@ -234,10 +248,10 @@ class Supervisor:
                 self._absent(task, self._ending(task, status))
 
     def _ending(self, task: Task, status: int) -> str:
-        failed = [
+        errors = [
             line["error"] for line in self.journal.lines() if line["kind"] == "failed" and line["task"] == task.name
         ]
-        how = failed[-1] if failed else f"signal {-status}" if status < 0 else f"status {status}"
+        how = errors[-1] if errors else f"signal {-status}" if status < 0 else f"status {status}"
         return (
             f"the process of {task.name} ended early ({how}); see {self.log.name}"
             if status
@@ -254,8 +268,8 @@ class Supervisor:
             (self.run / "last").touch()
 
     def _absent(self, task: Task, reason: str) -> None:
-        done = rows(self.journal.lines())
-        if absent := [name for name in task.rows if name not in done]:
+        rows_by_name = rows(self.journal.lines())
+        if absent := [name for name in task.rows if name not in rows_by_name]:
             self.journal.add("missing", rows=absent, reason=reason)
 
     @staticmethod
@@ -269,32 +283,41 @@ class Supervisor:
 def main(
     name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1, needs_gpu: bool = True
 ) -> None:
-    """What a module of a script ends with. tasks: all there are. width: how many at a time."""
+    """What the module of a script ends with.
+
+    Args:
+        name: of the script.
+        module: its name, for the workers.
+        tasks: makes all tasks.
+        width: how many run at a time.
+        needs_gpu: refuse to run without one, but for --dry.
+    """
     parser = argparse.ArgumentParser(prog=f"{name}.sh")
     parser.add_argument("out", type=Path, help="folder for the rows and the log")
-    parser.add_argument("seconds", type=float, nargs="?", default=540.0, help="after which it has ended")
+    parser.add_argument("seconds", type=float, nargs="?", default=540.0, help="limit of the whole script")
     parser.add_argument("only", nargs="*", help="tasks to run; all by default")
     parser.add_argument("--dry", action="store_true", help="on a CPU, at toy sizes: shows that the script works")
     parser.add_argument("--task", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    options = Options(given.out.resolve(), given.seconds, given.dry, not given.dry and machine.gpu_name() != "unknown")
-    if needs_gpu and not given.dry and not options.gpu:
+    arguments = parser.parse_args()
+    gpu = not arguments.dry and machine.gpu_name() != "unknown"
+    options = Options(arguments.out.resolve(), arguments.seconds, arguments.dry, gpu)
+    if needs_gpu and not arguments.dry and not options.gpu:
         parser.error("nvidia-smi finds no GPU; --dry shows on a CPU that the script works")
     every = {task.name: task for task in tasks(options)}
-    if given.task:
+    if arguments.task:
         journal = Journal(options.out / f"{name}.jsonl", json.loads(os.environ["TMGAN_STAMP"]))
-        sys.exit(_work(every[given.task], journal, options))
-    if unknown := set(given.only) - every.keys():
+        sys.exit(_work(every[arguments.task], journal, options))
+    if unknown := set(arguments.only) - every.keys():
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     options.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    chosen = [task for key, task in every.items() if not given.only or key in given.only]
-    supervisor = Supervisor(name, module, chosen, options, width)
+    selection = [task for key, task in every.items() if not arguments.only or key in arguments.only]
+    supervisor = Supervisor(name, module, selection, options, width)
     try:
         supervisor.supervise()
     finally:
         print(*table(supervisor.journal.lines()), sep="\n", flush=True)
     lines = supervisor.journal.lines()
-    failed = any("error" in row for row in rows(lines).values()) or any(line["kind"] == "failed" for line in lines)
+    failure = any("error" in row for row in rows(lines).values()) or any(line["kind"] == "failed" for line in lines)
     print(f"after {supervisor.spent():.0f} s; the rows are in {supervisor.journal.path}")
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failure else 0)

@@ -21,7 +21,7 @@ STAGES = ((512, 16), (256, 32), (128, 64), (64, 128), (64, 256))  # the generato
 
 @dataclass(frozen=True)
 class Case:
-    """One call: an operation on one size, type and memory layout. shape is that of the first image."""
+    """One call: an operation on one size, type and memory layout. `shape` is that of the first image."""
 
     operation: str
     shape: tuple[int, int, int, int]
@@ -49,10 +49,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes a pixel that no implementation can avoid moving: every input read once, every result written once.
+    """Bytes per pixel that no implementation can avoid moving: every input read once, every result written once.
 
-    What a backward pass needs from the forward pass is counted as the kernels do it: `kept` is written by the forward
-    pass and read by the backward pass, `again` are inputs that the backward pass reads once more.
+    What a backward pass needs from the forward pass is counted as the kernels do it.
+
+    Attributes:
+        inputs: read by the forward pass.
+        outputs: written by the forward pass.
+        kept: written by the forward pass and read by the backward pass.
+        again: inputs that the backward pass reads a second time.
+        cotangents: read by the backward pass.
+        gradients: written by the backward pass.
     """
 
     inputs: float
@@ -70,7 +77,15 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Operation:
-    """inputs makes the positional tensors of a case on a device; traffic takes channels and bytes a value."""
+    """How to call an operation, and what its calls must move.
+
+    Attributes:
+        inputs: makes the positional tensors of a case on a device.
+        traffic: takes the number of channels and the bytes per value.
+        differentiable: positions of the tensors that take gradients.
+        passes: those that are measured.
+        rivals: other implementations, by provider.
+    """
 
     inputs: Callable[[Case, torch.device, torch.Generator], list[Tensor]]
     traffic: Callable[[int, int], Traffic]
@@ -79,7 +94,7 @@ class Operation:
     rivals: dict[str, Callable] = field(default_factory=dict)
 
 
-TRAINED = ("forward", "backward", "both")
+ALL_PASSES = ("forward", "backward", "both")
 
 
 # -------------------------------------------------------------------- inputs
@@ -139,15 +154,19 @@ def tiles_and_crops(case, device, random):
 
 
 # ---------------------------------------------------------------- operations
-# c channels of e bytes a pixel; masks and signs are one byte. Sums and thresholds of an image are not counted.
+# c channels of e bytes per pixel; masks and signs are one byte. Sums and thresholds of an image are not counted.
 OPERATIONS: dict[str, Operation] = {
     "laplace_sharpness": Operation(
-        one_photo, lambda c, e: Traffic(c * e, e, kept=1, cotangents=e, gradients=c * e), (0,), TRAINED, rivals.LAPLACE
+        one_photo,
+        lambda c, e: Traffic(c * e, e, kept=1, cotangents=e, gradients=c * e),
+        (0,),
+        ALL_PASSES,
+        rivals.LAPLACE,
     ),
     "sharpness_score": Operation(one_photo, lambda c, e: Traffic(c * e, 0)),
     "sharp_regions": Operation(plane, lambda c, e: Traffic(e, 1)),
     "naive_sharpness_loss": Operation(
-        one_photo, lambda c, e: Traffic(c * e, 0, kept=e, gradients=c * e), (0,), TRAINED
+        one_photo, lambda c, e: Traffic(c * e, 0, kept=e, gradients=c * e), (0,), ALL_PASSES
     ),
     "scale_gradient": Operation(
         photo_and_gain, lambda c, e: Traffic(0, 0, again=e, cotangents=c * e, gradients=c * e), (0,), ("backward",)
@@ -159,14 +178,18 @@ OPERATIONS: dict[str, Operation] = {
         photo_and_sizes,
         lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e),
         (0,),
-        TRAINED,
+        ALL_PASSES,
         rivals.BOX,
     ),
     "gaussian_blur": Operation(
-        one_photo, lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e), (0,), TRAINED, rivals.GAUSSIAN
+        one_photo,
+        lambda c, e: Traffic(c * e, c * e, cotangents=c * e, gradients=c * e),
+        (0,),
+        ALL_PASSES,
+        rivals.GAUSSIAN,
     ),
     "masked_mae": Operation(
-        two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0, kept=c, again=1, gradients=c * e), (1,), TRAINED
+        two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0, kept=c, again=1, gradients=c * e), (1,), ALL_PASSES
     ),
     "mask_score": Operation(two_photos_and_mask, lambda c, e: Traffic(2 * c * e + 1, 0)),
     "match_histogram": Operation(two_photos, lambda c, e: Traffic(2 * c * e, c * e)),
@@ -175,7 +198,7 @@ OPERATIONS: dict[str, Operation] = {
         one_photo,
         lambda c, e: Traffic(c * e, c * e / 2, again=c * e, cotangents=c * e / 2, gradients=c * e),
         (0,),
-        TRAINED,
+        ALL_PASSES,
         rivals.NORM,
     ),
     "gather_crop": Operation(tiles_and_crops, lambda c, e: Traffic(c, 4 * c)),
@@ -183,7 +206,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def bytes_moved(case: Case, which: str) -> int:
-    """The compulsory bytes of one call: bytes a pixel, times pixels."""
+    """The compulsory bytes of one call: bytes per pixel, times pixels."""
     batch, channels, height, width = case.shape
     size = getattr(torch, case.dtype).itemsize
     return round(OPERATIONS[case.operation].traffic(channels, size).of(which) * batch * height * width)
@@ -221,7 +244,8 @@ def options_of(operation: str) -> list[tuple[tuple[str, object], ...]]:
 def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
     """(case, provider), the most important first: a run that must stop early lacks the end of this list.
 
-    built: whether the CUDA C++ kernels are, or will be by then; None: as it is now.
+    Args:
+        built: whether the CUDA C++ kernels are built, or will be by then; None looks whether they are now.
     """
     built = _native.missing() is None if built is None else built
     plan: list[tuple[Case, str]] = []
@@ -236,10 +260,10 @@ def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
     ) -> None:
         for operation in operations:
             options = options_of(operation)
-            for chosen in options[1:] if every_option else options[:1]:
+            for choice in options[1:] if every_option else options[:1]:
                 for dtype in dtypes:
                     channels = 1 if operation == "sharp_regions" else 3
-                    case = Case(operation, (batch, channels, 256, 256), dtype, layout, chosen)
+                    case = Case(operation, (batch, channels, 256, 256), dtype, layout, choice)
                     plan.extend((case, provider) for provider in providers if available(case, provider, built))
 
     def add_stages(batch: int, dtypes: Sequence[str], layout: str, providers: Sequence[str]) -> None:
@@ -269,7 +293,7 @@ def gpu_plan(built: bool | None = None) -> list[tuple[Case, str]]:
 
 
 def cpu_plan() -> list[tuple[Case, str]]:
-    """One small case an operation: enough to see that the harness works, and what torch.compile does on a CPU."""
+    """One small case per operation: enough to see that the harness works, and what torch.compile does on a CPU."""
     cases = [
         Case(name, (2, 1 if name == "sharp_regions" else 3, 64, 64), options=options_of(name)[0])
         for name in OPERATIONS
@@ -286,8 +310,11 @@ def cpu_plan() -> list[tuple[Case, str]]:
 
 
 def available(case: Case, provider: str, built: bool = False) -> bool:
-    """Whether there is such a thing: every operation has an eager, a compiled and a Triton one, few have rivals, and
-    some CUDA C++, where it is built."""
+    """Whether this provider has the case.
+
+    Every operation has an eager, a compiled and a Triton implementation, few have rivals, and some CUDA C++, where it
+    is built.
+    """
     if provider == "cuda":
         by_sorting = case.operation in ("match_histogram", "change_mask") and not (
             dict(case.options).get("eight_bit") or ("ties", "level") in case.options
@@ -296,7 +323,7 @@ def available(case: Case, provider: str, built: bool = False) -> bool:
     if provider in ("eager", "compile", "compile-max", "triton"):
         return True
     if ("kernel_size", "drawn") in case.options:
-        return False  # nobody else has a size for each image
+        return False  # no other library has a size per image
     if provider.startswith("groups-"):
         return case.operation == "instance_norm_glu" and case.shape[2] >= 128 and case.layout == "nhwc"
     if case.operation == "instance_norm_glu" and case.dtype == "float32":
@@ -319,7 +346,7 @@ def ours_first() -> list[tuple[Case, str]]:
 
 
 def host_plan(plan: Sequence[tuple[Case, str]], gpu: bool) -> list[tuple[Case, str, str]]:
-    """(case, provider, pass) of what a call costs the host; size and type do not matter: one case an operation."""
+    """(case, provider, pass) of what a call costs the host; size and type do not matter: one case per operation."""
     first = {case.operation: case for case, _ in reversed(plan)}.values()
     return [
         (tiny(case), provider, which)

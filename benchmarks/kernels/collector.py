@@ -17,11 +17,17 @@ from benchmarks.gpu.journal import describe_error
 from benchmarks.kernels import timer
 from benchmarks.kernels.timer import Timing
 
-MUST_RUN = ("eager", "triton", "cuda")  # a failure of another provider is a row, and no failure of the run
+MUST_RUN = ("eager", "triton", "cuda")  # a failure of another provider is a row, but does not fail the run
 
 
 class Results:
-    """What a session measured. say prints a line at once; budget is in seconds, 0 for none."""
+    """What a session measured.
+
+    Args:
+        budget: seconds after which no measurement starts; 0 for no limit.
+        only_compile: fill the compilers' caches and measure nothing.
+        say: prints a line at once.
+    """
 
     def __init__(self, budget: float, only_compile: bool, say: Callable[[str], None]) -> None:
         self.gpu = torch.cuda.is_available()
@@ -72,27 +78,29 @@ class Results:
         benchmark.extra_info.update(self.host[-1])
 
     def _progress(self, key: dict, what: str) -> None:
-        """A line a row, with how far we are and, from the pace so far, how long it will still take."""
+        """One line per row, with how far we are and, from the pace so far, how long it will still take."""
         if not self.gpu or self.only_compile:
             return
-        done, spent = len(self.rows) / max(len(self.planned), 1), time.monotonic() - self.start
+        share, seconds = len(self.rows) / max(len(self.planned), 1), time.monotonic() - self.start
         size = (
             f"{key['batch']}x{key['channels']}x{key['height']}x{key['width']} {key['dtype']} {key['layout']}"
             if "batch" in key
             else "host"
         )
-        left = spent * (1 - done) / max(done, 1e-6)
+        remaining = seconds * (1 - share) / max(share, 1e-6)
         self.say(
-            f"[{done:4.0%}, {spent:3.0f} s, {left:3.0f} s left] {key['operation']} {key['pass']} "
+            f"[{share:4.0%}, {seconds:3.0f} s, {remaining:3.0f} s left] {key['operation']} {key['pass']} "
             f"{key['provider']} {size}{_options(key)}: {what}"
         )
 
     # -------------------------------------------------------------- document
     def document(self) -> dict:
         """What `schema.check` accepts; rows that were planned and are not there are named."""
-        done = {schema.identity(row) for row in self.rows}
+        identities = {schema.identity(row) for row in self.rows}
         missing = [
-            {**key, "reason": "the run stopped before it"} for key in self.planned if schema.identity(key) not in done
+            {**key, "reason": "the run stopped before it"}
+            for key in self.planned
+            if schema.identity(key) not in identities
         ]
         if self.gpu:
             self.machine["gpu_state_after"] = machine.gpu_state()
@@ -107,7 +115,7 @@ class Results:
         }
 
     def write(self, path: Path) -> Path:
-        """Write to `path`, or into it under a name of its own if it is a folder."""
+        """Write to `path`, or to a new file in it if it is a folder."""
         return write(self.document(), path)
 
 
@@ -127,7 +135,11 @@ def measure_copy(say: Callable[[str], None]) -> dict:
 
 
 def measurement(timing: Timing, moved: int, copy: dict | None) -> dict:
-    """What a row says that was measured; moved: the bytes that the call could not avoid."""
+    """The measured fields of a row.
+
+    Args:
+        moved: the bytes that the call could not avoid moving.
+    """
     return {
         **times(timing),
         "calls": timing.calls,
@@ -139,13 +151,13 @@ def measurement(timing: Timing, moved: int, copy: dict | None) -> dict:
 
 
 def write(document: dict, path: Path) -> Path:
-    """Write a document of kernels to `path`, or into it under a name of its own if it is a folder."""
+    """Write a document of kernels to `path`, or to a new file in it if it is a folder."""
     if path.suffix != ".json":
         gpu = document["machine"]["gpu"]
         name = re.sub(r"\W+", "-", gpu if schema.on_gpu(document) else "cpu").strip("-").lower()
         path = path / f"kernels-{name}-{document['machine']['date']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One row a line, so that a diff of two runs can be read.
+    # One row per line, so that a diff of two runs can be read.
     head = {name: value for name, value in document.items() if not isinstance(value, list)}
     lists = [
         f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, document[name])) + "\n ]"

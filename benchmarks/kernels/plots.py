@@ -88,14 +88,14 @@ def draw(document: dict, path: Path) -> None:
 
 
 def _headline(rows: Rows, dtype: str, which: str) -> Lines:
-    """The main size of every operation, with its first options; 8-bit input stands with float32, its output."""
-    seen: dict[str, dict[str, dict]] = {}
+    """The main size of every operation, with its first options; 8-bit input goes with float32, its output."""
+    lines: dict[str, dict[str, dict]] = {}
     for line in rows.select(batch=HEADLINE_BATCH, height=256):
         row = next(iter(line.values()))
         right_type = row["dtype"] == dtype or (row["dtype"] == "uint8" and dtype == "float32")
         if row["pass"] == which and right_type and _main_layout(row):
-            seen.setdefault(row["operation"], line)
-    return list(seen.items())
+            lines.setdefault(row["operation"], line)
+    return list(lines.items())
 
 
 def _main_layout(row: dict) -> bool:

@@ -33,7 +33,8 @@ class Prepared:
     """Inputs of a case in as many sets as the timer rotates through, and a function: kept for the passes of a row."""
 
     def __init__(self, case: Case, provider: str, sets: int | None) -> None:
-        self.operation, self.wanted = OPERATIONS[case.operation], OPERATIONS[case.operation].differentiable
+        self.operation = OPERATIONS[case.operation]
+        self.differentiable = self.operation.differentiable
         random = torch.Generator(DEVICE).manual_seed(1)
         self.sets = [self._inputs(case, random)]
         if sets is None:
@@ -42,24 +43,26 @@ class Prepared:
         self.sets += [self._inputs(case, random) for _ in range(sets - 1)]
         self.function = implementation(case, provider)
         definition = implementation(case, "eager")
-        self.cotangents = [self._cotangent(definition(*tensors)) for tensors in self.sets] if self.wanted else []
+        self.cotangents = (
+            [self._cotangent(definition(*tensors)) for tensors in self.sets] if self.differentiable else []
+        )
         if provider != "eager":
             self._compare(definition, TOLERANCE[case.dtype])
 
     def _inputs(self, case: Case, random: torch.Generator) -> list[Tensor]:
         tensors = self.operation.inputs(case, DEVICE, random)
-        return [x.requires_grad_() if i in self.wanted else x for i, x in enumerate(tensors)]
+        return [x.requires_grad_() if i in self.differentiable else x for i, x in enumerate(tensors)]
 
     @staticmethod
     def _cotangent(output: Tensor) -> Tensor:
         return torch.rand_like(output.detach()) if output.dim() else torch.ones_like(output)
 
     def _compare(self, definition: Callable, tolerance: float) -> None:
-        """A provider that computes something else is no rival. Ours are tested in tests/tmgan_kernels."""
+        """Raise ValueError for a provider that computes something else. Ours are tested in tests/tmgan_kernels."""
         both = [self.all_of(function) for function in (self.function, definition)]
-        for i, (actual, wanted) in enumerate(zip(*both, strict=True)):
-            size = wanted.double().square().mean().sqrt()
-            off = ((actual.double() - wanted.double()).abs() > tolerance * size).double().mean()
+        for i, (actual, expected) in enumerate(zip(*both, strict=True)):
+            size = expected.double().square().mean().sqrt()
+            off = ((actual.double() - expected.double()).abs() > tolerance * size).double().mean()
             if not off <= TIES:
                 raise ValueError(f"{off:.0%} of result {i} differ from the definition's")
 
@@ -68,15 +71,15 @@ class Prepared:
         tensors = self.sets[0]
         output = function(*tensors)
         outputs = [output] if isinstance(output, Tensor) else list(output)
-        if self.wanted:
-            outputs += torch.autograd.grad(outputs, [tensors[i] for i in self.wanted], self.cotangents[:1])
+        if self.differentiable:
+            outputs += torch.autograd.grad(outputs, [tensors[i] for i in self.differentiable], self.cotangents[:1])
         return [x.detach() for x in outputs]
 
     def call(self, which: str) -> Callable[[int], object]:
         if which == "forward":
             return timer.forward_call(self.function, self.sets)
         make = timer.backward_call if which == "backward" else timer.both_call
-        return make(self.function, self.sets, self.wanted, self.cotangents)
+        return make(self.function, self.sets, self.differentiable, self.cotangents)
 
 
 @functools.lru_cache(maxsize=1)

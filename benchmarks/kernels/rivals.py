@@ -40,7 +40,7 @@ def _bell(kernel_size: int, sigma: float, channels: int, device: torch.device, d
 
 
 def laplace_by_convolution(image: Tensor) -> Tensor:
-    """One convolution that takes the mean over channels too."""
+    """One convolution that also takes the mean over channels."""
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, _stencil(image.shape[1], image.device, image.dtype)).abs()
 
@@ -80,7 +80,7 @@ def norm_in_own_type(x: Tensor) -> Tensor:
 
 
 class _ByGroups(torch.autograd.Function):
-    """Our kernels on one group of images after the other, into one result."""
+    """Our kernels on one group of images after another, into one result."""
 
     @staticmethod
     def forward(ctx, x: Tensor, images: int, eps: float) -> Tensor:

@@ -13,7 +13,7 @@ OURS = "triton"
 
 
 class Rows:
-    """The measured rows of a document, grouped into lines: a line is everything that several providers did alike."""
+    """The measured rows of a document, grouped into lines: one line per call, with a row per provider."""
 
     def __init__(self, document: dict) -> None:
         self.document = document
@@ -21,12 +21,12 @@ class Rows:
         for row in document["rows"]:
             self.lines.setdefault(schema.identity({**row, "provider": ""}), {})[row["provider"]] = row
 
-    def select(self, **wanted: object) -> list[dict[str, dict]]:
+    def select(self, **values: object) -> list[dict[str, dict]]:
         """The lines whose rows have these values, in the order of measurement."""
         return [
             line
             for line in self.lines.values()
-            if all(next(iter(line.values()))[name] == value for name, value in wanted.items())
+            if all(next(iter(line.values()))[name] == value for name, value in values.items())
         ]
 
     def failures(self) -> list[dict]:
@@ -49,7 +49,7 @@ def rival(line: dict[str, dict]) -> tuple[str, float] | None:
 
 
 def name_of(row: dict) -> str:
-    """The operation with its options, as a call is written."""
+    """The operation with its options, written as a call."""
     options = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
     return f"{row['operation']}({options})" if options else row["operation"]
 
@@ -140,7 +140,7 @@ def _fold(title: str, content: str, fold: bool) -> Iterator[str]:
 
 
 def _comparison(lines: Sequence[dict[str, dict]], sizes: bool = False) -> str:
-    """A table of our times; the two floating types stand side by side, 8-bit inputs with the first."""
+    """A table of our times; the two floating-point types side by side, 8-bit inputs with the first."""
     body: dict[str, list[str]] = {}
     for line in lines:
         row = next(iter(line.values()))
@@ -224,7 +224,7 @@ def cpu_sections(document: dict) -> Iterator[str]:
     providers = [name for name in schema.PROVIDERS if any(name in line for line in rows.lines.values())]
     spread = sorted(row["iqr_microseconds"] / row["microseconds"] for row in document["rows"] if "error" not in row)
     yield (
-        "Microseconds of processor time a call, in one thread, on inputs of a few thousand pixels, the eager "
+        "Microseconds of processor time per call, in one thread, on inputs of a few thousand pixels, the eager "
         "definitions against `torch.compile` and what else there is. This shows that the harness runs and what "
         "compilation gives on a processor; it says nothing about the kernels, which run on GPUs only. How far to "
         f"trust a number: half of the interquartile ranges are below {spread[len(spread) // 2]:.2f} of the median, "

@@ -1,4 +1,4 @@
-"""Speed of every operation: `pytest benchmarks/`. A row of results is a test; conftest.py collects and writes them.
+"""Speed of every operation: `pytest benchmarks/`. Each row of results is a test; conftest.py collects and writes them.
 
 On a GPU the matrix of `cases.gpu_plan` (minutes), without one the few small cases of `cases.cpu_plan`.
 """
@@ -25,8 +25,8 @@ HOST = cases.host_plan(PLAN, GPU)
 def settings():
     """One thread on the CPU, where the inputs are too small to share.
 
-    And compiled functions that keep what their forward pass saved, for the timing of backward passes alone: torch else
-    lets the backward pass overwrite it.
+    And compiled functions that keep what their forward pass saved, for the timing of backward passes alone: otherwise
+    torch lets the backward pass overwrite it.
     """
     threads = torch.get_num_threads()
     if not GPU:

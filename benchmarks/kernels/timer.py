@@ -39,7 +39,7 @@ def calls_in_graph(sets: int, estimate: float) -> int:
 
 @dataclass(frozen=True)
 class Timing:
-    """Microseconds a call, one sample a round."""
+    """Microseconds per call, one sample per round."""
 
     samples: tuple[float, ...]
     calls: int
@@ -111,7 +111,7 @@ class GraphTimer:
 
 
 class ProcessorTimer:
-    """The same on the CPU, in one thread, by the time that it had a processor: neighbours then disturb less.
+    """The same on the CPU, in one thread, by processor time, which busy neighbours disturb less.
 
     The inputs are small and cached: this compares, it does not measure.
     """
@@ -137,7 +137,8 @@ class ProcessorTimer:
 class HostTimer:
     """What a call costs the host: the time until it returns, while the device has next to nothing to do.
 
-    On the CPU that is processor time, and includes the arithmetic: for these few pixels less than the way to it.
+    On the CPU that is processor time, and includes the arithmetic, which for so few pixels takes less than the
+    dispatch.
     """
 
     def __init__(self, call: Callable[[], object]) -> None:
@@ -165,19 +166,21 @@ def forward_call(function: Callable, sets: Sequence[Sequence[Tensor]]) -> Callab
 
 
 def backward_call(
-    function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int], cotangents: Sequence[Tensor]
+    function: Callable, sets: Sequence[Sequence[Tensor]], differentiable: Sequence[int], cotangents: Sequence[Tensor]
 ) -> Callable[[int], object]:
     """The backward pass alone. The forward passes are done here, once for each set, and their graphs are kept."""
     outputs = [function(*tensors) for tensors in sets]
-    return lambda i: torch.autograd.grad(outputs[i], [sets[i][j] for j in wanted], cotangents[i], retain_graph=True)
+    return lambda i: torch.autograd.grad(
+        outputs[i], [sets[i][j] for j in differentiable], cotangents[i], retain_graph=True
+    )
 
 
 def both_call(
-    function: Callable, sets: Sequence[Sequence[Tensor]], wanted: Sequence[int], cotangents: Sequence[Tensor]
+    function: Callable, sets: Sequence[Sequence[Tensor]], differentiable: Sequence[int], cotangents: Sequence[Tensor]
 ) -> Callable[[int], object]:
     def call(i: int) -> object:
         output = function(*sets[i])
-        return output, torch.autograd.grad(output, [sets[i][j] for j in wanted], cotangents[i])
+        return output, torch.autograd.grad(output, [sets[i][j] for j in differentiable], cotangents[i])
 
     return call
 
@@ -190,7 +193,7 @@ def copy_timer() -> tuple[GraphTimer, int]:
 
 
 def _estimate(call: Callable[[int], object], sets: int) -> float:
-    """Microseconds a call, roughly, by device events; too long where the host is slower than the device."""
+    """Microseconds per call, roughly, by device events; too long where the host is slower than the device."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     count = min(sets, 8)
     start.record()

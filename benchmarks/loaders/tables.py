@@ -41,7 +41,7 @@ def section(results: Path) -> str:
             )
             for row in document["rows"]
         ]
-        parts.append(table(("", "images/s", "interquartile range", "images a second of a busy core"), body))
+        parts.append(table(("", "images/s", "interquartile range", "images per second of a busy core"), body))
     return "\n\n".join(parts)
 
 

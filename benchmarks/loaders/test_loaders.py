@@ -68,9 +68,9 @@ def drawn_photos(folder: Path) -> Pack:
 @pytest.fixture(scope="session")
 def measured(request, photos):
     """The document that the tests fill; written at the end where --results says."""
-    start, described = time.monotonic(), machine.describe("cuda" if GPU else "cpu")
+    start, description = time.monotonic(), machine.describe("cuda" if GPU else "cpu")
     extra, data = about(photos)
-    document = {"schema": schema.SCHEMA, "kind": "loaders", "machine": described | extra, "rows": [], "data": data}
+    document = {"schema": schema.SCHEMA, "kind": "loaders", "machine": description | extra, "rows": [], "data": data}
     yield document
     document["seconds"] = round(time.monotonic() - start, 1)
     path = request.config.getoption("--results")
@@ -80,7 +80,7 @@ def measured(request, photos):
 
 
 def about(photos: Pack) -> tuple[dict, dict]:
-    """What a document says of the machine beside machine.describe, and of the data."""
+    """What a document says about the machine in addition to machine.describe, and about the data."""
     files = Originals.open(photos).paths
     return (
         {"pillow": PIL.__version__, "dali": machine.version("nvidia-dali-cuda130"), "load": os.getloadavg()[0]},
@@ -95,7 +95,7 @@ def about(photos: Pack) -> tuple[dict, dict]:
 
 
 def write(document: dict, path: Path) -> Path:
-    """Write a document of loaders to `path`, or into it under a name of its own if it is a folder."""
+    """Write a document of loaders to `path`, or to a new file in it if it is a folder."""
     about = document["machine"]
     if path.suffix != ".json":
         name = re.sub(r"\W+", "-", "cpu" if about["gpu"] == "not used" else about["gpu"]).strip("-").lower()
@@ -115,8 +115,8 @@ def test_loader(kind, photos, measured, benchmark):
     measured["rows"].append(row)
     benchmark.extra_info.update(row)
     print(
-        f"\n{kind}: {row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} images a second of "
-        "a core"
+        f"\n{kind}: {row['images_per_second']:,.0f} images/s, {row['images_per_core_second']:,.0f} images per second "
+        "of a core"
     )
 
 
@@ -146,7 +146,7 @@ def measure(kind: str, photos: Pack, seconds: float = 1e9) -> dict:
 
 
 class Clock:
-    """Images a second of each round, and images a second that a core was busy, workers' and DALI's threads included."""
+    """Images per second of each round, and per second of a busy core, the threads of workers and DALI included."""
 
     def __init__(self, loader: Loader):
         self.loader, self.step = loader, 0

@@ -23,7 +23,7 @@ from . import stand_ins
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--preset", default="combined", choices=configfile.presets())
-    parser.add_argument("--batch", type=int, default=40, help="images a step, 2 or more")
+    parser.add_argument("--batch", type=int, default=40, help="images per step, 2 or more")
     parser.add_argument("--only", choices=("generate",), help="this function only")
     parser.add_argument("--json", type=Path, help="also write the report there, kernel by kernel")
     parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")

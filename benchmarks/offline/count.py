@@ -11,7 +11,7 @@ SCHEMA = 1
 
 
 def dumps(report: dict) -> str:
-    """JSON with a line a kernel, so that two reports can be compared line by line."""
+    """JSON with one line per kernel, so that two reports can be compared line by line."""
     head = json.dumps({key: value for key, value in report.items() if key != "graphs"}, indent=1)
     graphs = []
     for graph in report["graphs"]:
@@ -21,7 +21,11 @@ def dumps(report: dict) -> str:
 
 
 def report(preset: str, batch: int, only_generate: bool, thin: int | None) -> dict:
-    """JSON-ready. thin: channels of both networks in place of the preset's."""
+    """The report as JSON-ready values.
+
+    Args:
+        thin: channels of both networks in place of the preset's.
+    """
     import torch
     import triton
 

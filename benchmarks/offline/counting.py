@@ -1,8 +1,8 @@
 """What each kernel of a graph that Inductor has lowered must do: bytes, FLOPs, launches, atomics, changes of layout.
 
 Bytes are what a kernel reads and writes if nothing stays in the L2 cache between kernels, each input and each output
-once: a floor, not what it moves. FLOPs are those of convolutions and matrix products, 2 a multiply-add, by the formulas
-of torch.utils.flop_counter; elementwise arithmetic is none, as there.
+once: a floor, not what it moves. FLOPs are those of convolutions and matrix products, 2 per multiply-add, by the
+formulas of torch.utils.flop_counter; elementwise arithmetic counts as none, as there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ KINDS = (FUSED, CONVOLUTION, PRODUCT, OURS, OTHER)
 LARGE = 1 << 18  # elements from which a tensor counts as an activation whose layout matters
 _CONVOLUTIONS = ("convolution", "cudnn_convolution")
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
-# Ours that launch a kernel a sweep where a plane is large; the other operations of a step are taken for one launch.
+# Ours that launch one kernel per sweep where a plane is large; each other operation counts as one launch.
 _SWEEPS = {"instance_norm_glu": 2, "instance_norm_glu_backward": 2}
 
 
 # --------------------------------------------------------------------- FLOPs
 def flops(node: torch.fx.Node) -> int:
-    """Of one node of an FX graph, 0 for all but convolutions and products. Needs shapes in meta["val"] only."""
+    """FLOPs of one node of an FX graph, 0 for all but convolutions and products. Needs only shapes, in meta["val"]."""
     from torch.utils.flop_counter import flop_registry
 
     packet = getattr(node.target, "_overloadpacket", None)
@@ -74,25 +74,25 @@ def _tensors(nodes) -> Iterator[dict]:
             try:
                 yield _describe_tensor(node)
             except (AttributeError, NotImplementedError, TypeError):
-                continue  # no tensor: a generator, a symbol, or a call of many outputs, which are listed themselves
+                continue  # not a tensor: a generator, a symbol, or a call of many outputs, which are listed themselves
 
 
 # --------------------------------------------------------------------- nodes
 def rows(graph) -> list[dict]:
-    """One row a launch of a lowered graph (torch._inductor.graph.GraphLowering), in the order of the launches."""
-    claimed: set = set()
-    found = []
+    """One row per launch of a lowered graph (torch._inductor.graph.GraphLowering), in the order of the launches."""
+    earlier_origins: set = set()
+    kernels = []
     for node in graph.scheduler.nodes:
         kind = type(node).__name__
         if kind == "NopKernelSchedulerNode":
             continue
         if kind != "ExternKernelSchedulerNode":
-            found.append(_fused(node, graph))
+            kernels.append(_fused(node, graph))
         elif type(node.node).__name__ != "MultiOutput":  # the outputs of the call before it
-            row = _extern(node.node, claimed)
+            row = _extern(node.node, earlier_origins)
             if row is not None:
-                found.append(row)
-    return found
+                kernels.append(row)
+    return kernels
 
 
 def _fused(node, graph) -> dict:
@@ -130,7 +130,7 @@ def _is_float(graph, name: str) -> bool:
 
 
 def _elements(dep) -> int:
-    """Of a MemoryDep: how often the loops around it run."""
+    """How often the loops around a MemoryDep run."""
     return math.prod(int(size) for size in dep.size)
 
 
@@ -139,11 +139,11 @@ def _transpositions(node, inside: set[str], graph) -> Iterator[str]:
 
     Which loop is innermost in memory is read off the index expressions, so that views do not matter.
     """
-    written = [dep for dep in node.read_writes.writes if _large(dep)]
+    writes = [dep for dep in node.read_writes.writes if _large(dep)]
     for read in node.read_writes.reads:
         if read.name in inside or not _large(read):
             continue
-        for write in written:
+        for write in writes:
             sizes = [_shape(graph, dep.name) for dep in (read, write)]
             if any(size is not None and math.prod(size) < LARGE for size in sizes):
                 continue  # small, and read again and again
@@ -154,7 +154,7 @@ def _transpositions(node, inside: set[str], graph) -> Iterator[str]:
 def _against(read, write) -> bool:
     """Whether neighbours in memory of what is read are none of what is written.
 
-    Inductor merges loops that lie one after another in memory, so that one side may have all loops and the other one.
+    Inductor merges loops over adjacent memory, so that one side may have all loops and the other a single one.
     """
     try:
         mine, other = _strides(read), _strides(write)
@@ -195,7 +195,7 @@ def _strides(dep) -> dict:
     }
 
 
-def _extern(node, claimed: set) -> dict | None:
+def _extern(node, earlier_origins: set) -> dict | None:
     space, name = _callee(node)
     if name.startswith("reinterpret_tensor"):
         return None
@@ -205,12 +205,12 @@ def _extern(node, claimed: set) -> dict | None:
         (
             each
             for each in sorted(getattr(node, "origins", ()), key=str)
-            if each not in claimed and flops(each) and _packet(each) in name
+            if each not in earlier_origins and flops(each) and _packet(each) in name
         ),
         None,
     )
     if origin is not None:
-        claimed.add(origin)
+        earlier_origins.add(origin)
     row = {
         "kind": _kind(space, name),
         "what": name,
@@ -280,11 +280,11 @@ def _short(tensor: dict) -> str:
 # ------------------------------------------------------------------ the whole
 def summary(name: str, lowered, code: str) -> dict:
     """A graph's entry of the report: its rows, and what must agree with them."""
-    found = rows(lowered)
+    kernels = rows(lowered)
     nodes = [node for node in lowered.graph.nodes if node.op == "call_function"]
     return {
         "graph": name,
-        "rows": found,
+        "rows": kernels,
         "atomics_in_code": code.count("tl.atomic_add"),
         "flop_of_graph": sum(flops(node) for node in nodes),
     }

@@ -1,6 +1,6 @@
-"""A described GPU: torch, Inductor and Triton believe in an H200 that is not there.
+"""A described GPU: makes torch, Inductor and Triton see an H200 that is not there.
 
-All private parts of torch are here, but for the nodes of a lowered graph, which counting.py reads.
+All uses of torch's private parts are here, except for the nodes of a lowered graph, which counting.py reads.
 
 Seen working with torch 2.11 (Triton 3.6) and 2.14 (Triton 3.8). To be used under the C stand-ins only (stand_ins.py).
 """
@@ -35,10 +35,14 @@ _CARD = types.SimpleNamespace(
 
 
 def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
-    """Describe the card, and hand each graph that Inductor has lowered and written to take(graph, code).
+    """Describe the card; compiled functions then return fake tensors and run nothing.
 
-    graph: torch._inductor.graph.GraphLowering, with its scheduler; code: the Python text it became. Returns the mode
-    in which fake tensors of the card are made. The compiled functions then return fake tensors and run nothing.
+    Args:
+        take: called with each graph that Inductor has lowered and written: torch._inductor.graph.GraphLowering, with
+            its scheduler, and the Python text that it became.
+
+    Returns:
+        The mode in which fake tensors of the card are made.
     """
     _describe()
     _quiet()
@@ -152,10 +156,14 @@ def _capture(take: Callable, mode) -> None:
 
 # ------------------------------------------------------------ fake tensors and modules
 def fake(x: Tensor, mode, dtype: torch.dtype | None = None) -> Tensor:
-    """x on the card, without its values; dtype: of floating point tensors, if not their own."""
-    kept = x.dtype if dtype is None or not x.is_floating_point() else dtype
+    """x on the card, without its values.
+
+    Args:
+        dtype: of floating-point tensors, if not their own.
+    """
+    result_dtype = x.dtype if dtype is None or not x.is_floating_point() else dtype
     with mode:
-        return torch.empty_strided(x.shape, x.stride(), dtype=kept, device=DEVICE)
+        return torch.empty_strided(x.shape, x.stride(), dtype=result_dtype, device=DEVICE)
 
 
 def fake_module(module: nn.Module, mode, dtype: torch.dtype | None = None) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-# of torch's multi_tensor_apply (MultiTensorApply.cuh): elements a block, blocks a launch, tensors a launch by lists
+# torch's multi_tensor_apply (MultiTensorApply.cuh): elements per block, blocks per launch, tensors per launch by lists
 _CHUNK, _BLOCKS, _TENSORS = 65536, 320, {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 
 
@@ -12,7 +12,7 @@ Call = tuple[str, list[int], int, bool]  # as trace.Calls notes it
 
 
 def launches(sizes: list[int], lists: int) -> int:
-    """Of one foreach or fused call over tensors of these numbers of elements, `lists` tensors side by side."""
+    """Launches of one foreach or fused call over tensors of these numbers of elements, `lists` tensors side by side."""
     count = tensors = blocks = 0
     for size in sizes:
         tensors += 1
@@ -31,21 +31,25 @@ def rows(networks: dict[str, nn.Module], average: list[Call]) -> list[dict]:
     Adam reads weight, gradient and two moments and writes three of them; the average launches what its calls say.
     Gradients are set to None, which costs nothing.
     """
-    found = []
+    parts = []
     for name, network in networks.items():
         sizes = [parameter.numel() for parameter in network.parameters()]
-        found.append(
+        parts.append(
             {
                 "what": f"Adam of the {name} (fused)",
                 "bytes": 28 * sum(sizes),
                 "launches": launches(sizes, 4) + launches([1] * len(sizes), 1),
             }
         )  # and the counts of its steps
-    moved = sum(4 * sum(sizes) * (_passes(name, lists)) for name, sizes, lists, _ in average)
-    found.append(
-        {"what": "average of the generator", "bytes": moved, "launches": sum(_launches(call) for call in average)}
+    average_bytes = sum(4 * sum(sizes) * (_passes(name, lists)) for name, sizes, lists, _ in average)
+    parts.append(
+        {
+            "what": "average of the generator",
+            "bytes": average_bytes,
+            "launches": sum(_launches(call) for call in average),
+        }
     )
-    return found + [{"what": "zero_grad (to None)", "bytes": 0, "launches": 0}]
+    return parts + [{"what": "zero_grad (to None)", "bytes": 0, "launches": 0}]
 
 
 def _passes(name: str, lists: int) -> int:
@@ -54,6 +58,6 @@ def _passes(name: str, lists: int) -> int:
 
 
 def _launches(call: Call) -> int:
-    """foreach with weights that are 0-dimensional tensors takes the slow path: one launch a tensor."""
+    """foreach with weights that are 0-dimensional tensors takes the slow path: one launch per tensor."""
     name, sizes, lists, scalars = call
     return launches(sizes, lists) if "_foreach_" in name and not scalars else len(sizes)

@@ -31,7 +31,7 @@ def label(row: dict) -> str:
 
 
 def seconds(row: dict, name: str) -> float:
-    """Of one kernel on a card, without its gap: the slower of its arithmetic and its memory."""
+    """Seconds of one kernel on a card, without its gap: the slower of its arithmetic and its memory."""
     card = rates.CARDS[name]
     memory = card.gigabytes_per_second * 1e9
     if row["kind"] == CONVOLUTION:
@@ -50,23 +50,23 @@ def seconds(row: dict, name: str) -> float:
 
 def graph_seconds(graph: dict, card: str) -> dict[str, float]:
     """Seconds of one graph by label, launches and atomics apart."""
-    found: dict[str, float] = {}
+    seconds_by_label: dict[str, float] = {}
     for row in graph["rows"]:
-        found[label(row)] = found.get(label(row), 0.0) + seconds(row, card)
-    found[ATOMICS] = sum(row["atomics"] for row in graph["rows"]) / rates.ATOMICS_PER_SECOND.value
-    found[LAUNCHES] = sum(row["launches"] for row in graph["rows"]) * rates.LAUNCH_SECONDS.value
-    return found
+        seconds_by_label[label(row)] = seconds_by_label.get(label(row), 0.0) + seconds(row, card)
+    seconds_by_label[ATOMICS] = sum(row["atomics"] for row in graph["rows"]) / rates.ATOMICS_PER_SECOND.value
+    seconds_by_label[LAUNCHES] = sum(row["launches"] for row in graph["rows"]) * rates.LAUNCH_SECONDS.value
+    return seconds_by_label
 
 
 def predict(report: dict) -> dict[str, dict[str, dict[str, float]]]:
     """Seconds by card, component ("generate forward", ..., "Adam and average") and label."""
-    found = {}
+    seconds_by_card = {}
     for name, card in rates.CARDS.items():
         parts = {graph["graph"]: graph_seconds(graph, name) for graph in report["graphs"]}
-        moved = sum(row["bytes"] for row in report["outside"])
+        outside_bytes = sum(row["bytes"] for row in report["outside"])
         parts[ADAM] = {
-            FUSED: moved / (card.gigabytes_per_second * 1e9 * rates.FUSED.value),
+            FUSED: outside_bytes / (card.gigabytes_per_second * 1e9 * rates.FUSED.value),
             LAUNCHES: sum(row["launches"] for row in report["outside"]) * rates.LAUNCH_SECONDS.value,
         }
-        found[name] = parts
-    return found
+        seconds_by_card[name] = parts
+    return seconds_by_card

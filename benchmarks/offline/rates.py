@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Card(NamedTuple):
-    """TFLOP/s and GB/s of a data sheet, and where it stands."""
+    """TFLOP/s and GB/s of a data sheet, and its source."""
 
     bf16_tflops: float
     fp32_tflops: float
@@ -59,5 +59,7 @@ SWEEPS_TWICE = Share(1.6, "4 / 2.5 and 2.5 / 1.5 units of memory moved against t
 CONVOLUTION_MEMORY = Share(0.75, "assumption: of the memory's peak, where a convolution or product is bound by it")
 PRODUCT_BF16 = Share(0.30, "assumption: small and skinny products")
 PRODUCT_FP32 = Share(0.30, "assumption: skinny fp32 products without TF32")
-ATOMICS_PER_SECOND = Share(100e9, "assumption: uncoalesced float atomics a second, of any card; 292 million cost 3 ms")
+ATOMICS_PER_SECOND = Share(
+    100e9, "assumption: uncoalesced float atomics per second, on any card; 292 million cost 3 ms"
+)
 LAUNCH_SECONDS = Share(1.2e-6, "assumption: gap and tail of a kernel in a queue that the host keeps full")

@@ -23,7 +23,7 @@ def build(folder: Path) -> None:
     )
     if not headers:
         raise RuntimeError("cuda_runtime_api.h not found: this needs a torch built for CUDA and its nvidia-* wheels")
-    for source, made in (("runtime_shim.c", "shim.so"), ("driver_stub.c", "libcuda.so.1")):
+    for source, library in (("runtime_shim.c", "shim.so"), ("driver_stub.c", "libcuda.so.1")):
         command = [
             "gcc",
             "-shared",
@@ -32,7 +32,7 @@ def build(folder: Path) -> None:
             f"-I{headers[0]}",
             f"-I{HERE}",
             "-o",
-            str(folder / made),
+            str(folder / library),
             str(HERE / source),
         ]
         try:
@@ -49,7 +49,7 @@ def run_under(module: str, arguments: list[str]) -> int:
         build(Path(name))
         path = os.pathsep.join([str(root), str(root / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])])
         library = os.pathsep.join([name, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
-        there = {
+        environment = {
             **os.environ,
             INSIDE: "1",
             "PYTHONPATH": path,
@@ -58,5 +58,5 @@ def run_under(module: str, arguments: list[str]) -> int:
             "TORCHINDUCTOR_CACHE_DIR": f"{name}/cache",
             "OMP_NUM_THREADS": "1",
         }
-        there.pop("TRITON_INTERPRET", None)
-        return subprocess.run([sys.executable, "-m", module, *arguments], env=there).returncode
+        environment.pop("TRITON_INTERPRET", None)
+        return subprocess.run([sys.executable, "-m", module, *arguments], env=environment).returncode

@@ -1,6 +1,6 @@
 """The offline report's section of docs/performance.md, as markdown, from benchmarks/results/offline-*.json.
 
-STEPS says which reports stand there, in the order of the mends: add a line for each, with a title, and run report.py.
+STEPS lists the reports shown there, in the order of the changes: add a line for each, with a title, and run report.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchmarks.offline.counting import KINDS
 from benchmarks.offline.predict import width_name
 
 STEPS = (
-    ("offline-combined-batch40-before.json", "before the mends"),
+    ("offline-combined-batch40-before.json", "before the changes"),
     ("offline-combined-batch40-doubling.json", "nearest doubling as a gather, the average in three calls"),
     ("offline-combined-batch40-gathers.json", "pooling and resizing as gathers"),
     ("offline-combined-batch40-vgg.json", "VGG's bias and ReLU behind its pooling"),
@@ -44,9 +44,9 @@ def check(document: dict) -> None:
         for row in graph["rows"]:
             if row["kind"] not in KINDS or min(row["bytes"], row["flop"], row["launches"] - 1, row["atomics"]) < 0:
                 raise OfflineError(f"{where}: {row}")
-        counted = sum(row["flop"] for row in graph["rows"])
-        if not 0.99 * graph["flop_of_graph"] <= counted <= graph["flop_of_graph"]:
-            raise OfflineError(f"{where}: kernels do {counted:.4g} FLOP, the graph has {graph['flop_of_graph']:.4g}")
+        flop = sum(row["flop"] for row in graph["rows"])
+        if not 0.99 * graph["flop_of_graph"] <= flop <= graph["flop_of_graph"]:
+            raise OfflineError(f"{where}: kernels do {flop:.4g} FLOP, the graph has {graph['flop_of_graph']:.4g}")
         if bool(graph["atomics_in_code"]) != any(row["atomics"] for row in graph["rows"]):
             raise OfflineError(f"{where}: {graph['atomics_in_code']} atomics in the code, its kernels say otherwise")
 
@@ -54,23 +54,23 @@ def check(document: dict) -> None:
 def violations(document: dict, most_bytes: float, most_launches: int) -> list[str]:
     """What a report shows that a step should not do: atomics, changes of layout, too many bytes or launches."""
     sums = text.whole(document)
-    found = [
+    messages = [
         f"{graph['graph']}: {row['atomics']:,} float atomics in {text.describe(row)}"
         for graph in document["graphs"]
         for row in graph["rows"]
         if row["atomics"]
     ]
-    found += [
+    messages += [
         f"{graph['graph']}: {change}"
         for graph in document["graphs"]
         for row in graph["rows"]
         for change in row["layout"]
     ]
     if sums["all_bytes"] > most_bytes:
-        found.append(f"{sums['all_bytes'] / 1e9:.1f} GB, at most {most_bytes / 1e9:.1f}")
+        messages.append(f"{sums['all_bytes'] / 1e9:.1f} GB, at most {most_bytes / 1e9:.1f}")
     if sums["launches"] > most_launches:
-        found.append(f"{sums['launches']:,} launches, at most {most_launches:,}")
-    return found
+        messages.append(f"{sums['launches']:,} launches, at most {most_launches:,}")
+    return messages
 
 
 def load(path: Path) -> dict:
@@ -110,7 +110,7 @@ def section(results: Path) -> str:
 
 
 def compare(steps: list[tuple[str, dict]]) -> list[text.Row]:
-    """Head and a row a report: what was counted in a whole step, and the predicted time on each card."""
+    """Head and one row per report: what was counted in a whole step, and the predicted time on each card."""
     head = (
         "",
         *(f"{kind}, GB" for kind in KINDS),

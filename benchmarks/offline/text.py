@@ -15,8 +15,8 @@ def totals(rows: list[dict]) -> dict:
     """Sums over kernels: calls and bytes by kind, FLOPs, launches, atomics, changes of layout."""
     kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in KINDS}
     return {
-        "calls": {kind: len(found) for kind, found in kinds.items()},
-        "bytes": {kind: sum(row["bytes"] for row in found) for kind, found in kinds.items()},
+        "calls": {kind: len(members) for kind, members in kinds.items()},
+        "bytes": {kind: sum(row["bytes"] for row in members) for kind, members in kinds.items()},
         "all_bytes": sum(row["bytes"] for row in rows),
         "flop": sum(row["flop"] for row in rows),
         "launches": sum(row["launches"] for row in rows),
@@ -27,12 +27,12 @@ def totals(rows: list[dict]) -> dict:
 
 def whole(report: dict) -> dict:
     """totals() of the three graphs together; launches include those outside."""
-    found = totals([row for graph in report["graphs"] for row in graph["rows"]])
-    return {**found, "launches": found["launches"] + sum(row["launches"] for row in report["outside"])}
+    sums = totals([row for graph in report["graphs"] for row in graph["rows"]])
+    return {**sums, "launches": sums["launches"] + sum(row["launches"] for row in report["outside"])}
 
 
 def count_rows(report: dict) -> list[Row]:
-    """Head, a row a graph, what is outside, and their sum."""
+    """Head, one row per graph, what is outside, and their sum."""
     head = (
         "",
         *(f"{kind}, GB" for kind in KINDS),
@@ -64,7 +64,7 @@ def _counts(sums: dict) -> Row:
 
 
 def prediction_rows(report: dict, card: str) -> list[Row]:
-    """Head and a row a kind of work: predicted milliseconds a step in each component."""
+    """Head and one row per kind of work: predicted milliseconds per step in each component."""
     parts = predict(report)[card]
     labels = sorted({label for times in parts.values() for label in times}, key=_place)
     rows = [
@@ -120,7 +120,7 @@ def describe(row: dict) -> str:
 
 
 def changes(report: dict, count: int = 12) -> list[Row]:
-    """The changes of layout that move most, and how many there are beside them."""
+    """The changes of layout that move most, and how many others there are."""
     rows = [
         (graph["graph"], row["bytes"], row["layout"][0])
         for graph in report["graphs"]
@@ -128,11 +128,11 @@ def changes(report: dict, count: int = 12) -> list[Row]:
         if row["layout"]
     ]
     rows.sort(key=lambda row: -row[1])
-    left = [("", f"{sum(row[1] for row in rows[count:]) / 1e6:.0f}", f"in {len(rows) - count} others")]
+    rest = [("", f"{sum(row[1] for row in rows[count:]) / 1e6:.0f}", f"in {len(rows) - count} others")]
     return [
         ("graph", "MB", "change of layout"),
         *((name, f"{moved / 1e6:.0f}", what) for name, moved, what in rows[:count]),
-        *(left if len(rows) > count else []),
+        *(rest if len(rows) > count else []),
     ]
 
 

@@ -82,9 +82,14 @@ def trace(
     name: Callable[[str], None],
     change: Callable = lambda config: config,
 ) -> list[dict]:
-    """Compile forward and backward of each function; name(graph) says which graph comes next.
+    """Compile forward and backward of each function.
 
-    change: of the preset, for tests. Returns what lies outside the graphs, as outside.rows gives it.
+    Args:
+        name: called with the name of the graph that comes next.
+        change: of the preset, for tests.
+
+    Returns:
+        What lies outside the graphs, as outside.rows gives it.
     """
     start = time.monotonic()
 
@@ -135,6 +140,6 @@ def trace(
         begin("outside the graphs")
         with Calls() as average:
             step.average()
-    found = outside.rows(networks, average.calls)
+    outside_rows = outside.rows(networks, average.calls)
     begin("done")
-    return found
+    return outside_rows

@@ -1,7 +1,7 @@
 """Measures training steps: engines and their parts, the published step, time to the first step. Makes the document.
 
 python -m benchmarks.step.measure --results benchmarks/results     # reduced sizes on a CPU, the full ones on a GPU
-python -m benchmarks.step.measure --start compiled                 # one cold or warm start, for itself
+python -m benchmarks.step.measure --start compiled                 # one cold or warm start, by itself
 """
 
 from __future__ import annotations
@@ -34,54 +34,54 @@ REDUCED = {"batch": 2, "model": {"image_size": 64, "g_width": 8, "d_width": 8, "
 
 
 def settings(gpu: bool, batch: int = 0, preset: str = "") -> TrainConfig:
-    """The paper's combined method; on a CPU, reduced and without the segmentation, which would be all one sees."""
+    """The paper's combined method; on a CPU, reduced and without the segmentation, which would dominate."""
     config = configfile.from_preset(preset or ("combined" if gpu else "sad9"))
     if not gpu and not preset:
         config = configfile.merge(config, REDUCED, "reduced")
     return dataclasses.replace(config, batch=batch or config.batch)
 
 
-def rows_of(engine: str, part: str, took: Spread, gflop: float, batch: int, peak: float) -> dict:
+def rows_of(engine: str, part: str, spread: Spread, gflop: float, batch: int, peak: float) -> dict:
     row = {
         "engine": engine,
         "part": part,
-        **times(took),
-        "images_per_second": batch / took.median,
+        **times(spread),
+        "images_per_second": batch / spread.median,
         "gflop_per_image": gflop,
     }
     return {**row, "share_of_peak": schema_step.share(row, batch, peak)}
 
 
-def times(took: Spread) -> dict:
-    return {"seconds": took.median, "iqr_seconds": took.iqr, "samples": took.samples}
+def times(spread: Spread) -> dict:
+    return {"seconds": spread.median, "iqr_seconds": spread.iqr, "samples": spread.samples}
 
 
 def measure_engines(
     config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], peak: float, seconds: float, say=print
 ) -> list[dict]:
-    """A row a whole step of each engine, and of each part of it where an engine has parts."""
+    """One row per engine for whole steps, and one for each part of a step where an engine has parts."""
     rows, work = [], step_gflop(config, runtime)
     for engine in engines:
-        made = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine))
-        rows.append(measure_step(made, engine, config, runtime, work, peak, seconds))
+        synthetic = bench.synthetic_step(config, dataclasses.replace(runtime, engine=engine))
+        rows.append(measure_step(synthetic, engine, config, runtime, work, peak, seconds))
         say(f"{engine}: {rows[-1]['images_per_second']:.1f} images/s")
         if engine != "graphed":
-            rows += measure_parts(made, engine, config, runtime, work, peak, seconds)
+            rows += measure_parts(synthetic, engine, config, runtime, work, peak, seconds)
     return rows
 
 
 def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
-    """10^9 operations an image of each part; counted on eager steps, which are the same work in every engine.
+    """10^9 operations per image of each part; counted on eager steps, which are the same work in every engine.
 
     On three small batches, because this may run beside a step that fills the memory: a step's work is a quadratic
     function of the size of the batch (matching compares all pairs), which these three determine.
     """
 
     def counted(rows: int) -> dict[str, float]:
-        made = bench.synthetic_step(
+        synthetic = bench.synthetic_step(
             dataclasses.replace(config, batch=rows), dataclasses.replace(runtime, engine="eager")
         )
-        return {part: rows * work for part, work in bench.gflop(made.step, made.batch).items()}
+        return {part: rows * work for part, work in bench.gflop(synthetic.step, synthetic.batch).items()}
 
     two, three, four, n = counted(2), counted(3), counted(4), config.batch
     return {
@@ -92,7 +92,7 @@ def step_gflop(config: TrainConfig, runtime: Runtime) -> dict[str, float]:
 
 
 def measure_step(
-    made: bench.SyntheticStep,
+    synthetic: bench.SyntheticStep,
     engine: str,
     config: TrainConfig,
     runtime: Runtime,
@@ -102,12 +102,12 @@ def measure_step(
 ) -> dict:
     """The row of whole steps."""
     forget_peak(runtime)
-    took = bench.time_step(made.step, made.batch, seconds, LEAST, clock(runtime))
-    return rows_of(engine, "step", took, sum(work.values()), config.batch, peak) | peak_bytes(runtime)
+    spread = bench.time_step(synthetic.step, synthetic.batch, seconds, LEAST, clock(runtime))
+    return rows_of(engine, "step", spread, sum(work.values()), config.batch, peak) | peak_bytes(runtime)
 
 
 def measure_parts(
-    made: bench.SyntheticStep,
+    synthetic: bench.SyntheticStep,
     engine: str,
     config: TrainConfig,
     runtime: Runtime,
@@ -115,32 +115,41 @@ def measure_parts(
     peak: float,
     seconds: float,
 ) -> list[dict]:
-    """A row a part of the step; one graph has none."""
+    """One row per part of the step; a step that is one graph has no parts."""
     return [
-        rows_of(engine, part, took, work[part], config.batch, peak)
-        for part, took in bench.time_components(made.step, made.batch, seconds, LEAST, clock(runtime)).items()
+        rows_of(engine, part, spread, work[part], config.batch, peak)
+        for part, spread in bench.time_components(
+            synthetic.step, synthetic.batch, seconds, LEAST, clock(runtime)
+        ).items()
     ]
 
 
 def measure_published(config: TrainConfig, runtime: Runtime, peak: float, seconds: float, say=print) -> dict:
-    """The published way, at the same batch, in fp32 with TF32 as its torch had it."""
+    """The published step, at the same batch, in fp32 with TF32 as its torch had it."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.step.published import PublishedStep, published_fcn
 
-    made = bench.synthetic_step(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
+    synthetic = bench.synthetic_step(config, dataclasses.replace(runtime, engine="eager", precision="fp32"))
     fcn = published_fcn().to(runtime.device) if config.method.keep_mask == "fcn" else None
     step = PublishedStep(
-        made.step.generator, made.step.discriminator, made.text, made.photo, config.loss, config.optim, fcn, blur=True
+        synthetic.step.generator,
+        synthetic.step.discriminator,
+        synthetic.text,
+        synthetic.photo,
+        config.loss,
+        config.optim,
+        fcn,
+        blur=True,
     )
     with tf32():
         with FlopCounterMode(display=False) as counter:
-            step(made.batch)
+            step(synthetic.batch)
         forget_peak(runtime)
-        took = bench.time_calls(lambda: step(made.batch), runtime.device, seconds, LEAST, clock(runtime))
-    say(f"published: {config.batch / took.median:.1f} images/s")
+        spread = bench.time_calls(lambda: step(synthetic.batch), runtime.device, seconds, LEAST, clock(runtime))
+    say(f"published: {config.batch / spread.median:.1f} images/s")
     work = counter.get_total_flops() / config.batch / 1e9
-    return rows_of("published", "step", took, work, config.batch, peak) | peak_bytes(runtime)
+    return rows_of("published", "step", spread, work, config.batch, peak) | peak_bytes(runtime)
 
 
 def forget_peak(runtime: Runtime) -> None:
@@ -173,8 +182,8 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator
     def seconds() -> float:
         if gpu:
             return time.perf_counter()
-        used = os.times()
-        return used.children_user + used.children_system
+        usage = os.times()
+        return usage.children_user + usage.children_system
 
     with tempfile.TemporaryDirectory() as cache:
         for engine in engines:
@@ -191,8 +200,8 @@ def measure_starts(engines: tuple[str, ...], preset: str, gpu: bool) -> Iterator
 
 def first_step(engine: str, preset: str) -> None:
     runtime = decide(RuntimeConfig(engine=engine, threads=threads()))
-    made = bench.synthetic_step(settings(runtime.device.type == "cuda", preset=preset), runtime)
-    made.step(made.batch, 0)
+    synthetic = bench.synthetic_step(settings(runtime.device.type == "cuda", preset=preset), runtime)
+    synthetic.step(synthetic.batch, 0)
     bench.synchronise(runtime.device)
 
 
@@ -207,7 +216,7 @@ def threads() -> int:
 
 
 def settings_of(config: TrainConfig, runtime: Runtime) -> dict:
-    """What a document says of the run it is of."""
+    """What a document says about the settings of its run."""
     model = config.model
     return {
         "preset": config.preset,
@@ -220,36 +229,36 @@ def settings_of(config: TrainConfig, runtime: Runtime) -> dict:
     }
 
 
-def document(config: TrainConfig, runtime: Runtime, peak: float, started: float, **parts: list) -> dict:
+def document(config: TrainConfig, runtime: Runtime, peak: float, start: float, **parts: list) -> dict:
     return {
         "schema": schema_step.SCHEMA,
         "machine": machine.describe(runtime.device.type),
         "settings": settings_of(config, runtime),
         "peak_gflops": peak,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(time.monotonic() - start, 1),
         **{"rows": [], "starts": [], "ablation": [], **parts},
     }
 
 
-def name(made: dict, kind: str) -> str:
-    gpu = made["machine"]["gpu"]
+def name(document: dict, kind: str) -> str:
+    gpu = document["machine"]["gpu"]
     where = re.sub(r"\W+", "-", "cpu" if gpu == "not used" else gpu).strip("-").lower()
-    settings = made["settings"]
-    return f"{kind}-{where}-{settings['preset']}-batch{settings['batch']}-{made['machine']['date']}.json"
+    settings = document["settings"]
+    return f"{kind}-{where}-{settings['preset']}-batch{settings['batch']}-{document['machine']['date']}.json"
 
 
-def write(made: dict, path: Path) -> Path:
-    """To `path`, or into it under a name of its own if it is a folder."""
-    path = path if path.suffix == ".json" else path / name(made, "steps")
-    path.write_text(json.dumps(made, indent=1) + "\n")
-    schema_step.check(made)
+def write(document: dict, path: Path) -> Path:
+    """Write to `path`, or to a new file in it if it is a folder."""
+    path = path if path.suffix == ".json" else path / name(document, "steps")
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    schema_step.check(document)
     return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--results", type=Path, help="folder or .json file to write to")
-    parser.add_argument("--batch", type=int, default=0, help="images a step; the published code used 10")
+    parser.add_argument("--batch", type=int, default=0, help="images per step; the published code used 10")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure each engine")
     parser.add_argument("--preset", default="", help="networks and method; default: combined, on a CPU a thin sad9")
     parser.add_argument(
@@ -260,21 +269,21 @@ def main() -> None:
     )
     parser.add_argument("--starts", action="store_true", help="also the time to the first step, cold: minutes")
     parser.add_argument("--start", help="make one step with this engine and stop")
-    given = parser.parse_args()
-    if given.start:
-        first_step(given.start, given.preset)
+    arguments = parser.parse_args()
+    if arguments.start:
+        first_step(arguments.start, arguments.preset)
         return
-    started = time.monotonic()
+    start = time.monotonic()
     runtime = decide(RuntimeConfig(threads=threads()))
     gpu = runtime.device.type == "cuda"
-    config = settings(gpu, given.batch, given.preset)
-    engines = tuple(given.engines or (("eager", "compiled", "graphed") if gpu else ("eager",)))
+    config = settings(gpu, arguments.batch, arguments.preset)
+    engines = tuple(arguments.engines or (("eager", "compiled", "graphed") if gpu else ("eager",)))
     peak = bench.peak(runtime.device, runtime.precision, clock=clock(runtime))
-    rows = [measure_published(config, runtime, peak, given.seconds)] if config.encoder.kind == "inception" else []
-    rows += measure_engines(config, runtime, engines, peak, given.seconds)
-    starts = list(measure_starts(engines, given.preset, gpu)) if given.starts else []
-    made = document(config, runtime, peak, started, rows=rows, starts=starts)
-    print(write(made, given.results) if given.results else json.dumps(made, indent=1))
+    rows = [measure_published(config, runtime, peak, arguments.seconds)] if config.encoder.kind == "inception" else []
+    rows += measure_engines(config, runtime, engines, peak, arguments.seconds)
+    starts = list(measure_starts(engines, arguments.preset, gpu)) if arguments.starts else []
+    results = document(config, runtime, peak, start, rows=rows, starts=starts)
+    print(write(results, arguments.results) if arguments.results else json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

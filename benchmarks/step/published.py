@@ -2,8 +2,8 @@
 
 Same networks, same weights, same losses as tmgan's step (tests/benchmarks/test_rewrites.py), but every image-text pair
 in a Python loop, frozen networks run again for each use, all of VGG16 for its ninth layer, weight gradients of the
-discriminator that nobody uses, one Adam and one averaging call a parameter, losses read on the host in every step, all
-in fp32; and, for the paper's combined method, a segmentation network with its auxiliary head on every batch and a
+discriminator that nobody uses, one Adam and one averaging call per parameter, losses read on the host in every step,
+all in fp32; and, for the paper's combined method, a segmentation network with its auxiliary head on every batch and a
 dense 9x9 blur. Written from a description of that code: tmgan's networks in NCHW, none of its fused operations.
 """
 
@@ -54,8 +54,14 @@ class PublishedStep:
     """step(batch) -> losses by name, as Python numbers.
 
     Args:
-        generator, discriminator, text, photo: copied; `photo` is an Inception with VGG, not folded.
-        fcn: the segmentation network of the masked loss, or None. blur: the sharpness-aware discriminator.
+        generator: copied.
+        discriminator: copied.
+        text: embeds the captions.
+        photo: an Inception with VGG, not folded; copied.
+        loss: weights of the losses.
+        optim: settings of both optimisers.
+        fcn: the segmentation network of the masked loss, or None.
+        blur: whether to train the discriminator on blurred photos.
     """
 
     def __init__(
@@ -98,19 +104,19 @@ class PublishedStep:
         padding = batch.tokens[:, :longest] == 0
         regions, code = self.encoder(real)
         features = types.SimpleNamespace(regions=regions, code=code, perceptual=self._relu2_2(real))
-        made = self.generator(batch.noise, sentence, words, padding, batch.eps, features, real)
+        edit = self.generator(batch.noise, sentence, words, padding, batch.eps, features, real)
         mask = None if self.fcn is None else self.keep_mask(real)
 
         self.discriminator.zero_grad()
-        d_parts = self._d_loss(real, made.image, words, sentence, lengths)
+        d_parts = self._d_loss(real, edit.image, words, sentence, lengths)
         sum(d_parts.values()).backward(retain_graph=True)
         self.adam_d.step()
 
         self.generator.zero_grad()
-        g_parts = self._g_loss(real, made.image, words, sentence, lengths, batch.class_ids)
-        g_parts["kl"] = -0.5 * torch.mean(1 + made.logvar - made.mu.pow(2) - made.logvar.exp())
+        g_parts = self._g_loss(real, edit.image, words, sentence, lengths, batch.class_ids)
+        g_parts["kl"] = -0.5 * torch.mean(1 + edit.logvar - edit.mu.pow(2) - edit.logvar.exp())
         if mask is not None:
-            g_parts["masked_mae"] = _ALPHA * torch.mean(torch.abs(real - made.image) * mask)
+            g_parts["masked_mae"] = _ALPHA * torch.mean(torch.abs(real - edit.image) * mask)
         sum(g_parts.values()).backward()
         self.adam_g.step()
         for mean, parameter in zip(self.average, self.generator.parameters(), strict=True):
@@ -122,8 +128,8 @@ class PublishedStep:
         for index, layer in enumerate(self.vgg):
             image = layer(image)
             if index == 8:
-                found = image  # the layers after it work for nothing
-        return found
+                features = image  # the layers after it work for nothing
+        return features
 
     def keep_mask(self, real: Tensor) -> Tensor:
         """1 - (is it a bird), (B, 1, S, S); with a graph that is never used."""
@@ -154,7 +160,7 @@ class PublishedStep:
         return parts
 
     def _word_level_correlation(self, real: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
-        """The encoder once more on the photos, and a term that is constant to every weight."""
+        """The encoder once more on the photos, and a term that is constant in every weight."""
         regions, _ = self.encoder(real)
         total = real.new_zeros(())
         for i, length in enumerate(lengths):

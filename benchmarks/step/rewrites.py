@@ -74,8 +74,8 @@ def fourfold_up_block(x: Tensor, weight: Tensor) -> Tensor:
     batch, _, height, width = phases.shape
     as_pixels = phases.permute(0, 2, 3, 1).reshape(batch, height, 4 * width, len(weight)).permute(0, 3, 1, 2)
     out = layers.instance_norm_glu(as_pixels).permute(0, 2, 3, 1)
-    ordered = out.reshape(batch, height, width, 2, 2, -1).transpose(2, 3)
-    return ordered.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+    pixels = out.reshape(batch, height, width, 2, 2, -1).transpose(2, 3)
+    return pixels.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
 
 def _fourfold_up_block(self: layers.UpBlock, x: Tensor) -> Tensor:
@@ -181,14 +181,18 @@ class _Known:
         return next(self._features)
 
 
-def discriminator_loss_together(discriminator, real, fake, *rest, blurred=None, **options):
+def discriminator_loss_together(
+    discriminator, real, fake, sentence, fake_sentence, class_ids=None, order=None, blurred=None, *rest, **options
+):
     """discriminator_loss, its trunk run once."""
     images = [real, fake.detach(), *([] if blurred is None else [blurred])]
-    known = _Known(discriminator, trunk_together(discriminator, images))
-    return discriminator_loss(known, real, fake, *rest, blurred=blurred, **options)
+    stand_in = _Known(discriminator, trunk_together(discriminator, images))
+    return discriminator_loss(
+        stand_in, real, fake, sentence, fake_sentence, class_ids, order, blurred, *rest, **options
+    )
 
 
-# ------------------------------------------------------------------- gradients in one buffer a network
+# ----------------------------------------------------------------- gradients in one buffer per network
 def flat_gradients(network: nn.Module) -> Tensor:
     """Make every .grad a view of one buffer, which is returned: one clear, one norm, one all-reduce."""
     sizes = [-(-p.numel() // 64) * 64 for p in network.parameters()]  # 256 bytes: vector loads stay aligned
@@ -228,6 +232,6 @@ def _scatters() -> Iterator[None]:
 
 @contextlib.contextmanager
 def rewritten(name: str) -> Iterator[None]:
-    """While active, steps compute `name` (of REWRITES) the other way; compile them anew inside."""
+    """While active, steps compute `name` (of REWRITES) the other way; compile them again inside."""
     with REWRITES[name]():
         yield

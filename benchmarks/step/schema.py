@@ -36,7 +36,7 @@ ABLATION = {"change": str, **TIMES, "images_per_second": float}
 
 
 def share(row: dict, batch: int, peak_gflops: float) -> float:
-    """Of the speed of a large matrix product."""
+    """Share of the speed of a large matrix product."""
     return row["gflop_per_image"] * batch / row["seconds"] / peak_gflops
 
 

@@ -11,14 +11,14 @@ from benchmarks.step import schema as schema_step
 
 
 def section(results: Path) -> str:
-    """All documents, GPUs first; says so when there is none of a GPU."""
-    found = []
+    """All documents, GPUs first; says so when no GPU has been measured."""
+    documents = []
     for path in sorted(results.glob("steps-*.json")):
         document = json.loads(path.read_text())
         schema_step.check(document)
-        found.append((document["machine"]["gpu"] == "not used", path.name, document))
-    parts = [] if any(not cpu for cpu, _, _ in found) else ["No GPU has run a step yet."]
-    for cpu, name, document in sorted(found, key=lambda entry: entry[:2]):
+        documents.append((document["machine"]["gpu"] == "not used", path.name, document))
+    parts = [] if any(not cpu for cpu, _, _ in documents) else ["No GPU has run a step yet."]
+    for cpu, name, document in sorted(documents, key=lambda entry: entry[:2]):
         parts.append(
             f"### {'Without a GPU' if cpu else document['machine']['gpu']}: "
             f"{'what each change is worth' if document['ablation'] else 'engines and parts'}"
@@ -30,7 +30,7 @@ def section(results: Path) -> str:
 
 def _sections(document: dict, cpu: bool) -> Iterator[str]:
     settings = document["settings"]
-    reduced = (
+    note = (
         (
             " Small networks on a processor: ratios of work there, nothing about a GPU. Times are those that the one "
             "thread had the processor; beside busy neighbours, so a tenth more or less means little."
@@ -40,14 +40,14 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
     )
     yield (
         f"Preset {settings['preset']}, {settings['image_size']} pixels, widths {settings['g_width']} and "
-        f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{reduced} "
+        f"{settings['d_width']}, batch {settings['batch']}, {settings['precision']}, random weights.{note} "
         f"*Of peak* is the share of {document['peak_gflops']:,.0f} GFLOP/s, one large matrix product on the same "
         "machine."
     )
     steps = [row for row in document["rows"] if row["part"] == "step"]
-    published = next((row for row in steps if row["engine"] == "published"), None)
+    baseline = next((row for row in steps if row["engine"] == "published"), None)
     yield table(
-        ("whole step", "images/s", "ms", "iqr", "GFLOP an image", "of peak", "against published"),
+        ("whole step", "images/s", "ms", "iqr", "GFLOP per image", "of peak", "against published"),
         [
             (
                 row["engine"],
@@ -56,7 +56,7 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
                 f"{1e3 * row['iqr_seconds']:.0f}",
                 f"{row['gflop_per_image']:.1f}",
                 f"{row['share_of_peak']:.0%}",
-                "" if published is None else f"{published['seconds'] / row['seconds']:.2f}x",
+                "" if baseline is None else f"{baseline['seconds'] / row['seconds']:.2f}x",
             )
             for row in steps
         ],

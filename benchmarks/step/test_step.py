@@ -1,6 +1,6 @@
 """`pytest benchmarks/ -k step`: the training step by engine and by part, beside the step as it was published.
 
-A thin wrapper of measure_steps.py, so that one command measures everything; on a CPU, thin networks.
+A thin wrapper of measure.py, so that one command measures everything; on a CPU, thin networks.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from tmgan.config.runtime import decide
 from tmgan.config.settings import RuntimeConfig
 from tmgan.training import bench
 
-SECONDS = 5.0  # an engine
+SECONDS = 5.0  # per engine
 
 
 def test_step(request, tmp_path):
-    started = time.monotonic()
+    start = time.monotonic()
     runtime = decide(RuntimeConfig(threads=measure_steps.threads()))
     gpu = runtime.device.type == "cuda"
     config, engines = measure_steps.settings(gpu), ("eager", "compiled", "graphed") if gpu else ("eager",)
     peak = bench.peak(runtime.device, runtime.precision, clock=measure_steps.clock(runtime))
     rows = [measure_steps.measure_published(config, runtime, peak, SECONDS)]
     rows += measure_steps.measure_engines(config, runtime, engines, peak, SECONDS)
-    made = measure_steps.document(config, runtime, peak, started, rows=rows)
-    schema_step.check(made)
+    document = measure_steps.document(config, runtime, peak, start, rows=rows)
+    schema_step.check(document)
     folder = request.config.getoption("--results")
-    measure_steps.write(made, folder if folder is not None and not folder.suffix else tmp_path)
+    measure_steps.write(document, folder if folder is not None and not folder.suffix else tmp_path)

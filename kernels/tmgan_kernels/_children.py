@@ -7,6 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -23,7 +25,7 @@ def workers() -> int:
     return min(12, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _work(function: Callable, arguments: tuple, pipe: multiprocessing.connection.Connection) -> None:
+def _work(function: Callable, arguments: tuple, pipe: Connection) -> None:
     torch.set_num_threads(1)
     for row in function(*arguments):
         pipe.send(row)
@@ -39,21 +41,23 @@ def run(function: Callable, jobs: list[tuple], at_once: int, limit: float) -> It
     # the server does not know what was put on sys.path here, and might take another copy.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch._dynamo", "triton"])
-    waiting, running = deque(jobs), {}
+    waiting = deque(jobs)
+    running: dict[Connection, tuple[tuple, BaseProcess, float]] = {}  # job, its process, when its time is up
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.popleft()
                 receiving, sending = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(function, job, sending), daemon=True)
+                process: BaseProcess = context.Process(target=_work, args=(function, job, sending), daemon=True)
                 process.start()
                 sending.close()
                 running[receiving] = job, process, time.monotonic() + limit
             patience = min(end for _, _, end in running.values()) - time.monotonic()
             for pipe in multiprocessing.connection.wait(list(running), max(0.0, patience)):
+                assert isinstance(pipe, Connection)
                 job, process, _ = running[pipe]
                 try:
-                    row = pipe.recv()
+                    row: object = pipe.recv()
                 except EOFError:
                     process.join()
                     row = Ended(f"its process ended with status {process.exitcode}")

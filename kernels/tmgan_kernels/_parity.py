@@ -151,7 +151,8 @@ def compare_regions(inputs: list[Tensor], options: dict, actual: list, low: list
 def compare_masks(inputs: list[Tensor], options: dict, actual: list, low: list, exact: list) -> float:
     """Exact, but for pixels that see a difference so near the threshold or the ceiling that rounding decides."""
     how = {name: value for name, value in options.items() if name != "ceiling"}
-    difference = difference_eager(*inputs, **how)
+    original, generated = inputs
+    difference = difference_eager(original, generated, **how)
     near = (difference - 32.5).abs() < 1e-3
     if "ceiling" in options:
         near |= (difference - options["ceiling"]).abs() < 1e-3

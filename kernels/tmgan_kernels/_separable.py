@@ -34,7 +34,10 @@ def separable_eager(image: Tensor, weights: tuple[float, ...], border: str) -> T
     height, width = image.shape[2:]
     padded = F.pad(image.to(_op.wide(image)), [radius] * 4, mode="constant" if border == "zeros" else border)
     rows = sum(weight * padded[..., i : i + width] for i, weight in enumerate(weights))
-    return sum(weight * rows[..., i : i + height, :] for i, weight in enumerate(weights))
+    assert isinstance(rows, Tensor)
+    out = sum(weight * rows[..., i : i + height, :] for i, weight in enumerate(weights))
+    assert isinstance(out, Tensor)
+    return out
 
 
 def check_reach(operation: str, image: Tensor, size: int, border: str) -> None:
@@ -195,7 +198,7 @@ def sum_row(
     for e in tl.static_range(PIECES):
         total = weights[R] * window[HOME + e]
         for t in tl.static_range(1, R + 1):
-            pair = window[HOME + e - t * GAP] + window[HOME + e + t * GAP]
+            pair = window[HOME + e - t * GAP] + window[HOME + e + t * GAP]  # type: ignore[var-annotated]  # it grows
             total += weights[R + t] * (tl.where(weights[R + t] > 0, pair, 0.0) if PER_IMAGE else pair)
         if (FOLD or DOUBLE) and (e < STEP or PIECES - e <= STEP):  # else never a value of an outermost pixel
             at_start = n * V + e < STEP

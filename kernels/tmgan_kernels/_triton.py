@@ -10,10 +10,12 @@ try:
 except ImportError:
     triton = None
 
-    class tl:
+    class _Language:
         """Stands in for `triton.language`: what the kernels' signatures name, and nothing that runs."""
 
         constexpr = None
+
+    tl = _Language
 
     def jit(function=None, **options):
         """Stands in for `triton.jit`, so that the kernels can be defined where nothing can launch them."""

@@ -358,7 +358,8 @@ def _forward(x: Tensor, eps: float, cuda: bool) -> tuple[Tensor, Tensor, Tensor]
 
 def _forward_fake(x: Tensor, eps: float, cuda: bool) -> tuple[Tensor, Tensor, Tensor]:
     out = _op.empty_like(x, x.shape[1] // 2)
-    return out, *(x.new_empty(x.shape[:2], dtype=_op.wide(x)) for _ in range(2))
+    mean, rstd = (x.new_empty(x.shape[:2], dtype=_op.wide(x)) for _ in range(2))
+    return out, mean, rstd
 
 
 def _backward(grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, cuda: bool) -> Tensor:

@@ -226,6 +226,7 @@ def launch_match(
             lut = _planes(reference).sort(dim=2).values
         if eight_bit:
             levels, counts = counted(source, value_range, rounded=True, keys=True)
+            assert levels is not None
             launch_ranks(levels, counts, lut, out, units)
         else:
             order = _planes(source).sort(dim=2, stable=True).indices

@@ -105,7 +105,7 @@ def _piece_kernel(
     grad = load_interleaved(grad_ptr + image * pixels * C, piece, pixels, piece >= 0, C, T, V, ACC)
     out = ()
     for j in tl.static_range(C * V):
-        out = out + ((grad[j] * gain[j // C]).to(out_ptr.dtype.element_ty),)
+        out = out + ((grad[j] * gain[j // C]).to(out_ptr.dtype.element_ty),)  # type: ignore[assignment]  # it grows
     store_interleaved(out_ptr + image * pixels * C, out, piece, pixels, piece >= 0, C, T, V)
 
 

@@ -121,7 +121,9 @@ class Findings:
     """Collects the rows, and puts each into a file the moment that it is known."""
 
     def __init__(self, key: dict[str, str]) -> None:
-        self.key, self.rows, self.races = key, [], []
+        self.key = key
+        self.rows: list[dict] = []
+        self.races: list[dict] = []
         self.path = _verdict.path_of(key).with_suffix(".rows.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(self.path, "w")  # noqa: SIM115 (open until the last row)
@@ -288,7 +290,9 @@ def require_gpu(index: int) -> dict[str, str]:
             "neither Triton (pip install triton) nor the CUDA C++ kernels "
             f"(`{_native.BUILD}`) are installed; the eager definitions need no verdict"
         )
-    return _verdict.fingerprint(index)
+    key = _verdict.fingerprint(index)
+    assert key is not None  # there is a GPU
+    return key
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """A small graph, counted by benchmarks/offline under its stand-ins: writes what test_offline.py compares to its file.
 
-python -m tests.offline_tiny FILE   # by stand_ins.run_under
+python -m tests.benchmarks.offline_tiny FILE   # by stand_ins.run_under
 """
 
 import json

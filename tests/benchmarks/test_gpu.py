@@ -71,12 +71,14 @@ def test_a_dry_run_measures_what_it_planned(script, tmp_path, environment):
     assert done.returncode == 0, done.stdout + done.stderr + log
     lines = journal.Journal(out / f"{script}.jsonl").lines()
     assert [line["kind"] for line in lines[:2]] == ["begin", "planned"]
-    found = journal.rows(lines)
-    assert found.keys() == set(lines[1]["rows"]) and not journal.missing(lines)
-    reasons = {row["reason"] for row in found.values() if "reason" in row}
+    rows_by_name = journal.rows(lines)
+    assert rows_by_name.keys() == set(lines[1]["rows"]) and not journal.missing(lines)
+    reasons = {row["reason"] for row in rows_by_name.values() if "reason" in row}
     assert reasons <= {"needs a GPU", "left out of a dry run"}
-    assert sum("reason" not in row for row in found.values()) >= 3
-    assert all(row["gpu"] == "not used" and row["torch"] and row["triton"] and row["commit"] for row in found.values())
+    assert sum("reason" not in row for row in rows_by_name.values()) >= 3
+    assert all(
+        row["gpu"] == "not used" and row["torch"] and row["triton"] and row["commit"] for row in rows_by_name.values()
+    )
     assert "rows measured, 0 failed" in done.stdout
     assert sorted(path.name for path in out.iterdir()) == [f"{script}.jsonl", f"{script}.log"]
     written = {path.name.split("-cpu")[0] for path in collect.collect([out], tmp_path / "results", dry=True)}
@@ -107,9 +109,9 @@ def test_killed_while_it_runs_it_keeps_its_rows_and_says_what_is_missing(tmp_pat
     time.sleep(1)
     before = file.read_bytes()
     lines = journal.Journal(file).lines()
-    found, absent = journal.rows(lines), journal.missing(lines)
-    assert len(found) >= 4 and all("error" not in row for row in found.values())
-    assert found.keys() | absent.keys() == set(lines[1]["rows"]) and not found.keys() & absent.keys()
+    rows_by_name, absent = journal.rows(lines), journal.missing(lines)
+    assert len(rows_by_name) >= 4 and all("error" not in row for row in rows_by_name.values())
+    assert rows_by_name.keys() | absent.keys() == set(lines[1]["rows"]) and not rows_by_name.keys() & absent.keys()
     assert set(absent.values()) == {journal.STOPPED} and "eager batch 2 step" in absent
     text = "\n".join(journal.table(lines))
     assert f"missing, {len(absent)} rows: {journal.STOPPED}" in text
@@ -212,15 +214,17 @@ def test_what_fails_takes_nothing_along(fake, tmp_path):
         text = process.communicate()[0]
     assert process.returncode == 1 and time.monotonic() - start < 19
     lines = journal.Journal(tmp_path / "out" / "fake.jsonl").lines()
-    found, absent = journal.rows(lines), journal.missing(lines)
-    assert found["good"]["shown"] == "fine" and {"bad one", "crash one", "hang one"} <= found.keys()
-    assert found["none"]["reason"] == "no such thing here"
+    rows_by_name, absent = journal.rows(lines), journal.missing(lines)
+    assert rows_by_name["good"]["shown"] == "fine" and {"bad one", "crash one", "hang one"} <= rows_by_name.keys()
+    assert rows_by_name["none"]["reason"] == "no such thing here"
     assert "MemoryError: out of memory" in absent["bad two"] and "signal 11" in absent["crash two"]
     assert absent["hang two"] == "hang took longer than the time it was given"
     assert absent["count"] == "counts took longer than the time it was given"
     assert absent["hang late"] == "the 18 seconds of the script were over"
-    assert "illegal access" in found["lost one"]["error"] and "Traceback" not in found["lost two"]
-    assert found["timed"]["meanwhile"] == 0 and found["timed"]["after"] > 5, "others stand still while one is timed"
+    assert "illegal access" in rows_by_name["lost one"]["error"] and "Traceback" not in rows_by_name["lost two"]
+    assert rows_by_name["timed"]["meanwhile"] == 0 and rows_by_name["timed"]["after"] > 5, (
+        "others stand still while one is timed"
+    )
     order = [line["row"] for line in lines if line["kind"] == "row"]
     assert order[-1] == "base again", "the base is timed once more at the end"
     assert "FAILED: RuntimeError: illegal access" in text and "missing, 1 rows: hang took longer" in text
@@ -264,8 +268,8 @@ def test_the_plans_name_everything():
     assert set(step.SMOKED) == set(tmgan_kernels.__all__)
     assert {rewrites.BASE, *rewrites.FIRST, *rewrites.OTHERS, "compiled"} == changes.CHANGES.keys()
     config = configfile.merge(configfile.from_preset("quickstart"), {"batch": 2}, "test")
-    made = bench.synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
-    assert tuple(name for name, _ in bench.components(made.step, made.batch)) == step.PARTS
+    synthetic = bench.synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
+    assert tuple(name for name, _ in bench.components(synthetic.step, synthetic.batch)) == step.PARTS
     on_gpu = Options(Path(), 540, False, True)
     first, batch = rewrites.plan(on_gpu)[:7], rewrites.BATCHES
     assert first == [
@@ -284,8 +288,8 @@ def test_work_is_counted_on_small_batches():
     """As counting it on the batch itself gives."""
     config = configfile.merge(configfile.from_preset("quickstart"), {"batch": 7}, "test")
     runtime = decide(RuntimeConfig(device="cpu", threads=1))
-    made = bench.synthetic_step(config, runtime)
-    exact = bench.gflop(made.step, made.batch)
+    synthetic = bench.synthetic_step(config, runtime)
+    exact = bench.gflop(synthetic.step, synthetic.batch)
     assert measure_steps.step_gflop(config, runtime) == pytest.approx(exact, rel=1e-9)
 
 

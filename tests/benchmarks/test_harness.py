@@ -96,7 +96,7 @@ def test_graph_timer_captures_every_set_and_divides_by_the_calls(monkeypatch):
         return torch.zeros(1)
 
     clock = timer.GraphTimer(lambda: call, sets=3)
-    assert captured == [0, 1, 2], "2 ms a call: once through the sets is enough"
+    assert captured == [0, 1, 2], "2 ms per call: once through the sets is enough"
     for _ in range(4):
         clock.round()
     timing = clock.timing()
@@ -134,7 +134,8 @@ def test_declared_bytes_are_those_of_the_tensors(case):
     operation = OPERATIONS[case.operation]
     work = Prepared(case, "eager", 1)
     tensors, results = work.sets[0], work.all_of(work.function)
-    outputs, gradients = results[: len(results) - len(work.wanted)], results[len(results) - len(work.wanted) :]
+    count = len(results) - len(work.differentiable)
+    outputs, gradients = results[:count], results[count:]
     traffic = operation.traffic(case.shape[1], tensors[0].element_size())
     pixels = case.shape[0] * case.shape[2] * case.shape[3]
     if "forward" in operation.passes:
@@ -142,7 +143,7 @@ def test_declared_bytes_are_those_of_the_tensors(case):
         assert traffic.inputs * pixels == (pixels * case.shape[1] if crops else image_bytes(tensors))
         assert traffic.outputs * pixels == image_bytes(outputs)
     assert traffic.gradients * pixels == image_bytes(gradients)
-    assert traffic.cotangents * pixels == (image_bytes(work.cotangents) if work.wanted else 0)
+    assert traffic.cotangents * pixels == (image_bytes(work.cotangents) if work.differentiable else 0)
     assert traffic.of("both") == traffic.of("forward") + traffic.of("backward")
     assert all(cases.bytes_moved(case, which) > 0 for which in operation.passes)
 
@@ -226,7 +227,7 @@ def test_failures_and_what_was_not_reached_are_in_the_file(tmp_path):
     with pytest.raises(pytest.xfail.Exception), collected.measuring(keys[1], collected.rows):
         raise RuntimeError("first line\nsecond line")
     with pytest.raises(ZeroDivisionError), collected.measuring(keys[3], collected.rows):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("division by zero")
     path = collected.write(tmp_path)
     assert path.name == f"kernels-cpu-{collected.machine['date']}.json"
     document = json.loads(path.read_text())

@@ -134,7 +134,7 @@ def test_committed_reports_are_valid_and_all_on_the_page():
 
 
 def test_flops_of_the_published_networks():
-    """Reference: 248.0 GFLOP an image for this method with stored masks and no repeated work, counted by
+    """Reference: 248.0 GFLOP per image for this method with stored masks and no repeated work, counted by
     FlopCounterMode on the published code, part by part."""
     document = tables_offline.load(RESULTS / tables_offline.STEPS[0][0])
     assert text.whole(document)["flop"] / document["batch"] / 1e9 == pytest.approx(248.0, rel=0.005)

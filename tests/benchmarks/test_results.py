@@ -240,7 +240,7 @@ def loaders(document) -> dict:
         (("rows", 0, "images_per_second"), ..., r"rows\[0\]: lacks 'images_per_second'"),
         (("rows", 0, "images_per_core_second"), 0.0, "not above 0"),
         (("rows", 0, "loader"), "magic", "'magic' is not one of"),
-        (("rows", 1, "loader"), "dali", "a loader stands there twice"),
+        (("rows", 1, "loader"), "dali", "a loader is listed twice"),
         (("rows",), [], "nothing was measured"),
         (("kind",), "kernels", "is not 'loaders'"),
         (("data", "bytes_per_file"), "many", "finite number"),

@@ -66,7 +66,7 @@ def test_fourfold_phases_are_normalised_where_they_lie(monkeypatch):
     seen = []
     monkeypatch.setattr(rewrites.layers, "instance_norm_glu", lambda x: seen.append(x) or instance_norm_glu(x))
     convolve = F.conv2d
-    monkeypatch.setattr(rewrites.F, "conv2d", lambda *given, **how: seen.append(convolve(*given, **how)) or seen[-1])
+    monkeypatch.setattr(rewrites.F, "conv2d", lambda *args, **how: seen.append(convolve(*args, **how)) or seen[-1])
     rewrites.fourfold_up_block(double(2, 3, 5, 6).contiguous(memory_format=torch.channels_last), double(4, 3, 3, 3))
     assert seen[0].data_ptr() == seen[1].data_ptr() and seen[1].shape == (2, 4, 5, 24)
 
@@ -195,16 +195,16 @@ def test_the_published_step_has_the_same_losses(monkeypatch):
         encoder=EncoderConfig(dim=16, word_dim=8),
         model=ModelConfig(image_size=64, g_width=4, d_width=4, affine_dim=8, condition_dim=8, noise_dim=4),
     )
-    made = synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
-    lengths, order = made.batch.lengths.sort(descending=True)
+    synthetic = synthetic_step(config, decide(RuntimeConfig(device="cpu", threads=1)))
+    lengths, order = synthetic.batch.lengths.sort(descending=True)
     assert not torch.equal(order, torch.arange(3)), "a batch sorted as it was would show less"
-    rows = {f.name: getattr(made.batch, f.name) for f in dataclasses.fields(made.batch)}
-    batch = type(made.batch)(**{name: x if x is None else x[order] for name, x in rows.items()})
+    rows = {f.name: getattr(synthetic.batch, f.name) for f in dataclasses.fields(synthetic.batch)}
+    batch = type(synthetic.batch)(**{name: x if x is None else x[order] for name, x in rows.items()})
     published = PublishedStep(
-        made.step.generator,
-        made.step.discriminator,
-        made.text,
-        made.photo,
+        synthetic.step.generator,
+        synthetic.step.discriminator,
+        synthetic.text,
+        synthetic.photo,
         config.loss,
         config.optim,
         Masks(),
@@ -216,7 +216,7 @@ def test_the_published_step_has_the_same_losses(monkeypatch):
         class_ids=torch.tensor([4, 4, 5]),
         target_class_ids=torch.tensor([4, 4, 5]),
     )
-    theirs, ours = published(batch), made.step(batch, 0)
+    theirs, ours = published(batch), synthetic.step(batch, 0)
     weight = {"words": 5.0, "sentence": 5.0}
     assert theirs["d_pairs"] + theirs["d_blurred"] == pytest.approx(ours["d"].item(), rel=1e-5)
     for name in ("d_blurred", "g_adv", "words", "sentence", "perceptual", "kl", "masked_mae"):

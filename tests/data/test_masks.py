@@ -98,9 +98,9 @@ def test_where_the_tile_is_the_crop_a_stored_mask_is_the_one_of_the_crop(own, pu
     store(one, lambda images, texts, span: published(images, round(64 * span)))
     whole = (torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1, dtype=torch.bool), 256)
     stored = 1 - gather_crop(open_masks(one, "fcn"), *whole, (0.0, 1.0))
-    anew = 1 - published(gather_crop(tile, *whole), 64)
-    assert 0.1 < anew.mean() < 0.9
-    torch.testing.assert_close(stored, anew, rtol=0, atol=0.5 / 255 + 1e-6)
+    direct = 1 - published(gather_crop(tile, *whole), 64)
+    assert 0.1 < direct.mean() < 0.9
+    torch.testing.assert_close(stored, direct, rtol=0, atol=0.5 / 255 + 1e-6)
 
 
 def test_stored_masks_are_cropped_and_flipped_with_the_image(own, tiny, encoders):
@@ -237,7 +237,7 @@ def test_the_command(own, monkeypatch, capsys):
     main(["data", "doctor", str(own.path)])
     said = capsys.readouterr().out
     assert "masks found by fcn: classes ['bird'], weights random" in said
-    assert "is there already" in said and "crop by crop: 1.000" in said and "random weights" not in said
+    assert "exists already" in said and "crop by crop: 1.000" in said and "random weights" not in said
 
 
 def test_the_command_says_what_to_do(own, capsys, tmp_path, monkeypatch):

@@ -280,8 +280,8 @@ def colours_are_no_json(folder):
         (shifted_late, "captions.pickle does not fit the text folder: at 002.Kind2/Kind_0008"),
         (one_caption_short, "captions.pickle has 44 train captions for 15 train images"),
         (not_inverse, "captions.pickle.*not inverse"),
-        (id_beyond_the_words, "captions.pickle.*word id outside of 1"),
-        (padding_in_a_caption, "captions.pickle.*word id outside of 1"),
+        (id_beyond_the_words, "captions.pickle.*word id outside 1"),
+        (padding_in_a_caption, "captions.pickle.*word id outside 1"),
         (no_end_word, "captions.pickle.*<end>"),
         (another_shape, "captions.pickle.*expected"),
         (fewer_classes, "class_info.pickle has 14 classes.*15 names"),
@@ -440,7 +440,7 @@ def test_doctor_of_a_good_folder(tmp_path):
     findings = examine(write_cub(tmp_path, masks=True))
     assert texts_of(findings, "problem") == ""
     assert "15 training and 5 test images, 4 classes" in texts_of(findings, "ok")
-    assert "60 captions (3 to 3 an image" in texts_of(findings, "ok") and "20 sampled" in texts_of(findings, "ok")
+    assert "60 captions (3 to 3 per image" in texts_of(findings, "ok") and "20 sampled" in texts_of(findings, "ok")
     assert "captions.pickle: not found" in texts_of(findings, "warning")
 
 

@@ -70,7 +70,7 @@ def test_own_caption_or_one_of_another_class(pack):
 
 def test_every_image_has_the_numbers_of_the_definitions(editor, pack):
     protocol = Protocol(metrics=PER_IMAGE, count=5, batch=2, split="train")
-    found = evaluate(editor, pack, protocol)
+    evaluation = evaluate(editor, pack, protocol)
     pairs = make_pairs(pack, "train", 5, "other", 0)
     photos = centre_crops(pack.tiles, pairs.image, 64)
     texts = [pack.caption(int(c)) for c in pairs.target]
@@ -81,19 +81,19 @@ def test_every_image_has_the_numbers_of_the_definitions(editor, pack):
         "dataset": 1 - centre_crops(pack.masks, pairs.image, 64, (0.0, 1.0)),
         "histogram": change_mask(levels, edits, (0, 255), eight_bit=True).float(),
     }
-    assert found.images == tuple(pack.names[int(i)] for i in pairs.image)
+    assert evaluation.images == tuple(pack.names[int(i)] for i in pairs.image)
     for name, mask in keep.items():
         squared = ((levels - edits) * mask).square().mean((1, 2, 3))
-        assert found[f"mask_score/{name}"].values == pytest.approx(squared.tolist(), rel=1e-5)
-        assert found[f"mask_score/{name}"].value == pytest.approx(squared.mean().item(), rel=1e-5)
+        assert evaluation[f"mask_score/{name}"].values == pytest.approx(squared.tolist(), rel=1e-5)
+        assert evaluation[f"mask_score/{name}"].value == pytest.approx(squared.mean().item(), rel=1e-5)
         inside = ((levels - edits) / 255).square().mul(mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
         inside[mask.mean((1, 2, 3)) < 0.01] = math.nan
-        assert found[f"preserved_mse/{name}"].values == pytest.approx(inside.tolist(), rel=1e-4, nan_ok=True)
+        assert evaluation[f"preserved_mse/{name}"].values == pytest.approx(inside.tolist(), rel=1e-4, nan_ok=True)
     grey = torch.nn.functional.pad(edits.mean(1), (1, 1, 1, 1))
     laplacian = (
         grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * grey[:, 1:-1, 1:-1]
     )
-    assert found["sharpness"].values == pytest.approx(laplacian.abs().mean((1, 2)).tolist(), rel=1e-5)
+    assert evaluation["sharpness"].values == pytest.approx(laplacian.abs().mean((1, 2)).tolist(), rel=1e-5)
 
 
 def test_copies_and_shifts_score_what_they_must(editor, shift, pack):
@@ -115,9 +115,9 @@ def test_stored_masks_score_too(editor, packed, tmp_path):
     mask_path(pack.path, "fcn").write_bytes(pack.masks.numpy().tobytes())
     record = {"pack": pack.hash, "about": {"weights": "random"}}
     mask_path(pack.path, "fcn").with_suffix(".json").write_text(json.dumps(record))
-    found = evaluate(editor, pack, Protocol(metrics=("mask_score",), count=3))
-    assert found["mask_score/fcn"] == found["mask_score/dataset"] != found["mask_score/histogram"]
-    assert "fcn: the stored masks were found with random weights" in describe(found)
+    evaluation = evaluate(editor, pack, Protocol(metrics=("mask_score",), count=3))
+    assert evaluation["mask_score/fcn"] == evaluation["mask_score/dataset"] != evaluation["mask_score/histogram"]
+    assert "fcn: the stored masks were found with random weights" in describe(evaluation)
 
 
 def test_edits_are_measured_as_their_files_would_be(editor, pack):
@@ -132,9 +132,9 @@ def test_edits_are_measured_as_their_files_would_be(editor, pack):
 
 def test_an_empty_region_has_no_number(editor, pack):
     nothing = dataclasses.replace(pack, masks=torch.full_like(pack.masks, 255))
-    found = evaluate(editor, nothing, Protocol(metrics=("preserved",), masks=("dataset",), count=3))
-    measure = found["preserved_mse/dataset"]
-    assert math.isnan(measure.value) and measure.n == 0 and "no image" in describe(found)
+    evaluation = evaluate(editor, nothing, Protocol(metrics=("preserved",), masks=("dataset",), count=3))
+    measure = evaluation["preserved_mse/dataset"]
+    assert math.isnan(measure.value) and measure.n == 0 and "no image" in describe(evaluation)
     assert math.isnan(Measure.from_json(json.loads(json.dumps(measure.to_json()))).value)
 
 
@@ -183,10 +183,10 @@ def test_paired_comparison_sees_what_intervals_of_each_do_not():
 
 def test_round_trip_through_json(editor, pack, tmp_path):
     for name, model in {"trained": editor, **baselines(editor)}.items():
-        found = evaluate(model, pack, Protocol(metrics=(*PER_IMAGE, "colour_accuracy"), count=3))
-        found.save(tmp_path / name)
+        evaluation = evaluate(model, pack, Protocol(metrics=(*PER_IMAGE, "colour_accuracy"), count=3))
+        evaluation.save(tmp_path / name)
         back = Evaluation.load(tmp_path / name)
-        assert repr(back) == repr(found)  # by repr: NaN equals itself
+        assert repr(back) == repr(evaluation)  # by repr: NaN equals itself
     (tmp_path / "other.json").write_text("{}")
     for path in (tmp_path / "other.json", tmp_path / "none.json"):
         with pytest.raises(ValueError, match="holds no evaluation"):
@@ -195,9 +195,9 @@ def test_round_trip_through_json(editor, pack, tmp_path):
 
 def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
     plain = dataclasses.replace(pack, parts=None, masks=None)
-    found = evaluate(editor, plain, Protocol(count=3))
-    assert "colour_accuracy" in found.skipped and "mask_score/histogram" in found
-    assert "mask_score/dataset" not in found and "Not measured: colour_accuracy" in describe(found)
+    evaluation = evaluate(editor, plain, Protocol(count=3))
+    assert "colour_accuracy" in evaluation.skipped and "mask_score/histogram" in evaluation
+    assert "mask_score/dataset" not in evaluation and "Not measured: colour_accuracy" in describe(evaluation)
     with pytest.raises(ValueError, match="drawn birds"):
         evaluate(editor, plain, Protocol(metrics=("colour_accuracy",), count=3))
     with pytest.raises(ValueError, match="it has histogram"):
@@ -212,9 +212,9 @@ def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
 
 
 def test_the_cheap_metrics_need_nothing_but_the_run(editor, pack):
-    found = evaluate(editor, pack, quick_protocol(pack, 3))
-    assert "colour_accuracy" in found and not found.skipped
+    evaluation = evaluate(editor, pack, quick_protocol(pack, 3))
+    assert "colour_accuracy" in evaluation and not evaluation.skipped
     plain = dataclasses.replace(pack, parts=None, test=pack.test[:0])
     assert quick_protocol(plain, 3).split == "train" and "colour_accuracy" not in quick_protocol(plain, 3).metrics
-    text = table({"a": found, "b": found})
+    text = table({"a": evaluation, "b": evaluation})
     assert "mask_score/dataset" in text and "higher is better" in text and " to " in text

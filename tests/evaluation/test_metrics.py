@@ -35,10 +35,10 @@ def _features(n, dim=12, seed=0, shift=0.0, scale=1.0):
 
 
 def _moments(rows, batch=7, network="net", protocol="test"):
-    made = Moments(rows.shape[1], network, protocol)
+    moments = Moments(rows.shape[1], network, protocol)
     for part in rows.split(batch):
-        made.add(part)
-    return made
+        moments.add(part)
+    return moments
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def pytorch_fid_distance(monkeypatch):
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_moments_equal_numpy(offset):
     rows = _features(50, shift=offset)
-    made = _moments(rows)
-    assert made.n == 50
-    np.testing.assert_allclose(made.mean, rows.mean(0), rtol=1e-12)
+    moments = _moments(rows)
+    assert moments.n == 50
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
     # With the offset the rows themselves are rounded to 1e-10; sums about zero would leave an error of 1e-3.
     wanted = np.cov(rows.numpy(), rowvar=False)
-    np.testing.assert_allclose(made.covariance, wanted, rtol=0, atol=1e-12 + 1e-15 * offset)
+    np.testing.assert_allclose(moments.covariance, wanted, rtol=0, atol=1e-12 + 1e-15 * offset)
 
 
 def test_float32_features_are_summed_in_float64():
@@ -85,24 +85,24 @@ def test_merged_streams_equal_one_stream():
 
 @pytest.mark.parametrize("n", [5, 60])
 def test_factor(n):
-    made = _moments(_features(n))
-    assert made.factor.shape == (12, min(12, n - 1))
-    torch.testing.assert_close(made.factor @ made.factor.T, made.covariance, rtol=0, atol=1e-12)
-    made.add(_features(9, seed=5))
-    torch.testing.assert_close(made.factor @ made.factor.T, made.covariance, rtol=0, atol=1e-12)
+    moments = _moments(_features(n))
+    assert moments.factor.shape == (12, min(12, n - 1))
+    torch.testing.assert_close(moments.factor @ moments.factor.T, moments.covariance, rtol=0, atol=1e-12)
+    moments.add(_features(9, seed=5))
+    torch.testing.assert_close(moments.factor @ moments.factor.T, moments.covariance, rtol=0, atol=1e-12)
 
 
 def test_saved_moments_come_back(tmp_path):
     rows, path = _features(30), tmp_path / "reals.safetensors"
-    made = _moments(rows, network="inception", protocol="as files")
-    made.save(path)
+    moments = _moments(rows, network="inception", protocol="as files")
+    moments.save(path)
     back = Moments.load(path)
     assert (back.n, back.network, back.protocol) == (30, "inception", "as files")
     fake = _moments(_features(20, seed=1), network="inception", protocol="as files")
-    assert frechet_distance(back, fake) == frechet_distance(made, fake)
+    assert frechet_distance(back, fake) == frechet_distance(moments, fake)
     back.add(rows[:4])
-    made.add(rows[:4])
-    torch.testing.assert_close(back.covariance, made.covariance, rtol=1e-12, atol=0)
+    moments.add(rows[:4])
+    torch.testing.assert_close(back.covariance, moments.covariance, rtol=1e-12, atol=0)
 
 
 def test_loading_reads_the_factor_instead_of_computing_it(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def sqrtm(monkeypatch):
 
 def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, sqrtm, tmp_path):
     protocol = Protocol(metrics=("fid", "inception_score"), count=20, batch=8, split="train", weights="random")
-    found = evaluate(editor, pack, protocol)
+    evaluation = evaluate(editor, pack, protocol)
     network = tiny_networks[0]
     rows = []
     for images in (centre_crops(pack.tiles, pack.train, 64), _edits(editor, pack, protocol)):
@@ -101,11 +101,11 @@ def test_distances_are_those_of_the_saved_pictures(editor, pack, tiny_networks, 
         rows.append(network(torch.from_numpy(np.stack(files)).permute(0, 3, 1, 2) / 127.5 - 1).double())
     statistics = [f(r) for r in rows for f in (lambda r: r.mean(0).numpy(), lambda r: np.cov(r.numpy(), rowvar=False))]
     wanted = pytorch_fid.fid_score.calculate_frechet_distance(*statistics)
-    assert found["fid/paper"].value == pytest.approx(wanted, rel=1e-5)
-    assert found["kid/paper"].value == pytest.approx(kid(*rows), rel=1e-4)
-    assert found["inception_score"].value == pytest.approx(inception_score(rows[1], 1).mean, rel=1e-5)
-    text = describe(found)
-    assert found["fid/paper"].n == 20 and "random numbers" in text and f"against {len(pack.train)} photos" in text
+    assert evaluation["fid/paper"].value == pytest.approx(wanted, rel=1e-5)
+    assert evaluation["kid/paper"].value == pytest.approx(kid(*rows), rel=1e-4)
+    assert evaluation["inception_score"].value == pytest.approx(inception_score(rows[1], 1).mean, rel=1e-5)
+    text = describe(evaluation)
+    assert evaluation["fid/paper"].n == 20 and "random numbers" in text and f"against {len(pack.train)} photos" in text
     assert len(tiny_networks) == 2, "FID and KID share one network and one pass"
 
 
@@ -169,9 +169,9 @@ def test_no_tf32_inside_the_networks():
 def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, tmp_path):
     monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    found = evaluate(editor, pack, Protocol(count=3))
-    text = describe(found)
-    assert {"fid", "kid", "inception_score", "lpips", "clip"} == set(found.skipped)
+    evaluation = evaluate(editor, pack, Protocol(count=3))
+    text = describe(evaluation)
+    assert {"fid", "kid", "inception_score", "lpips", "clip"} == set(evaluation.skipped)
     for expected in (
         "pt_inception-2015-12-05-6726825d.pth",
         "https://github.com/mseitzer",
@@ -181,7 +181,7 @@ def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, 
         "--clip",
     ):
         assert expected in text
-    assert "mp_damsm" in found and "mask_score/dataset" in found
+    assert "mp_damsm" in evaluation and "mask_score/dataset" in evaluation
     for name, message in (
         ("fid", "pt_inception"),
         ("inception_score", "inception_v3_google"),
@@ -204,7 +204,7 @@ def test_lpips_equals_its_definition_written_out():
     for image in range(2):
         maps = []
         for picture in (x[image], y[image]):
-            h, found = (
+            h, activations = (
                 (picture - torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
                 / torch.tensor([0.458, 0.448, 0.450])[:, None, None],
                 [],
@@ -212,8 +212,8 @@ def test_lpips_equals_its_definition_written_out():
             for layer in network.trunk:
                 h = layer(h[None])[0] if not isinstance(layer, nn.ReLU) else h.clamp(min=0)
                 if isinstance(layer, nn.ReLU):
-                    found.append(h.double().numpy())
-            maps.append(found)
+                    activations.append(h.double().numpy())
+            maps.append(activations)
         for number, (a, b) in enumerate(zip(*maps, strict=True)):
             w = getattr(network, f"linear{number}").flatten().numpy()
             places = [
@@ -244,8 +244,8 @@ def test_lpips_equals_the_published_package(monkeypatch):
 
 def test_lpips_outside_sees_the_kept_region_only(editor, pack):
     protocol = Protocol(metrics=("lpips",), count=3, weights="random", masks=("dataset",))
-    found = evaluate(editor, pack, protocol)
-    assert found["lpips/dataset"].value > 0 and "random numbers" in describe(found)
+    evaluation = evaluate(editor, pack, protocol)
+    assert evaluation["lpips/dataset"].value > 0 and "random numbers" in describe(evaluation)
     assert evaluate(baselines(editor)["input copied"], pack, protocol)["lpips/dataset"].value == 0
     everything = dataclasses.replace(pack, masks=torch.full_like(pack.masks, 255))
     assert evaluate(editor, everything, protocol)["lpips/dataset"].value == 0
@@ -255,7 +255,7 @@ def test_lpips_outside_sees_the_kept_region_only(editor, pack):
 
 
 def test_manipulative_precision_equals_its_definition(editor, pack):
-    found = evaluate(editor, pack, Protocol(metrics=("mp_damsm",), count=4, batch=3))
+    evaluation = evaluate(editor, pack, Protocol(metrics=("mp_damsm",), count=4, batch=3))
     pairs = make_pairs(pack, "test", 4, "other", 0)
     photos, edits = centre_crops(pack.tiles, pairs.image, 64), _edits(editor, pack, Protocol(count=4, batch=3))
     with torch.no_grad():
@@ -264,7 +264,9 @@ def test_manipulative_precision_equals_its_definition(editor, pack):
             sentence = editor.encoders.text(*editor.tokens([pack.caption(int(pairs.target[row]))]))[1][0]
             similarity = (code @ sentence / code.norm() / sentence.norm()).item()
             difference = ((photos[row] - edits[row]) / 2).abs().mean().item()
-            assert found["mp_damsm"].values[row] == pytest.approx((1 - difference) * similarity, rel=1e-4, abs=1e-6)
+            assert evaluation["mp_damsm"].values[row] == pytest.approx(
+                (1 - difference) * similarity, rel=1e-4, abs=1e-6
+            )
     assert (
         evaluate(baselines(editor)["input copied"], pack, Protocol(metrics=("mp_damsm",), count=4))[
             "mp_difference"
@@ -306,7 +308,7 @@ def test_clip_direction_equals_its_definition(editor, pack, clip_folder):
     from transformers import CLIPModel, CLIPTokenizer
 
     protocol = Protocol(metrics=("clip",), count=3, clip=str(clip_folder))
-    found = evaluate(editor, pack, protocol)
+    evaluation = evaluate(editor, pack, protocol)
     model, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
     pairs = make_pairs(pack, "test", 3, "other", 0)
     photos, edits = centre_crops(pack.tiles, pairs.image, 64), _edits(editor, pack, protocol)
@@ -325,9 +327,9 @@ def test_clip_direction_equals_its_definition(editor, pack, clip_folder):
             x, own = embed(photos[row], pack.caption(int(pairs.own[row])))
             y, target = embed(edits[row], pack.caption(int(pairs.target[row])))
             wanted = F.cosine_similarity(y - x, target - own, dim=0).item()
-            assert found["clip_direction"].values[row] == pytest.approx(wanted, abs=1e-3)
-            assert found["clip_image"].values[row] == pytest.approx((x @ y).item(), abs=1e-4)
-            assert found["clip_text"].values[row] == pytest.approx((y @ target).item(), abs=1e-4)
+            assert evaluation["clip_direction"].values[row] == pytest.approx(wanted, abs=1e-3)
+            assert evaluation["clip_image"].values[row] == pytest.approx((x @ y).item(), abs=1e-4)
+            assert evaluation["clip_text"].values[row] == pytest.approx((y @ target).item(), abs=1e-4)
     copied = evaluate(baselines(editor)["input copied"], pack, protocol)
     assert copied["clip_direction"].value == 0 and "3 edits" in describe(copied)
     assert copied["clip_image"].value == pytest.approx(1)

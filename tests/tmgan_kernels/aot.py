@@ -1,10 +1,10 @@
 """Compile every kernel that an operation launches, for the A100 and the H100, on a machine without a GPU.
 
-    python -m kernels.aot OPERATION... [--every | --launches]     (from tests/, not under TRITON_INTERPRET)
+    python -m tests.tmgan_kernels.aot OPERATION... [--every | --launches]     (not under TRITON_INTERPRET)
 
 The launchers run as they are, on CPU tensors; `JITFunction.run` is replaced, so that a launch compiles its kernel with
 the arguments it got, and launches nothing. What is compiled is therefore what would run: same block sizes, same warps,
-same specialisation on divisibility. Prints one JSON object a kernel. test_aot.py judges them, resources.py makes a
+same specialisation on divisibility. Prints one JSON object per kernel. test_aot.py judges them, resources.py makes a
 table of them.
 
 With --launches nothing is compiled: the operators get tensors without memory, of sizes that need a GPU, and every

@@ -12,7 +12,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":  # set by ../conftest.py where the
     patched: set[int] = set()
 
     def call(self, *args, **kwargs):
-        """A jitted function calls another. Triton patches all of its language for each call; once a module will do."""
+        """A jitted function calls another. Triton patches its whole language for each call; once per module will do."""
         if id(self.fn.__globals__) not in patched:
             patched.add(id(self.fn.__globals__))
             interpreter._patch_lang(self.fn)

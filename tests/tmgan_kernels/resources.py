@@ -1,6 +1,6 @@
 """What each Triton kernel takes of a GPU, as a committed table: kernels/resources/triton-VERSION.md.
 
-    python -m kernels.resources     (from tests/)  writes the table of the Triton that is installed
+    python -m tests.tmgan_kernels.resources     writes the table of the Triton that is installed
 
 aot.py compiles, in a process of its own: here Triton may be interpreting. test_aot.py holds the table against what it
 compiles.
@@ -33,15 +33,15 @@ def run_aot(*arguments: str) -> list[dict]:
     """The rows that `python -m tests.tmgan_kernels.aot ARGUMENTS` prints. Fails with the compiler's last words."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(KERNELS), str(HERE.parents[1])])
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.tmgan_kernels.aot", *arguments],
         cwd=HERE.parents[1],
         env=environment,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    assert process.returncode == 0, process.stderr[-3000:]
+    return [json.loads(line) for line in process.stdout.splitlines()]
 
 
 def resources(cubin: bytes) -> dict:

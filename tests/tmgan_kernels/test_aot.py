@@ -31,7 +31,7 @@ WIDE = (
     "gaussian_blur",
     "gather_crop",
 )
-SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers an image
+SMALL = ("threshold_kernel", "finish_kernel")  # these read a few numbers per image
 # Of these, the ones that load less than 32 bits at a time, and what: every other narrow access is a lost vector.
 NARROW = {
     "gather_crop": "bytes from anywhere",
@@ -40,9 +40,9 @@ NARROW = {
     "scale_gradient": "the same",
 }
 if triton.__version__.startswith("3.6."):
-    NARROW["instance_norm_glu"] = "a plane's first values, once a program: this Triton gives a lane one of them"
+    NARROW["instance_norm_glu"] = "a plane's first values, once per program: this Triton gives a lane one of them"
 BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
-# Registers a thread with which as many programs run side by side as the kernels' comments promise.
+# Registers per thread with which as many programs run side by side as the kernels' comments promise.
 REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}
 # Launches for images of 256 x 256, by operation and the number of its operator in the contract.
 LAUNCHES = {

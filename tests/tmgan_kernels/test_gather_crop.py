@@ -15,7 +15,7 @@ class TestGatherCrop(KernelContract):
 
     operation = gather_crop
     variants = ({}, {"value_range": (-0.7, 0.3)})
-    # A thread takes one value or, where a row of the crop is a multiple of it, four. The last: two blocks an image.
+    # A thread takes one value or, where a row of the crop is a multiple of it, four. The last: two blocks per image.
     shapes = ((1, 1, 1, 1), (3, 3, 8, 8), (2, 1, 5, 5), (2, 2, 12, 12), (2, 5, 10, 10), (2, 3, 46, 46))
     gpu_shapes = ((16, 3, 293, 293),)
     differentiable = ()

@@ -74,8 +74,8 @@ print(library.tmgan_abi_version(), library.tmgan_on_host(), blur(0, 2, None), bl
       blur(1, 9, ctypes.c_void_p(4096)), blur(1, 2, ctypes.c_void_p(4096)) > 0)
 """
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == [str(_native.ABI_VERSION), "0", "0", "-1", "-4", "True"]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert process.stdout.split() == [str(_native.ABI_VERSION), "0", "0", "-1", "-4", "True"]
 
 
 def test_holds_both_architectures_and_ptx_for_later_ones(library):

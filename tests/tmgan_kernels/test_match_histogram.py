@@ -40,7 +40,7 @@ class TestMatchHistogram(KernelContract):
     more_variants = ({"quantize": True}, {"eight_bit": True}, {"ties": "level", "quantize": True})
     differentiable = ()
     preserves_layout = True
-    shapes = ((1, 1, 1, 1), (2, 2, 3, 5), (1, 1, 9, 13))  # 32 pixels a step: more are slow to interpret
+    shapes = ((1, 1, 1, 1), (2, 2, 3, 5), (1, 1, 9, 13))  # 32 pixels per step: more are slow to interpret
     small = (1, 2, 3, 4)
 
     def inputs(self, shape, dtype, random):

@@ -130,7 +130,7 @@ class TestNaiveSharpnessLoss(KernelContract):
             assert int((low != exact).sum()) == 0 and int(near.sum()) <= 1
 
     def test_soft_labels_over_all_pixels(self):
-        """In the kernel two losses a pixel, mixed; elsewhere the label chooses one."""
+        """In the kernel two losses per pixel, mixed; elsewhere the label chooses one."""
         for dtype in (torch.float32, torch.bfloat16):
             inputs = self.make((2, 2, 3, 5), dtype)
             variant, one = {"given": True, "region": "all"}, [torch.ones((), device=DEVICE)]

@@ -22,7 +22,7 @@ class TestSharpRegions(KernelContract):
     gpu_shapes = ((4, 1, 256, 256), (3, 1, 255, 257), (1, 1, 2100, 2100))  # the last: by chunks, in several turns
     differentiable = ()
     small = (2, 1, 4, 6)
-    compiled_shapes = ((2, 1, 256, 256), (2, 1, 512, 512))  # a program an image, and by chunks
+    compiled_shapes = ((2, 1, 256, 256), (2, 1, 512, 512))  # one program per image, and by chunks
 
     def inputs(self, shape, dtype, random):
         # Skewed like sharpness, so that mean, median and threshold differ.

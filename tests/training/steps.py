@@ -43,7 +43,7 @@ _DIM, _WORDS, _NOISE, _CONDITION = 16, 6, 4, 8
 
 
 class Texts:
-    """Stands in for CaptionEmbeddings: random words and sentences, a caption a row."""
+    """Stands in for CaptionEmbeddings: random words and sentences, one caption per row."""
 
     def __init__(self, lengths: Tensor):
         generator = torch.Generator().manual_seed(5)

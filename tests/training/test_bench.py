@@ -77,10 +77,10 @@ def test_a_part_takes_the_operations_that_its_step_takes(engine, means):
     """The eager step runs the definitions; its parts, timed alone, must too."""
     config = dataclasses.replace(configfile.from_preset("quickstart"), batch=2)
     runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", threads=1)), engine=engine)
-    made = bench.synthetic_step(config, runtime, backend="eager")
-    seen, average = [], made.step.average
-    made.step.average = lambda: (seen.append(dict(_dispatch._preferred)), average())
-    made.step(made.batch, 0)
-    for _, part in components(made.step, made.batch):
+    synthetic = bench.synthetic_step(config, runtime, backend="eager")
+    seen, average = [], synthetic.step.average
+    synthetic.step.average = lambda: (seen.append(dict(_dispatch._preferred)), average())
+    synthetic.step(synthetic.batch, 0)
+    for _, part in components(synthetic.step, synthetic.batch):
         part()
     assert seen == [means, means]

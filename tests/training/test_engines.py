@@ -61,7 +61,7 @@ def l2(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("preset", steps.PRESETS)
 def test_engines_agree_and_a_step_is_three_graphs(preset):
-    """DESIGN 5: losses to 1e-5; each gradient at most twice as far from float64's as eager's is."""
+    """The rule of agreement: losses to 1e-5; each gradient at most twice as far from float64's as eager's is."""
     exact, gradients = steps.losses_and_gradients(*steps.in_double(*steps.make(preset)))
     eager = steps.losses_and_gradients(*steps.make(preset))
     backend = CompileCounterWithBackend("aot_eager")

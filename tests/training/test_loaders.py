@@ -53,20 +53,20 @@ def loader_of(kind: str, pack: Pack, seed: int = 1, workers: int = 1) -> Loader:
     planner, columns = planner_of(pack, seed)
     if kind == "resident":
         return ResidentLoader(planner, columns, pack.tiles, pack.masks, pack.image_size)
-    given = planner, columns, Originals.open(pack), pack.masks, pack.image_size, workers
+    arguments = planner, columns, Originals.open(pack), pack.masks, pack.image_size, workers
     if kind == "pillow":
-        return PillowLoader(*given)
+        return PillowLoader(*arguments)
     from tmgan.training.loaders.dali import DaliLoader
 
-    return DaliLoader(*given)
+    return DaliLoader(*arguments)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def loader(request, packed) -> Iterator[tuple[str, Loader]]:
     """The drawn birds by a loader that reads files."""
-    made = loader_of(request.param, Pack.open(packed))
-    yield request.param, made
-    made.close()
+    file_loader = loader_of(request.param, Pack.open(packed))
+    yield request.param, file_loader
+    file_loader.close()
 
 
 def assert_same(kind: str, batch: Batch, expected: Batch) -> None:
@@ -84,28 +84,28 @@ def assert_same(kind: str, batch: Batch, expected: Batch) -> None:
 # --------------------------------------------------------------- the same batch
 def test_every_loader_gives_the_same_batch(loader, packed):
     """Steps in order, one again, and further on and back: a loader has no state that a batch depends on."""
-    kind, made = loader
+    kind, file_loader = loader
     resident = loader_of("resident", Pack.open(packed))
     for step in (0, 1, 2, 3, 4, 5, 5, 40, 2, 3):
-        assert_same(kind, made(step), resident(step))
+        assert_same(kind, file_loader(step), resident(step))
 
 
 def test_batches_are_kept_while_later_ones_are_read(loader):
     """Neither shared nor DALI's memory is handed out."""
-    _, made = loader
-    first = made(10)
+    _, file_loader = loader
+    first = file_loader(10)
     copy = first.images.clone(), first.keep.clone()
     for step in range(11, 18):
-        made(step)
+        file_loader(step)
     assert torch.equal(first.images, copy[0]) and torch.equal(first.keep, copy[1])
 
 
 def test_a_resumed_run_sees_the_batches_it_would_have_seen(loader, packed):
-    kind, made = loader
-    through = [made(step) for step in range(20, 23)][-1]
-    anew = loader_of(kind, Pack.open(packed))
-    fresh = anew(22)
-    anew.close()
+    kind, file_loader = loader
+    through = [file_loader(step) for step in range(20, 23)][-1]
+    new_loader = loader_of(kind, Pack.open(packed))
+    fresh = new_loader(22)
+    new_loader.close()
     assert torch.equal(fresh.images, through.images) and torch.equal(fresh.noise, through.noise)
 
 
@@ -134,12 +134,12 @@ def test_masks_lie_on_their_birds(tmp_path):
     )
     prepare(folder, tmp_path / "pack", image_size=64, workers=1, progress=False)
     for kind in ("resident", "pillow", "dali"):
-        made = loader_of(kind, Pack.open(tmp_path / "pack"))
+        file_loader = loader_of(kind, Pack.open(tmp_path / "pack"))
         for step in range(3):
-            batch = made(step)
+            batch = file_loader(step)
             assert 0.05 < batch.keep.mean() < 0.95
             torch.testing.assert_close((1 - batch.images[:, :1]) / 2, batch.keep, atol=2.5 / 255, rtol=0)
-        made.close()
+        file_loader.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,10 +166,10 @@ def test_files_of_all_kinds(kind, placement, tmp_path):
     write_image_folder(folder, rows, images=False)
     prepare(folder, tmp_path / "pack", image_size=64, placement=placement, workers=1, progress=False)
     pack = Pack.open(tmp_path / "pack")
-    resident, made = loader_of("resident", pack), loader_of(kind, pack)
+    resident, file_loader = loader_of("resident", pack), loader_of(kind, pack)
     for step in range(2 * len(rows) // BATCH + 1):
-        assert_same(kind, made(step), resident(step))
-    made.close()
+        assert_same(kind, file_loader(step), resident(step))
+    file_loader.close()
 
 
 @pytest.mark.skipif(not BIRDS_MINI.is_dir(), reason="birds-mini is not beside the checkout")
@@ -178,10 +178,10 @@ def test_real_photos(tmp_path):
     pack = Pack.open(tmp_path / "pack")
     resident = loader_of("resident", pack)
     for kind in ("pillow", "dali"):
-        made = loader_of(kind, pack)
+        file_loader = loader_of(kind, pack)
         for step in range(6):
-            assert_same(kind, made(step), resident(step))
-        made.close()
+            assert_same(kind, file_loader(step), resident(step))
+        file_loader.close()
 
 
 def test_a_run_takes_the_loader_that_it_is_told(tiny, pack, encoders):
@@ -207,27 +207,27 @@ def movable(birds, packed, tmp_path) -> Pack:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_is_damaged_meanwhile_is_named(kind, movable):
-    made = loader_of(kind, movable)
-    made(0)
-    wanted = made.planner(9).index.tolist()
+    file_loader = loader_of(kind, movable)
+    file_loader(0)
+    wanted = file_loader.planner(9).index.tolist()
     path = Originals.open(movable).paths[wanted[3]]
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-    first = next(step for step in range(4, 20) if wanted[3] in made.planner(step).index)
+    first = next(step for step in range(4, 20) if wanted[3] in file_loader.planner(step).index)
     with pytest.raises(ValueError, match=rf"{path} cannot be decoded.*get it again.*{kind} loader needs it for step"):
         for step in range(1, first + 1):
-            made(step)
-    made.close()
+            file_loader(step)
+    file_loader.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_vanishes_meanwhile_is_named(kind, movable):
-    made = loader_of(kind, movable)
-    path = Originals.open(movable).paths[int(made.planner(0).index[0])]
+    file_loader = loader_of(kind, movable)
+    path = Originals.open(movable).paths[int(file_loader.planner(0).index[0])]
     path.unlink()
     with pytest.raises(ValueError, match=f"{path} is missing"):
-        made(0)
-    made.close()
+        file_loader(0)
+    file_loader.close()
 
 
 @needs_dali
@@ -235,9 +235,9 @@ def test_a_format_that_dali_does_not_know_is_named(tmp_path):
     rows = [{"file_name": f"{n}.gif", "text": "a bird", "split": "train"} for n in range(6)]
     write_image_folder(tmp_path / "source", rows)
     prepare(tmp_path / "source", tmp_path / "pack", image_size=64, workers=1, progress=False)
-    made = loader_of("dali", Pack.open(tmp_path / "pack"))
+    file_loader = loader_of("dali", Pack.open(tmp_path / "pack"))
     with pytest.raises(ValueError, match=r"\.gif is a GIF file, which DALI cannot decode.*--runtime.loader pillow"):
-        made(0)
+        file_loader(0)
 
 
 def test_files_are_looked_at_before_training(movable):
@@ -295,9 +295,9 @@ SCRIPT = """
         from pathlib import Path
         sys.path[:0] = {paths!r}
         from tests.training.test_loaders import Pack, loader_of
-        made = loader_of("pillow", Pack.open(Path({pack!r})), workers=2)
-        made(0)
-        print(*made._pool._processes, flush=True)
+        file_loader = loader_of("pillow", Pack.open(Path({pack!r})), workers=2)
+        file_loader(0)
+        print(*file_loader._pool._processes, flush=True)
         {then}
 """
 
@@ -335,20 +335,20 @@ def test_all_workers_start_while_interrupts_are_held_back(pack, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(ProcessPoolExecutor, "submit", slow)
-        made = loader_of("pillow", pack, workers=2)
-    assert len(made._pool._processes) == 2
-    made.close()
+        file_loader = loader_of("pillow", pack, workers=2)
+    assert len(file_loader._pool._processes) == 2
+    file_loader.close()
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(pack):
-    made = loader_of("pillow", pack)
-    made(0)
-    for pid in list(made._pool._processes):
+    file_loader = loader_of("pillow", pack)
+    file_loader(0)
+    for pid in list(file_loader._pool._processes):
         os.kill(pid, signal.SIGKILL)
     with pytest.raises(ValueError, match="worker process of the pillow loader ended from outside"):
         for step in range(1, 8):
-            made(step)
-    made.close()
+            file_loader(step)
+    file_loader.close()
 
 
 # ------------------------------------------------------------------ the choice
@@ -396,10 +396,10 @@ def test_a_loader_that_cannot_run_is_refused_with_a_remedy(device, asked, dali, 
     [("resident", "ResidentLoader"), ("pillow", "PillowLoader"), pytest.param("dali", "DaliLoader", marks=needs_dali)],
 )
 def test_what_was_asked_for_is_made(asked, kind, pack):
-    made, why = make_loader(decide(RuntimeConfig(loader=asked)), pack, *planner_of(pack), None)
-    assert type(made).__name__ == kind and why == f"loader {asked}: asked for"
-    assert made(0).keep is None
-    made.close()
+    loader, why = make_loader(decide(RuntimeConfig(loader=asked)), pack, *planner_of(pack), None)
+    assert type(loader).__name__ == kind and why == f"loader {asked}: asked for"
+    assert loader(0).keep is None
+    loader.close()
 
 
 def test_worker_processes_do_without_torch():

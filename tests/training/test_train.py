@@ -121,7 +121,7 @@ def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
 
 def test_stats_continue_without_gap_or_repeat(tiny, pack, encoders):
     run_gan(tiny, pack, encoders, StopAfter(3))
-    path = os.path.join(tiny.run, "stats.jsonl")
+    path = Path(tiny.run) / "stats.jsonl"
     with open(path, "a") as file:
         file.write('{"images": 24, "d": 1.0}\n{"images": 28, "d"')  # a crash after the checkpoint, mid-line
     run_gan(tiny, pack, encoders)
@@ -200,7 +200,7 @@ class _NoWaits(TorchDispatchMode):
 
 
 def test_no_host_reads_in_the_sources_of_the_hot_path():
-    """DESIGN: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
+    """The hot path reads nothing on the host: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
     root = Path(bundle.__file__).parents[1]
     names = ["step", "objective", "engine", "caption_embeddings", "loaders/batch", "loaders/resident"]  # others decode
     hot = [

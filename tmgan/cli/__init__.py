@@ -1,4 +1,4 @@
-"""The command line: `tmgan COMMAND ...`. One module a command; each parses, calls and prints, and does nothing else.
+"""The command line: `tmgan COMMAND ...`. One module per command; each only parses, calls and prints.
 
 Modules are imported only when their command is called, so help stays quick.
 """
@@ -16,21 +16,21 @@ from tmgan.common.version import __version__
 COMMANDS = {
     "data synth": ("data_synth", "draw birds with captions and true masks, as a CUB folder"),
     "data prepare": ("data_prepare", "turn a CUB or captioned image folder into a pack"),
-    "data masks": ("data_masks", "find the object in every image of a pack, once"),
+    "data masks": ("data_masks", "find the object in every image of a pack and store its mask"),
     "data doctor": ("data_doctor", "say what a folder holds and what is missing"),
     "damsm": ("damsm", "train the text and photo encoders"),
     "train": ("train", "train the editor; with no arguments on drawn birds"),
     "edit": ("edit", "edit photos with a trained editor"),
     "evaluate": ("evaluate", "measure a trained editor"),
-    "tables": ("tables", "make the paper's tables and figures anew; with no arguments on drawn birds"),
-    "report": ("report", "write one page about a run: pictures, curves, metrics, settings"),
+    "tables": ("tables", "reproduce the paper's tables and figures; with no arguments on drawn birds"),
+    "report": ("report", "write a one-page report of a run: pictures, curves, metrics, settings"),
     "bench": ("bench", "measure the training step on this machine"),
     "doctor": ("doctor", "print device, versions, what is installed and which weights are found"),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit status 2 for a mistake the user can mend, 3 for a run that diverged."""
+    """Run a command; exit status 2 for a mistake the user can correct, 3 for a run that diverged."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())

@@ -12,37 +12,37 @@ from tmgan.config.settings import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measure a training step on this machine: images a second by engine, and where the time goes. Needs no data."""
+    """Measure a training step on this machine: images per second by engine, and where the time goes. Needs no data."""
 
     preset: str = ""
     """Whose networks and method; empty: lightweight on a GPU, quickstart on a CPU."""
     batch: int = 0
-    """Images a step; 0: the preset's."""
+    """Images per step; 0: the preset's."""
     engines: tuple[Literal["eager", "compiled", "graphed"], ...] = ()
-    """Which engines; none: the one that training would take, and eager."""
+    """Which engines; none: the one that training would use, and eager."""
     seconds: float = 5.0
     """How long to measure each engine."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "bench")
-    if given.batch == 1 or given.batch < 0:
-        raise ValueError(f"--batch is {given.batch}; batch norm and mismatched pairs need 2 or more.")
+    options = parse(Arguments, arguments, "bench")
+    if options.batch == 1 or options.batch < 0:
+        raise ValueError(f"--batch is {options.batch}; batch norm and mismatched pairs need 2 or more.")
     from tmgan.config import configfile
     from tmgan.config.runtime import decide
     from tmgan.training.bench import report
 
-    runtime = decide(given.runtime)
-    for engine in given.engines:  # refuse what cannot run before measuring anything
-        decide(dataclasses.replace(given.runtime, engine=engine))
-    preset = given.preset or ("lightweight" if runtime.device.type == "cuda" else "quickstart")
+    runtime = decide(options.runtime)
+    for engine in options.engines:  # refuse what cannot run before measuring anything
+        decide(dataclasses.replace(options.runtime, engine=engine))
+    preset = options.preset or ("lightweight" if runtime.device.type == "cuda" else "quickstart")
     config = configfile.from_preset(preset)
-    config = dataclasses.replace(config, batch=given.batch or config.batch)
-    engines = given.engines or tuple(dict.fromkeys((runtime.engine, "eager")))
+    config = dataclasses.replace(config, batch=options.batch or config.batch)
+    engines: tuple[str, ...] = options.engines or tuple(dict.fromkeys((runtime.engine, "eager")))
     print(
         f"Preset {preset}, batch {config.batch}, {config.model.image_size} pixels, on {runtime.describe()}, "
         "random weights and pictures."
     )
-    for line in report(config, runtime, engines, given.seconds):
+    for line in report(config, runtime, engines, options.seconds):
         print(line, flush=True)

@@ -15,17 +15,17 @@ _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 1 for a problem."""
+    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 1 if there is a problem."""
 
     directory: tyro.conf.Positional[Path]
     """Source folder, or pack."""
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "data doctor")
+    options = parse(Arguments, arguments, "data doctor")
     from tmgan.data.doctor import examine
 
-    findings = examine(given.directory)
+    findings = examine(options.directory)
     for finding in findings:
         print(f"{_MARKS[finding.level]} {finding.text}" + (f"\n         -> {finding.remedy}" if finding.remedy else ""))
     if any(finding.level == "problem" for finding in findings):

@@ -23,25 +23,28 @@ class Arguments:
     pack: tyro.conf.Positional[Path]
     """Folder to make."""
     image_size: Literal[64, 128, 256] = 256
-    """Edge of the training crops; the tiles kept are 304/256 as large."""
+    """Edge of the training crops; the tiles in the pack are 304/256 as large."""
     placement: Literal["centre", "topleft"] = "centre"
     """Where the square lies in a photo that is not square; topleft as published."""
     workers: int | None = None
-    """Processes; without it one a core."""
+    """Processes; without it one per core."""
     skip_bad: bool = False
     """Leave out images that cannot be used, instead of refusing."""
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "data prepare")
+    options = parse(Arguments, arguments, "data prepare")
     from tmgan.data.prepare import prepare
 
-    made = prepare(given.source, given.pack, given.image_size, given.placement, given.workers, True, given.skip_bad)
-    if made.already_prepared:
-        print(f"{made.pack} is prepared already: {made.images:,} images.")
+    summary = prepare(
+        options.source, options.pack, options.image_size, options.placement, options.workers, skip_bad=options.skip_bad
+    )
+    if summary.already_prepared:
+        print(f"{summary.pack} is already prepared: {summary.images:,} images.")
     else:
         print(
-            f"{made.pack}: {made.images:,} images ({made.train:,} train, {made.test:,} test), {made.captions:,} "
-            f"captions, {made.words:,} words; {made.cut / max(made.seconds, 1e-9):,.0f} images/s"
+            f"{summary.pack}: {summary.images:,} images ({summary.train:,} train, {summary.test:,} test), "
+            f"{summary.captions:,} captions, {summary.words:,} words; "
+            f"{summary.cut / max(summary.seconds, 1e-9):,.0f} images/s"
         )
-    print(f"Next: tmgan damsm --data {made.pack} --run ENCODERS")
+    print(f"Next: tmgan damsm --data {summary.pack} --run ENCODERS")

@@ -15,7 +15,7 @@ class Arguments:
     """Draw birds with captions and true masks, written as a CUB folder."""
 
     directory: tyro.conf.Positional[Path]
-    """Folder to write; a set drawn earlier is replaced, anything else refused."""
+    """Folder to write; a set drawn earlier is replaced, anything else is refused."""
     count: int = 600
     """Birds to draw."""
     seed: int = 0
@@ -25,14 +25,16 @@ class Arguments:
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "data synth")
+    options = parse(Arguments, arguments, "data synth")
     from tmgan.common.progress import Progress
     from tmgan.data.drawn.dataset import write_birds
 
     show = Progress(visible=True)
-    with show.bar(total=given.count, start=0, unit="birds"):
-        write_birds(given.directory, given.count, given.seed, given.image_size, lambda done, count: show.advance())
+    with show.bar(total=options.count, start=0, unit="birds"):
+        write_birds(
+            options.directory, options.count, options.seed, options.image_size, lambda done, count: show.advance()
+        )
     print(
-        f"{given.count} birds with captions and masks in {given.directory}\n"
-        f"Next: tmgan data prepare {given.directory} PACK --image-size 64"
+        f"{options.count} birds with captions and masks in {options.directory}\n"
+        f"Next: tmgan data prepare {options.directory} PACK --image-size 64"
     )

@@ -35,7 +35,7 @@ class Arguments:
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "doctor")
+    options = parse(Arguments, arguments, "doctor")
     import PIL
     import torch
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     from tmgan.models import weights
     from tmgan_kernels import verify
 
-    runtime = decide(given.runtime)
+    runtime = decide(options.runtime)
     print(f"tmgan {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print(f"device: {runtime.describe()}")
     for reason in runtime.reasons:
@@ -63,6 +63,6 @@ def main(arguments: list[str]) -> None:
         print(f"  {name:<19} {version:<16} {purpose}".rstrip())
     print("weights:")
     for key, file in weights.KNOWN.items():
-        path = weights.find(key, given.weights_dir)
+        path = weights.find(key, options.weights_dir)
         print(f"  {file.name}: {path or 'not found; ' + file.url}\n    {file.purpose}")
-    print("  looked in: " + ", ".join(map(str, weights.folders(given.weights_dir))))
+    print("  looked in: " + ", ".join(map(str, weights.folders(options.weights_dir))))

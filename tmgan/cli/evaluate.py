@@ -16,7 +16,7 @@ from tmgan.evaluation.protocol import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measure a trained editor on held-out photos, beside the same network before training and the input copied."""
+    """Measure a trained editor on held-out photos, next to the same network before training and a copy of the input."""
 
     run: tyro.conf.Positional[Path]
     """Run folder of `tmgan train`."""
@@ -24,16 +24,16 @@ class Arguments:
     """Pack to measure on; without it the one the run was trained on."""
     protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
     baselines: bool = True
-    """Measure the untrained network and the input copied too."""
+    """Also measure the untrained network and a copy of the input."""
     json: Path | None = None
-    """Write the numbers there too, with the value of every photo."""
+    """File to write the numbers to, with the value of every photo."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 def main(arguments: list[str]) -> None:
-    given = parse(Arguments, arguments, "evaluate")
-    if given.json and not given.json.parent.is_dir():
-        raise ValueError(f"There is no folder {given.json.parent} for --json {given.json}.")
+    options = parse(Arguments, arguments, "evaluate")
+    if options.json and not options.json.parent.is_dir():
+        raise ValueError(f"There is no folder {options.json.parent} for --json {options.json}.")
     from tmgan.common.files import write_json
     from tmgan.common.progress import Progress
     from tmgan.data.pack import Pack
@@ -41,13 +41,13 @@ def main(arguments: list[str]) -> None:
     from tmgan.evaluation.evaluate import baselines, describe, evaluate, table
     from tmgan.models.bundle import RANDOM_NOTE
 
-    editor = load(given.run, given.runtime)
-    pack = Pack.open(given.data or editor.config.data or given.run / "drawn" / "pack", editor.image_size)
+    editor = load(options.run, options.runtime)
+    pack = Pack.open(Path(options.data or editor.config.data or options.run / "drawn" / "pack"), editor.image_size)
     if editor.encoders.weights == "random":
         print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
     show = Progress(visible=True)
-    models = {"trained": editor, **(baselines(editor) if given.baselines else {})}
-    found = {name: evaluate(model, pack, given.protocol, show) for name, model in models.items()}
-    print(f"{table(found)}\n{describe(found['trained'])}")
-    if given.json:
-        write_json(given.json, {name: evaluation.to_json() for name, evaluation in found.items()})
+    models = {"trained": editor, **(baselines(editor) if options.baselines else {})}
+    evaluations = {name: evaluate(model, pack, options.protocol, show) for name, model in models.items()}
+    print(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
+    if options.json:
+        write_json(options.json, {name: evaluation.to_json() for name, evaluation in evaluations.items()})

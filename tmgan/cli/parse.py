@@ -25,36 +25,36 @@ def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class _WithFiles(Generic[T]):
-    """The settings of a run, and --config among the options that --help lists. The files were read before."""
+    """The settings of a run, and --config, so that --help lists it; its files have been read by then."""
 
     config: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """YAML file of settings, as a run's config.yaml; may be repeated, the last one wins."""
+    """YAML file of settings, such as a run's config.yaml; may be repeated, the last one wins."""
     settings: Annotated[T, tyro.conf.arg(name="")]
 
 
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
-    """Like parse, with --preset (when `preset`) and --config FILE (may be repeated) laid under the flags.
+    """Like parse, with --preset (when `preset`) and --config FILE (may be repeated), which the other flags override.
 
     Without --preset, the preset that a configuration file names is the starting point.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", action="append", default=[])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", action="append", default=[])
     if preset:
-        early.add_argument("--preset")
-    known, rest = early.parse_known_args(arguments)
-    if preset and known.preset == "help":
+        parser.add_argument("--preset")
+    options, rest = parser.parse_known_args(arguments)
+    if preset and options.preset == "help":
         print("Presets: " + ", ".join(configfile.presets()))
         sys.exit(0)
     base: Any = kind()
     if preset:
-        named = [configfile.preset_of(path) for path in known.config]
-        base = configfile.from_preset(known.preset or next(filter(None, named), "quickstart"))
-    for path in known.config:
+        presets = [configfile.preset_of(path) for path in options.config]
+        base = configfile.from_preset(options.preset or next(filter(None, presets), "quickstart"))
+    for path in options.config:
         base = configfile.read_yaml(path, base)
-    if preset and known.preset:
-        base = dataclasses.replace(base, preset=known.preset)
+    if preset and options.preset:
+        base = dataclasses.replace(base, preset=options.preset)
     return tyro.cli(
-        _WithFiles[kind],
+        _WithFiles[kind],  # type: ignore[valid-type]  # a type that is only known at run time, for tyro
         args=rest,
         prog=f"tmgan {command}",
         description=inspect.getdoc(kind),

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> None:
     try:
         paths = make(request, command)
     except Stopped:
-        print(f"Stopped; go on with\n  {command}")
+        print(f"Stopped; continue with\n  {command}")
         sys.exit(130)
     for path in paths:
         print(path)

@@ -1,1 +1,1 @@
-"""The ground floor: files, words, random numbers, progress. It imports nothing else of tmgan, and no torch."""
+"""The lowest layer: files, words, random numbers, progress. It imports nothing else of tmgan, and no torch."""

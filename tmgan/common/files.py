@@ -1,4 +1,4 @@
-"""Files that are whole or not there: under a temporary name first, then on the disk, then renamed."""
+"""Files that are whole or do not exist: written under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Call `write(file)` so that `path` is either the old file or the whole new one, also after a power cut."""
+    """Call `write(file)` so that `path` is either the old file or the whole new one, even after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -34,12 +34,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain types as JSON, whole or not at all. ValueError for a number that is not finite."""
+    """Write plain types as JSON, whole or not at all. Raises ValueError for a number that is not finite."""
     write_text(Path(path), json.dumps(value, indent=1, allow_nan=False))
 
 
 def sync_to_disk(path: Path) -> None:
-    """Return when a file, or the list of names of a folder, has reached the disk."""
+    """Return when a file, or a folder's list of names, has reached the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -48,6 +48,6 @@ def sync_to_disk(path: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Delete what a kill of `write_atomically` has left in a folder."""
+    """Delete the temporary files that a killed `write_atomically` has left in a folder."""
     for orphan in folder.glob(".*.tmp-*"):
         orphan.unlink()

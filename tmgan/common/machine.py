@@ -10,7 +10,11 @@ from pathlib import Path
 
 
 def describe(device: str) -> dict[str, str | int]:
-    """Processor, cores, GPU, versions and date. device: "cuda" when the measured run used the GPU."""
+    """Processor, cores, GPU, versions and date.
+
+    Args:
+        device: "cuda" when the measured run used the GPU.
+    """
     import torch
 
     return {
@@ -25,7 +29,7 @@ def describe(device: str) -> dict[str, str | int]:
 
 
 def version(distribution: str) -> str:
-    """Of an installed distribution, or "not installed"."""
+    """The version of an installed distribution, or "not installed"."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -33,7 +37,7 @@ def version(distribution: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's name as Linux has it, which platform.processor() does not know."""
+    """The processor's name as Linux reports it, which platform.processor() does not know."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next(

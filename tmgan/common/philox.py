@@ -1,6 +1,6 @@
-"""Counter-based random numbers (Philox): a pure function of (seed, purpose, counter, row), so nothing is ever saved.
+"""Counter-based random numbers (Philox): a pure function of (seed, purpose, counter, row), so no state is ever saved.
 
-plan.py says what they are drawn for.
+plan.py says what they are used for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Purpose(IntEnum):
 
 
 def random_bits(seed: int, purpose: Purpose, counter: int, shape: tuple[int, int]) -> np.ndarray:
-    """uint64 random bits. Row r lies at a fixed place of the stream, whatever the number of rows."""
+    """uint64 random bits. Row r is at a fixed place of the stream, whatever the number of rows."""
     generator = np.random.Philox(
         key=np.array([seed, purpose], dtype=np.uint64), counter=np.array([0, 0, 0, counter], dtype=np.uint64)
     )

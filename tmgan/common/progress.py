@@ -1,26 +1,28 @@
-"""Progress on standard error: a bar on a terminal, now and then a line elsewhere; and remarks, which are kept."""
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere; and remarks, which are kept."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 SECONDS_A_LINE = 10.0  # in a log file
 
 
 class Progress:
-    """`say` shows a remark and keeps it in `notes`; inside of `bar`, `advance` counts one more. Silent unless
-    `visible`.
-    """
+    """`say` shows a remark and keeps it in `notes`; inside `bar`, `advance` counts on. Silent unless `visible`."""
 
     def __init__(self, visible: bool) -> None:
         self.visible = visible
         self.notes: list[str] = []
-        from rich.console import Console  # here, so that a machine for measuring steps can do without
+        from rich.console import Console  # here, so that a machine that only measures steps does not need it
 
         self._console = Console(stderr=True, highlight=False, quiet=not visible)
-        self._bar = None
+        self._bar: RichProgress | None = None
 
     def say(self, text: str) -> None:
         self.notes.append(text)

@@ -1,4 +1,4 @@
-"""Numbers and lists as people read them: durations, significant digits, the first of many lines."""
+"""Numbers and lists for people to read: durations, significant digits, the first of many lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def number(value: float | None) -> str:
 
 
 def console_number(value: float) -> str:
-    """A measure in a column of the console: "-" for one that is not defined, "exact" for an infinite one."""
+    """A measure in a column of the console: "-" for an undefined one, "exact" for an infinite one."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):

@@ -30,7 +30,7 @@ def presets() -> list[str]:
 
 
 def from_preset(name: str) -> TrainConfig:
-    """The training configuration a preset names. ValueError lists the presets when there is no such one."""
+    """The training configuration that a preset names. ValueError, with the list of presets, for an unknown name."""
     if name not in presets():
         raise ValueError(
             f"There is no preset {name!r}. {_nearest(name, presets())}The presets are: {', '.join(presets())}."
@@ -40,7 +40,7 @@ def from_preset(name: str) -> TrainConfig:
 
 
 def read_yaml(path: str | Path, base: Any) -> Any:
-    """`base` with the settings of a YAML file laid over it."""
+    """`base` overridden by the settings of a YAML file."""
     return merge(base, _yaml(path), where=str(path))
 
 
@@ -60,16 +60,23 @@ def _yaml(path: str | Path) -> Any:
 
 
 def merge(base: Any, values: dict, where: str) -> Any:
-    """A copy of the dataclass `base` with nested `values` laid over it; unknown keys name the nearest known one."""
+    """A copy of the dataclass `base`, overridden by nested `values`.
+
+    Args:
+        where: the origin of `values`, for messages.
+
+    Raises:
+        ValueError: a key is unknown (the message has the nearest one) or a value does not fit its setting.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected settings as `name: value`, found {values!r}.")
     hints = typing.get_type_hints(type(base))
-    known = [f.name for f in fields(base)]
+    names = [f.name for f in fields(base)]
     changes = {}
     for key, value in values.items():
-        if key not in known:
+        if key not in names:
             raise ValueError(
-                f"{where}: unknown setting {key!r}. {_nearest(str(key), known)}Known here: {', '.join(known)}."
+                f"{where}: unknown setting {key!r}. {_nearest(str(key), names)}Known here: {', '.join(names)}."
             )
         current = getattr(base, key)
         if is_dataclass(current):
@@ -83,7 +90,7 @@ def merge(base: Any, values: dict, where: str) -> Any:
 
 
 def to_dict(config: Any) -> dict:
-    """Plain nested dict of a configuration, as YAML reads it back: tuples are lists."""
+    """A configuration as a plain nested dict, as YAML reads it back: tuples are lists."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 
@@ -93,7 +100,7 @@ def to_yaml(config: Any) -> str:
 
 
 def overlay(base: dict, values: dict) -> dict:
-    """Nested plain dicts: `base` with the values of the other laid over it."""
+    """Nested plain dicts: `base` overridden by `values`."""
     return {
         key: overlay(base[key], values[key])
         if isinstance(base.get(key), dict) and isinstance(values.get(key), dict)
@@ -103,7 +110,7 @@ def overlay(base: dict, values: dict) -> dict:
 
 
 def setting(nested: dict, dotted: str) -> Any:
-    """The setting of a plain configuration by its dotted name; "(none)" where there is none."""
+    """A setting of a plain configuration by its dotted name; "(none)" if there is no such setting."""
     value: Any = nested
     for key in dotted.split("."):
         value = value.get(key, "(none)") if isinstance(value, dict) else "(none)"
@@ -112,14 +119,14 @@ def setting(nested: dict, dotted: str) -> Any:
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """Dotted names of the settings in which two plain configurations differ."""
-    found = []
+    names = []
     for key in {**old, **new}:
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            names += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}")
-    return found
+            names.append(f"{prefix}{key}")
+    return names
 
 
 def _plain(value: Any) -> Any:
@@ -132,7 +139,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """A YAML scalar as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
+    """A YAML value as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
             raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")

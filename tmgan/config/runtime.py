@@ -1,4 +1,4 @@
-"""The one place that decides device, precision, engine, threads and loader, and says what it decided and why."""
+"""The one place that decides on device, precision, engine, threads and loader, and says what it decided and why."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,7 +18,7 @@ _SHARE_OF_MEMORY = 0.25  # that tiles may take; the rest is for networks and act
 
 @dataclass(frozen=True)
 class Runtime:
-    """The decision. `reasons` has a line for each choice that was left to us."""
+    """The decision. `reasons` has a line for each setting that was `auto`."""
 
     device: torch.device
     precision: str  # "fp32" or "bf16"
@@ -25,7 +26,7 @@ class Runtime:
     threads: int
     deterministic: bool
     reasons: tuple[str, ...]
-    loader: str = "auto"  # as asked for: which one it is depends on the data, see choose_loader
+    loader: str = "auto"  # as requested: which one it is depends on the data, see choose_loader
 
     def autocast(self) -> AbstractContextManager:
         """bf16 autocast, or nothing."""
@@ -44,9 +45,10 @@ class Runtime:
         }
 
     def choose_loader(self, needed: int) -> tuple[str, str]:
-        """The loader for a set whose tiles and masks take `needed` bytes, and why in one line.
+        """The loader for a set whose tiles and masks take `needed` bytes, and the reason in one line.
 
-        ValueError when the one that was asked for cannot run here.
+        Raises:
+            ValueError: the requested loader cannot run here.
         """
         on_gpu = self.device.type == "cuda"
         if on_gpu:
@@ -73,7 +75,7 @@ class Runtime:
         why = (
             " free, and dali is not installed (pip install 'tmgan[dali]')"
             if on_gpu
-            else ", and without a GPU the same pixels as the tiles' count for more than dali's speed"
+            else ", and without a GPU exactly the tiles' pixels matter more than dali's speed"
         )
         return "pillow", f"loader pillow: {room}{why}"
 
@@ -86,9 +88,10 @@ class Runtime:
 
 
 def decide(config: RuntimeConfig) -> Runtime:
-    """Settle what is left to `auto`, and set the process-wide switches of torch accordingly.
+    """Resolve every `auto`, and set the process-wide switches of torch accordingly.
 
-    ValueError when something was asked for that is not there.
+    Raises:
+        ValueError: something was requested that this machine does not have.
     """
     reasons = []
     has_gpu = torch.cuda.is_available()
@@ -99,7 +102,7 @@ def decide(config: RuntimeConfig) -> Runtime:
         )
     device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
     if config.device == "auto":
-        reasons.append(f"device {device.type}: " + ("a GPU is there" if has_gpu else "torch sees no GPU"))
+        reasons.append(f"device {device.type}: " + ("there is a GPU" if has_gpu else "torch sees no GPU"))
     precision = config.precision
     if precision == "auto":
         bf16 = (
@@ -136,7 +139,7 @@ def decide(config: RuntimeConfig) -> Runtime:
     if device.type == "cuda":
         # The products that a bf16 run leaves in fp32 (attention, matching losses) are sums over hundreds of terms,
         # which TF32 adds up in fp32 too. It rounds their factors to 11 bits, and these are bf16 activations (8 bits)
-        # and fp16 words (11) or softmaxes of them: nothing is lost that the run still had
+        # and fp16 words (11) or softmaxes of them: no precision is lost that the run still had
         # (tests/training/test_tf32.py). They grow with the square of the batch, and are several times as fast.
         torch.backends.cuda.matmul.allow_tf32 = precision == "bf16"
         torch.backends.cudnn.allow_tf32 = False
@@ -154,10 +157,10 @@ def _has_dali() -> bool:
         return False
 
 
-def _engine(device: torch.device, deterministic: bool) -> tuple[str, str]:
-    """The engine of `auto`, and why. Graphed is not among them while no GPU has measured it."""
+def _engine(device: torch.device, deterministic: bool) -> tuple[Literal["eager", "compiled"], str]:
+    """What engine `auto` means, and why. Graphed is no candidate until it has been measured on a GPU."""
     if device.type == "cpu":
-        return "eager", "on a CPU compiling takes longer than a short run gains"
+        return "eager", "on a CPU, compiling takes longer than a short run gains"
     if deterministic:
         return "eager", "the reference, for a deterministic run"
-    return "compiled", "the GPU would wait for single operations; graphed was not measured yet"
+    return "compiled", "the GPU would wait for single operations; graphed has not been measured yet"

@@ -1,4 +1,4 @@
-"""Every setting of a run: frozen dataclasses, checked when they are made. configfile.py reads and writes them.
+"""Every setting of a run: frozen dataclasses, checked on construction. configfile.py reads and writes them.
 
 The texts below the fields are what `--help` shows.
 """
@@ -148,15 +148,15 @@ class BlurConfig:
     """Sharpness-aware discriminator (SAD): blurred photos are shown to it as fake."""
 
     sizes: tuple[int, ...] = ()
-    """Edges of the blur in pixels, odd, 3 to 15; with several, the plan draws one a photo. None: SAD is off."""
+    """Edges of the blur in pixels, odd, 3 to 15; with several, the plan draws one per photo. None: SAD is off."""
     kind: Literal["box", "gaussian", "grey"] = "box"
     """box: each channel by itself. gaussian: with one size. grey: the grey box blur of the published code."""
     border: Literal["replicate", "reflect", "zeros"] = "replicate"
-    """Beyond the edge of the photo. zeros, as published, paints a frame on fakes only: a clue that is not sharpness."""
+    """What lies beyond the photo's edge. zeros, as published, frames fakes only: a clue other than sharpness."""
     heads: Literal["conditional", "both"] = "conditional"
     """Which heads of the discriminator judge them. both: the mean of the two losses."""
     skip_below: float = 0.0
-    """Leave out photos that are not sharp themselves: whose sharpness score, in levels of 255, is below this."""
+    """Leave out photos that are blurred already: whose sharpness score, in levels of 255, is below this."""
 
     def __post_init__(self) -> None:
         for size in self.sizes:
@@ -170,18 +170,18 @@ class BlurConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """What is asked of the networks beyond the published losses of Lightweight GAN: the paper's methods, and ours."""
+    """Training methods beyond the published losses of Lightweight GAN: the paper's, and ours."""
 
     mismatched_text_p: float = 0.0
-    """Probability that a photo's target text is another photo's caption. 0 as published; 0.5 makes text obeyed."""
+    """Probability that a photo's target text is another photo's caption. 0: published; 0.5: edits follow the text."""
     wrong_pairs: Literal["other_class", "published"] = "other_class"
-    """Whose text the discriminator is shown with a photo as wrong: the next photo's unless of the same class.
-    published: the next one's in a batch sorted by the length of the captions, of the same class too."""
+    """Whose text the discriminator sees as the wrong one for a photo: the next photo's, unless of the same class.
+    published: the next one's in a batch sorted by the length of the captions, even of the same class."""
     word_correlation: bool = False
     """Also log the word-level correlation that the published code adds to D's loss, without a gradient."""
     keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or what a
-    network found and `tmgan data masks` has stored in the pack."""
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or a network's
+    masks that `tmgan data masks` has stored in the pack."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0
@@ -200,7 +200,7 @@ class MethodConfig:
 
     @property
     def stored_masks(self) -> str:
-        """Name of the pack's masks that a batch must bring along, "" for none."""
+        """Name of the pack's masks that a batch must include, "" for none."""
         return self.keep_mask if self.keep_mask not in ("none", "histogram") else ""
 
 
@@ -235,7 +235,7 @@ class OptimConfig:
     beta2: float = 0.999
     """Adam's second decay."""
     ema_half_life: float = 28_000
-    """Half-life of the averaged generator in images (0.999 a step at batch 40)."""
+    """Half-life of the averaged generator in images (0.999 per step at batch 40)."""
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images seen; 0 switches the ramp off."""
 
@@ -250,7 +250,7 @@ class PretrainConfig:
     images: int = 1_771_000
     """Images to train on (published: 200 epochs of CUB)."""
     batch: int = 44
-    """Images a step."""
+    """Images per step."""
     lr: float = 2e-3
     """First learning rate; each epoch multiplies it by lr_decay down to a tenth."""
     lr_decay: float = 0.98
@@ -263,7 +263,7 @@ class PretrainConfig:
     """As published: the frozen Inception's batch norms use and update batch statistics."""
 
     def __post_init__(self) -> None:
-        _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more a step.")
+        _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more per step.")
         _require(self.images >= self.batch, f"pretrain.images is {self.images}, less than one batch of {self.batch}.")
         _require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip")
         _require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
@@ -280,7 +280,7 @@ class OutputConfig:
     checkpoint_images: int = 40_000
     """A checkpoint after this many images."""
     keep: int = 3
-    """Checkpoints kept: the newest ones."""
+    """How many checkpoints to keep: the newest ones."""
 
     def __post_init__(self) -> None:
         _require(self.keep >= 2, f"output.keep is {self.keep}; keep at least 2, the newest may be damaged by a crash.")
@@ -292,11 +292,11 @@ class RuntimeConfig:
     """Where and how a run computes. `tmgan doctor` shows what auto means here."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: the GPU when there is one."""
+    """auto: the GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, else fp32. Parameters and losses are fp32 in both."""
     engine: Literal["auto", "eager", "compiled", "graphed"] = "auto"
-    """How the editor's step runs: operation by operation, as three compiled functions, or these in one CUDA graph."""
+    """How the editor's step runs: operation by operation, as three compiled functions, or as a CUDA graph of these."""
     threads: int = 0
     """CPU threads; 0: all cores."""
     loader: Literal["auto", "resident", "dali", "pillow"] = "auto"
@@ -328,7 +328,7 @@ class TrainConfig:
     images: int = 885_500
     """Images to train on, repeats included."""
     batch: int = 40
-    """Images a step."""
+    """Images per step."""
     seed: int = 0
     """Every random choice follows from it."""
     drawn_images: int = 600

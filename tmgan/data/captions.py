@@ -18,7 +18,7 @@ _WORD = re.compile(r"\w+")
 def tokenize(text: str) -> list[str]:
     """Lower-case words of `text`: runs of letters, digits and _, of which only the ASCII characters are kept.
 
-    As published: other characters are dropped inside a word ("café" -> "caf"), and a pair of U+FFFD is a space.
+    As published: other characters are dropped from a word ("café" -> "caf"), and a pair of U+FFFD is a space.
     """
     words = _WORD.findall(text.replace("\ufffd\ufffd", " ").lower())
     if not text.isascii():
@@ -27,9 +27,9 @@ def tokenize(text: str) -> list[str]:
 
 
 def read_lines(path: Path) -> tuple[list[str], int]:
-    """Captions of a text file (one a line) that hold at least one word, and how many other lines were dropped.
+    """Captions of a text file (one per line) with at least one word, and how many other lines were dropped.
 
-    The empty piece after the last line feed is not counted. Bytes that are not UTF-8 become U+FFFD: they part words.
+    The empty piece after the last line feed is not counted. Bytes that are not UTF-8 become U+FFFD: they split words.
     """
     lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
     if not lines[-1].strip():
@@ -59,13 +59,13 @@ def _labeller() -> tuple[str, Callable[[Sequence[str]], list[bool]]]:
         return "lexicon", _lexicon_labels
 
     def labels(tokens: Sequence[str]) -> list[bool]:
-        tagged = parser.find_tags(list(tokens))
-        return [word in _NOUNS_TAGGERS_MISS or tag[:2] in ("NN", "JJ") for word, tag in tagged]
+        tags = parser.find_tags(list(tokens))
+        return [word in _NOUNS_TAGGERS_MISS or tag[:2] in ("NN", "JJ") for word, tag in tags]
 
     return f"textblob {importlib.metadata.version('textblob')}", labels
 
 
-# Words of bird captions that general taggers take for verbs or adverbs.
+# Words of bird captions that general taggers mistake for verbs or adverbs.
 _NOUNS_TAGGERS_MISS = frozenset(
     [
         "back",
@@ -101,7 +101,7 @@ _NOUNS_TAGGERS_MISS = frozenset(
     ]
 )
 
-# Closed-class words and the verbs and adverbs that captions use. Everything else is taken for a noun or an adjective:
+# Closed-class words and the verbs and adverbs that captions use. Everything else counts as a noun or an adjective:
 # in captions that is the better guess, since the open classes there are mostly nouns, colours and sizes.
 _OTHER_WORDS = frozenset(
     [

@@ -1,4 +1,4 @@
-"""Look at a source folder or a pack and say what is there, what is missing and what to do: `tmgan data doctor`.
+"""Look at a source folder or a pack and say what it holds, what is missing and what to do: `tmgan data doctor`.
 
 Quick by design: lists and captions are read in full, files are looked for, but only a sample of the pictures is
 decoded.
@@ -23,8 +23,9 @@ from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
+Level = Literal["ok", "warning", "problem"]
 SAMPLE = 50
-MEND = "Mend them, or leave them out with --skip-bad"
+FIX = "Fix them, or leave them out with --skip-bad"
 
 EXPECTED = """\
 CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
@@ -32,29 +33,29 @@ CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
   DIR/CUB_200_2011/images.txt, bounding_boxes.txt             boxes by which images are cropped
   DIR/CUB_200_2011/image_class_labels.txt, train_test_split.txt   used only without the lists below
   DIR/CUB_200_2011/segmentations/<class>/*.png                optional: true masks
-  DIR/text/<class>/<image>.txt                                captions, one a line (text.zip inside of birds.zip)
+  DIR/text/<class>/<image>.txt                                captions, one per line (text.zip inside birds.zip)
   DIR/{train,test}/filenames.pickle, class_info.pickle        the published split (birds.zip)
   DIR/captions.pickle                                         optional: word ids of published text encoders
 An image folder:
-  DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, with a line an image:
+  DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, one line per image:
   {"file_name": "0001.jpg", "text": "a red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "m/1.png"}
   (`texts`: [...] for several captions; class, bbox, mask and split are optional)"""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. A "problem" stops `prepare`, a "warning" is worth knowing; `remedy` is what to do, or empty."""
+    """One observation. A "problem" stops `prepare`, a "warning" is worth knowing; `remedy` is what to do, or empty."""
 
-    level: Literal["ok", "warning", "problem"]
+    level: Level
     text: str
     remedy: str = ""
 
 
 def examine(path: Path) -> list[Finding]:
-    """Examine a source folder, a pack or an unfinished pack. Never raises for what is wrong with them."""
+    """Examine a source folder, a pack or an unfinished pack. What is wrong with them is reported, never raised."""
     path = Path(path)
     if not path.is_dir():
-        return [Finding("problem", f"{path} is not a folder", f"Expected is a pack, or one of these.\n{EXPECTED}")]
+        return [Finding("problem", f"{path} is not a folder", f"Expected: a pack, or one of these.\n{EXPECTED}")]
     if (path / HEADER).exists() and (path / "tiles.u8").exists():
         return list(_examine_pack(path))
     if path.suffix == PARTIAL and (path / "tiles.u8").exists():
@@ -86,19 +87,18 @@ def _examine_pack(path: Path) -> Iterator[Finding]:
     yield _optional(
         pack.masks is not None,
         "true masks",
-        "the method that keeps what the masks leave out cannot use the data set's own",
+        "the method that keeps what lies outside the masks cannot use the data set's own",
     )
     for record in sorted(path.glob("masks-*.json")):
         name = record.stem.removeprefix("masks-")
         try:
-            found = read_record(pack, name)
+            masks = read_record(pack, name)
         except ValueError as error:
             yield Finding("problem", str(error))
         else:
-            if found is not None:
-                yield Finding(
-                    "ok", f"masks found by {name}: " + ", ".join(f"{k} {v}" for k, v in found["about"].items())
-                )
+            if masks is not None:
+                about = ", ".join(f"{key} {value}" for key, value in masks["about"].items())
+                yield Finding("ok", f"masks found by {name}: {about}")
     if not len(pack.test):
         yield Finding(
             "warning", "no image is in the test split", "Metrics on held-out images need one: see `split` in the source"
@@ -121,7 +121,7 @@ def _examine_source(path: Path) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 f"{path} has neither CUB_200_2011/images nor metadata.jsonl",
-                f"{unpack}Expected is one of these.\n{EXPECTED}",
+                f"{unpack}Expected: one of these.\n{EXPECTED}",
             )
             return
         yield from _examine_layout(layout)
@@ -150,7 +150,7 @@ def _examine_layout(layout: Layout) -> Iterator[Finding]:
         "It is in AttnGAN's birds.zip",
     )
     if layout.text is None and layout.archive is not None:
-        level = "problem" if layout.captions is None else "warning"
+        level: Level = "problem" if layout.captions is None else "warning"
         yield Finding(level, f"{layout.archive} is not unpacked", f"unzip {layout.archive} -d {layout.archive.parent}")
     yield _optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
     yield _optional(
@@ -175,13 +175,13 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
     items = source.items
     train = sum(item.split == "train" for item in items)
     classes = len({item.class_id for item in items})
-    level = "ok" if 0 < train < len(items) else "warning" if train else "problem"
+    level: Level = "ok" if 0 < train < len(items) else "warning" if train else "problem"
     yield Finding(level, f"{train} training and {len(items) - train} test images, {classes} classes")
     counts = [len(item.captions) for item in items]
     words = source.vocabulary or Vocabulary.from_captions(caption for item in items for caption in item.captions).words
     yield Finding(
         "ok",
-        f"{sum(counts)} captions ({min(counts)} to {max(counts)} an image, mean {statistics.fmean(counts):.1f}), "
+        f"{sum(counts)} captions ({min(counts)} to {max(counts)} per image, mean {statistics.fmean(counts):.1f}), "
         f"{len(words)} words, noun and adjective labels by {label_backend()}",
     )
     if source.dropped:
@@ -191,7 +191,7 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
     problems = [f"{item.name}: {item.problem}" for item in items if item.problem]
     if problems:
         yield Finding(
-            "problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", MEND
+            "problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", FIX
         )
 
 
@@ -203,14 +203,14 @@ def _examine_files(source: Source) -> Iterator[Finding]:
         if file is not None and not file.exists()
     ]
     if missing:
-        yield Finding("problem", f"files that are missing: {len(missing)}\n{first_lines(missing)}", MEND)
+        yield Finding("problem", f"missing files: {len(missing)}\n{first_lines(missing)}", FIX)
     if source.kind == "cub":
-        listed = {item.image for item in source.items}
+        images = {item.image for item in source.items}
         folder = source.items[0].image.parents[source.items[0].name.count("/")]
-        others = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.jpg") if file not in listed)
+        others = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.jpg") if file not in images)
         if others:
             yield Finding(
-                "warning", f"pictures in {folder} that are in no list, so not used: {len(others)}, such as {others[0]}"
+                "warning", f"pictures in {folder} that no list names, so not used: {len(others)}, such as {others[0]}"
             )
     sizes = {size: len(source.items) * tile_edge(size) ** 2 * _planes(source) / 1e6 for size in (64, 128, 256)}
     yield Finding(
@@ -225,8 +225,8 @@ def _planes(source: Source) -> int:
 
 def _examine_sample(source: Source) -> Iterator[Finding]:
     """Cut the tiles of some images spread over the set, as `prepare` would."""
-    there = [item for item in source.items if item.image.exists() and not item.problem]
-    sample: list[Item] = there[:: max(1, len(there) // SAMPLE)][:SAMPLE]
+    usable = [item for item in source.items if item.image.exists() and not item.problem]
+    sample: list[Item] = usable[:: max(1, len(usable) // SAMPLE)][:SAMPLE]
     bad = []
     for item in sample:
         try:
@@ -235,7 +235,7 @@ def _examine_sample(source: Source) -> Iterator[Finding]:
             bad.append(f"{item.name}: {error}")
     if bad:
         yield Finding(
-            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", MEND
+            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", FIX
         )
     elif sample:
         yield Finding("ok", f"{len(sample)} sampled pictures can be read")

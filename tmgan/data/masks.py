@@ -1,8 +1,8 @@
-"""Object masks that a network has found, stored in a pack once: PACK/masks-NAME.u8 with a record, masks-NAME.json.
+"""Object masks found by a network, stored in a pack once: PACK/masks-NAME.u8 with a record, masks-NAME.json.
 
-The file is as masks.u8 is: (N, T, T, 1) uint8, 255 on the object. It grows as masks-NAME.u8.partial, and is valid when
-both it and its record are there. A run that was killed goes on from masks-NAME.partial.json, which is written only
-after the masks it counts have reached the disk.
+The file has the format of masks.u8: (N, T, T, 1) uint8, 255 on the object. It grows as masks-NAME.u8.partial, and is
+valid when both it and its record exist. A run that was killed resumes from masks-NAME.partial.json, which is written
+only after the masks it counts have reached the disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tmgan_kernels import gather_crop
 
 RANDOM_NOTE = "the stored masks were found with random weights; they mean nothing."
 SYNC_SECONDS = 5.0  # how much work a kill may cost
-_COMPARED = 64  # images of which masks are computed again, crop by crop
+_COMPARED = 64  # images whose masks are computed again, crop by crop
 
 # images (B, 3, T, T) in [-1, 1], their first captions, edge in training crops -> object masks (B, 1, T, T) in [0, 1]
 Finder = Callable[[Tensor, list[str], float], Tensor]
@@ -35,8 +35,14 @@ Finder = Callable[[Tensor, list[str], float], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `write_masks` did: images in all and in this run, the mean share of a tile that is object, and how many
-    tiles show none."""
+    """What `write_masks` did.
+
+    Attributes:
+        images: masks in the pack.
+        computed: those of them found in this run, in `seconds`.
+        coverage: mean share of a tile that is object.
+        empty: tiles that show no object.
+    """
 
     path: Path
     images: int
@@ -47,32 +53,38 @@ class Summary:
 
 
 def mask_path(pack: Path, name: str) -> Path:
-    """Where the masks of a provider lie."""
+    """Where the masks of a provider are stored."""
     return pack / f"masks-{name}.u8"
 
 
 def read_record(pack: Pack, name: str) -> dict[str, Any] | None:
-    """What the stored masks of a provider were made by, its `about` among it; None when there are none, as for
-    "dataset". ValueError when they are damaged.
+    """The record of a provider's stored masks: what they depend on (`about`), and which tmgan made them when.
+
+    Returns:
+        None when the pack has no such masks, as for "dataset".
+
+    Raises:
+        ValueError: they are damaged, or belong to another pack.
     """
     path = mask_path(pack.path, name)
-    record = path.with_suffix(".json")
-    if not (path.is_file() and record.is_file()):
+    file = path.with_suffix(".json")
+    if not (path.is_file() and file.is_file()):
         return None
     try:
-        found = json.loads(record.read_text("utf-8"))
-        fits = found["pack"] == pack.hash and path.stat().st_size == _bytes(pack)
+        record = json.loads(file.read_text("utf-8"))
+        fits = record["pack"] == pack.hash and path.stat().st_size == _bytes(pack)
     except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise ValueError(f"{path} is damaged, or belongs to another pack. {_again(pack, name)}")
-    return found
+    return record
 
 
 def open_masks(pack: Pack, name: str) -> Tensor | None:
     """Object masks of a pack by name, uint8 (N, T, T, 1), mapped from disk; None when the pack has none of this name.
 
-    name: "dataset" for the masks that came with the source, "" for none, else a provider's.
+    Args:
+        name: "dataset" for the masks that came with the source, "" for none, else a provider's.
     """
     if name == "":
         return None
@@ -86,10 +98,14 @@ def open_masks(pack: Pack, name: str) -> Tensor | None:
 
 
 def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int, show: Progress) -> Summary:
-    """Find and store the masks of all tiles; go on where a run that was killed has stopped.
+    """Find and store the masks of all tiles; resume a run that was killed.
 
-    about: what the masks depend on, JSON types. ValueError when the pack has masks of this name that depend on
-    something else: they are never overwritten.
+    Args:
+        about: what the masks depend on, JSON types.
+        find: called with at most `batch` images at a time.
+
+    Raises:
+        ValueError: the pack has masks of this name that depend on something else; they are never overwritten.
     """
     start = time.monotonic()
     path = mask_path(pack.path, name)
@@ -104,8 +120,8 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
         settings = {"pack": pack.hash, "about": about}
         first = _resume(partial, progress, settings, _bytes(pack))
         _fill(pack, find, batch, show, partial, progress, settings, first)
-        made = {**settings, "tmgan": __version__, "made": datetime.date.today().isoformat()}
-        write_json(path.with_suffix(".json"), made)
+        new_record = {**settings, "tmgan": __version__, "made": datetime.date.today().isoformat()}
+        write_json(path.with_suffix(".json"), new_record)
         os.replace(partial, path)
         progress.unlink()
     masks = open_masks(pack, name)
@@ -125,8 +141,9 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
 def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dict[str, float]:
     """Intersection over union of stored masks with others, means over images where either shows something.
 
-    "crops": with masks found anew in still centre crops of up to 64 images, if `find` is given; "dataset": with the
-    true masks, if the pack has them.
+    Returns:
+        "crops": with masks found again in centre crops of up to 64 images, unflipped, if `find` is given.
+        "dataset": with the true masks, if the pack has them.
     """
     result = {}
     if pack.masks is not None:
@@ -135,11 +152,11 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dic
         rows, size = spread(torch.arange(len(pack)), _COMPARED), pack.image_size
         corner = torch.full_like(rows, (pack.tiles.shape[1] - size) // 2)
         still = torch.zeros_like(rows, dtype=torch.bool)
-        stored = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
+        ours = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
         crops = gather_crop(pack.tiles, rows, corner, corner, still, size)
         texts = first_captions(pack, rows)
-        anew = [find(crops[at : at + batch], texts[at : at + batch], 1.0).cpu() for at in range(0, len(rows), batch)]
-        result["crops"] = _iou(stored, torch.cat(anew), 0.5)
+        again = [find(crops[at : at + batch], texts[at : at + batch], 1.0).cpu() for at in range(0, len(rows), batch)]
+        result["crops"] = _iou(ours, torch.cat(again), 0.5)
     return result
 
 
@@ -158,28 +175,28 @@ def _fill(
     settings: dict[str, Any],
     first: int,
 ) -> None:
-    """Write masks first.. into the partial file; at the end all of it has reached the disk."""
+    """Write the masks from number `first` on into the partial file, which has reached the disk at the end."""
     span = pack.tiles.shape[1] / pack.image_size
-    synced = time.monotonic()
+    last_sync = time.monotonic()
     with open(partial, "r+b" if first else "w+b") as file, show.bar("images", len(pack), start=first):
         file.seek(first * _bytes(pack) // len(pack))
         for at in range(first, len(pack), batch):
             rows = torch.arange(at, min(at + batch, len(pack)))
             images = pack.tiles[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
-            found = find(images, first_captions(pack, rows), span)
-            file.write((found * 255).round().to(torch.uint8).cpu().contiguous().numpy().tobytes())
+            masks = find(images, first_captions(pack, rows), span)
+            file.write((masks * 255).round().to(torch.uint8).cpu().contiguous().numpy().tobytes())
             done = at + len(rows)
-            if done == len(pack) or time.monotonic() - synced > SYNC_SECONDS:
+            if done == len(pack) or time.monotonic() - last_sync > SYNC_SECONDS:
                 file.flush()
                 os.fsync(file.fileno())
                 write_json(progress, {**settings, "done": done})
-                synced = time.monotonic()
+                last_sync = time.monotonic()
             for _ in rows:
                 show.advance()
 
 
 def _resume(partial: Path, progress: Path, settings: dict[str, Any], size: int) -> int:
-    """How many masks of a run that was killed can be kept: those it had counted, made from the same things."""
+    """How many masks of a run that was killed can be kept: those it had counted, if its settings were the same."""
     try:
         state = json.loads(progress.read_text("utf-8"))
         done = state.pop("done")
@@ -196,7 +213,7 @@ def _bytes(pack: Pack) -> int:
 def _again(pack: Pack, name: str) -> str:
     path = mask_path(pack.path, name)
     return (
-        f"To make them anew, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} "
+        f"To make them again, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} "
         f"--provider {name}"
     )
 
@@ -210,5 +227,5 @@ def _differs(old: dict[str, Any], new: dict[str, Any]) -> str:
 def _iou(one: Tensor, other: Tensor, threshold: float = 127.5) -> float:
     a, b = (x.reshape(len(x), -1) > threshold for x in (one, other))
     both, either = (a & b).sum(1), (a | b).sum(1)
-    seen = either > 0
-    return float((both[seen] / either[seen]).mean()) if bool(seen.any()) else float("nan")
+    some = either > 0
+    return float((both[some] / either[some]).mean()) if bool(some.any()) else float("nan")

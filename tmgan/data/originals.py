@@ -1,8 +1,8 @@
-"""Where the pictures of a pack came from: the list that loaders need which decode the original files at every step.
+"""Where the pictures of a pack came from: the list for loaders that decode the original files at every step.
 
-originals.json lies in the pack: a row an image with its file below the source folder, the file's size in bytes, the
-size of the upright picture, and the region that was kept of it (tiles.region). What it says can be made again from the
-source at any time, so a pack without it, or whose source has moved, is mended by `tmgan data prepare` in a second.
+originals.json lies in the pack. It holds, per image, the file below the source folder, its size in bytes, the size of
+the upright picture, and the region that was kept of it (tiles.region). The source suffices to write it again, so a pack
+without it, or whose source has moved, is repaired by `tmgan data prepare` in a second.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ INSTEAD = "or use the tiles that the pack holds: --runtime.loader resident"
 
 @dataclass(frozen=True)
 class Originals:
-    """The original pictures of a pack's N images, checked to be there with their sizes in bytes.
+    """The original pictures of a pack's N images; each file exists and has the size in bytes that was recorded.
 
-    paths (N)   exif: whether their EXIF orientation is obeyed   tile: edge of the pack's tiles
-    sizes (N,2) width and height of each upright picture         regions (N,4) left, top, right, bottom of what is kept
-    scaled (N,2) width and height of a region when its shorter side is `tile`
-    corners (N,2) left and top of the tile in that scaled region
+    Attributes:
+        paths: (N) files.
+        exif: whether their EXIF orientation is obeyed.
+        tile: edge of the pack's tiles.
+        sizes: (N, 2) width and height of each upright picture.
+        regions: (N, 4) left, top, right, bottom of what is kept of it.
+        scaled: (N, 2) width and height of each region when its shorter side is `tile`.
+        corners: (N, 2) left and top of the tile in that scaled region.
     """
 
     paths: tuple[Path, ...]
@@ -47,8 +51,12 @@ class Originals:
 
     @staticmethod
     def open(pack: Pack) -> Originals:
-        """Read the list in `pack` and look at every file. ValueError, with the remedy, when one is not there."""
-        command = _mend(pack, pack.header["source"])
+        """Read the list in `pack` and look at every file.
+
+        Raises:
+            ValueError: the list or a file is missing or not as it was; the message has the remedy.
+        """
+        command = _repair_command(pack, pack.header["source"])
         if ORIGINALS not in pack.header["bytes"]:
             raise ValueError(
                 f"{pack.path} does not say from which files it was made, as packs of earlier versions do "
@@ -67,16 +75,16 @@ class Originals:
             ) from error
         folder = Path(pack.header["source"])
         paths = tuple(folder / file for file in files)
-        wrong = [
+        problems = [
             f"{path} {problem}"
             for path, length in zip(paths, lengths, strict=True)
             if (problem := _difference(path, length))
         ]
-        if wrong:
+        if problems:
             raise ValueError(
-                f"{len(wrong)} of the {len(paths)} files that {pack.path} was made from are not there as they were:\n"
-                f"{first_lines(wrong, 5)}\nPut them back; or, if the folder was moved, say where to with\n"
-                f"  {_mend(pack, 'SOURCE')}\n{INSTEAD}"
+                f"{len(problems)} of the {len(paths)} files that {pack.path} was made from are missing or changed:\n"
+                f"{first_lines(problems, 5)}\nPut them back; or, if the folder was moved, say where to with\n"
+                f"  {_repair_command(pack, 'SOURCE')}\n{INSTEAD}"
             )
         tile = pack.header["tile"]
         places = np.array(
@@ -92,17 +100,21 @@ class Originals:
 
 
 def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
-    """Write originals.json of items `rows` of `source` into `folder`, unless it is there. Returns whether it was not.
+    """Write originals.json of items `rows` of `source` into `folder`. Opens the pictures' headers only.
 
-    Opens the pictures' headers only. ValueError for one that cannot be read.
+    Returns:
+        False when the file already says the same, so that nothing was written.
+
+    Raises:
+        ValueError: a picture cannot be read.
     """
     files, lengths, sizes, regions = [], [], [], []
     for row in rows:
         item = source.items[row]
         try:
             with Image.open(item.image) as image:
-                turned = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
-                size = image.size[::-1] if turned else image.size
+                sideways = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
+                size = image.size[::-1] if sideways else image.size
         except OSError as error:
             raise ValueError(f"{item.image} cannot be read ({error}): get it again") from error
         files.append(Path(os.path.relpath(item.image, source.path)).as_posix())
@@ -117,14 +129,14 @@ def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
     return True
 
 
-def _mend(pack: Pack, source: str) -> str:
+def _repair_command(pack: Pack, source: str) -> str:
     return prepare_command(source, pack.path, pack.image_size, pack.placement)
 
 
 def _difference(path: Path, length: int) -> str:
     """Why a file is no longer the one of `length` bytes that was prepared; "" if it is."""
     try:
-        found = path.stat().st_size
+        size = path.stat().st_size
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if found == length else f"has {found} bytes, not {length}"
+    return "" if size == length else f"has {size} bytes, not {length}"

@@ -1,14 +1,15 @@
 """The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then mapped and only read.
 
 tiles.u8 (N,T,T,3), masks.u8 (N,T,T,1) with 255 = object, parts.u8 (N,T,T,1) labels, text.safetensors, vocabulary.json,
-names.json and originals.json: rows are the same images in the same order in all. pack.json holds the sizes of the
-others, so that a copy that was cut off is noticed.
+names.json and originals.json: all of them have the same images as rows, in the same order. pack.json holds the sizes
+of the others, so that an incomplete copy is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,20 @@ class Pack:
     """An opened pack of N images with M captions. Image tensors are uint8 and mapped from disk: writing into them
     changes this process's copy only.
 
-    tiles (N,T,T,3)   masks (N,T,T,1) or None   parts (N,T,T,1) or None
-    tokens (M,L) int32, 0 = padding   lengths (M,) int32   word_labels (M,L) uint8, 1 = noun or adjective
-    first (N+1,) int64: captions of image i are rows first[i]:first[i+1]
-    class_ids (N,) int64   colours (N,parts) int8, index into list(PALETTE) or -1, or None
-    train, test: int64 indices of images   names (N)   class_names: name of a class id   vocabulary
+    Attributes:
+        tiles: (N, T, T, 3).
+        masks: (N, T, T, 1), 255 = object, or None.
+        parts: (N, T, T, 1) labels, or None.
+        tokens: (M, L) int32 word ids, 0 = padding.
+        lengths: (M,) int32.
+        word_labels: (M, L) uint8, 1 = noun or adjective.
+        first: (N + 1,) int64; captions of image i are rows first[i]:first[i + 1].
+        class_ids: (N,) int64.
+        colours: (N, parts) int8, index into list(PALETTE) or -1; or None.
+        train: int64 indices of the training images.
+        test: int64 indices of the test images.
+        names: (N).
+        class_names: name of a class id.
     """
 
     path: Path
@@ -98,19 +108,24 @@ class Pack:
     def open(cls, path: Path, image_size: int | None = None, placement: str | None = None) -> Pack:
         """Open the pack at `path` and check its format, its files' sizes and that images, texts and words fit.
 
-        image_size, placement: what the run needs; None accepts any. Raises ValueError when the pack is missing,
-        unfinished, damaged or another one than is needed, with the command that makes the right one.
+        Args:
+            image_size: what the run needs; None accepts any.
+            placement: likewise.
+
+        Raises:
+            ValueError: the pack is missing, unfinished, damaged or not the one that is needed; the message has the
+                command that makes the right one.
         """
         path = Path(path)
         header = read_header(path)
         has = (header["image_size"], header["placement"])
-        wanted = (image_size or has[0], placement or has[1])
+        needs = (image_size or has[0], placement or has[1])
         again = f"delete {path} and prepare it again:\n  {prepare_command(header['source'], path, *has)}"
-        if wanted != has:
-            other = path.with_name(f"{path.name}-{wanted[0]}-{wanted[1]}")
+        if needs != has:
+            other = path.with_name(f"{path.name}-{needs[0]}-{needs[1]}")
             raise ValueError(
-                f"{path} holds images of {has[0]} pixels, placement {has[1]}; this run needs {wanted[0]} pixels, "
-                f"placement {wanted[1]}. Make that pack with\n  {prepare_command(header['source'], other, *wanted)}"
+                f"{path} holds images of {has[0]} pixels, placement {has[1]}; this run needs {needs[0]} pixels, "
+                f"placement {needs[1]}. Make that pack with\n  {prepare_command(header['source'], other, *needs)}"
             )
         for name, size in header["bytes"].items():
             if not (path / name).is_file():
@@ -173,7 +188,7 @@ def spread(items: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The checked header of the pack at `path`. Raises ValueError when there is none, or of another format."""
+    """The checked header of the pack at `path`. ValueError when it is missing, damaged or of another format."""
     file = path / HEADER
     if not file.is_file():
         if partial_path(path).is_dir():
@@ -197,18 +212,23 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -> dict[str, Any]:
-    """Write text.safetensors, vocabulary.json and names.json for items `rows` of `source`. Returns header entries.
+    """Write text.safetensors, vocabulary.json and names.json for items `rows` of `source`.
 
-    Without a given vocabulary it is made from the captions of all items, those that are left out too, so that mending
-    a bad picture later renumbers nothing.
+    A source without a vocabulary gets one from the captions of all its items, including those that are left out, so
+    that repairing a bad picture later renumbers nothing.
+
+    Returns:
+        Entries for the pack's header.
     """
+    token_ids: Sequence[Sequence[Sequence[int]]]  # word ids per image and caption
     if source.vocabulary is not None:
+        assert source.token_ids is not None, "captions.pickle holds both"
         vocabulary = Vocabulary(source.vocabulary)
-        encoded = [source.token_ids[row] for row in rows]
+        token_ids = [source.token_ids[row] for row in rows]
     else:
         vocabulary = Vocabulary.from_captions(caption for item in source.items for caption in item.captions)
-        encoded = [[vocabulary.encode(caption)[0] for caption in source.items[row].captions] for row in rows]
-    captions = [ids for image in encoded for ids in image]
+        token_ids = [[vocabulary.encode(caption)[0] for caption in source.items[row].captions] for row in rows]
+    captions = [ids for image in token_ids for ids in image]
     tokens = np.zeros((len(captions), max(map(len, captions))), np.int32)
     labels = np.zeros(tokens.shape, np.uint8)
     with show.bar("captions", len(captions)):
@@ -216,11 +236,11 @@ def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -
             tokens[line, : len(ids)] = ids
             labels[line, : len(ids)] = word_labels([vocabulary.words[token] for token in ids])
             show.advance()
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "tokens": tokens,
         "word_labels": labels,
         "lengths": np.array([len(ids) for ids in captions], np.int32),
-        "first": np.cumsum([0] + [len(image) for image in encoded], dtype=np.int64),
+        "first": np.cumsum([0] + [len(image) for image in token_ids], dtype=np.int64),
         "class_ids": np.array([source.items[row].class_id for row in rows], np.int64),
         "split": np.array([source.items[row].split == "test" for row in rows], np.uint8),
     }
@@ -251,7 +271,7 @@ def _colours(source: Source, rows: list[int]) -> np.ndarray:
 
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
-    """Write pack.json with the sizes of all other files, last, when everything is on the disk."""
+    """Write pack.json with the sizes of all other files; the last thing that is written into a pack."""
     names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).exists()}
     header = {**header, "tmgan": __version__, "bytes": sizes}

@@ -1,4 +1,4 @@
-"""Colours and parts that the colours of a pack are counted in: those of drawn birds."""
+"""The parts and colours that `Pack.colours` refers to: those of drawn birds."""
 
 from __future__ import annotations
 

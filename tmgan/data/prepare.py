@@ -1,6 +1,6 @@
 """Make a pack from a source folder: `tmgan data prepare`.
 
-The pack grows in PACK.partial and is renamed when it is complete, so a pack is whole or not there. A run that was
+The pack grows in PACK.partial and is renamed when it is complete, so a pack is whole or does not exist. A run that was
 killed continues: `done.i64` holds, for each image, the key of what its tile on the disk was cut from. It is written
 only after the tiles have been flushed, so a power cut costs seconds of work and never leaves a black tile behind.
 """
@@ -37,16 +37,19 @@ from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_ed
 STATE = "state.json"
 DONE = "done.i64"
 SYNC_SECONDS = 5.0  # how much work a kill may cost
-CHUNK = 16  # images a task
-IMAGES_A_WORKER = 100  # below this, starting another process costs more than it saves
-MAX_WORDS = 512  # in a caption: the table of tokens is as wide as the longest one
+CHUNK = 16  # images per task
+IMAGES_PER_WORKER = 100  # below this, starting another process costs more than it saves
+MAX_WORDS = 512  # per caption: the table of tokens is as wide as the longest one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What `prepare` did: counts of the pack, and `cut`, the tiles made in this run, in `seconds`.
+    """What `prepare` did, and counts of the pack.
 
-    skipped  why each image that was left out was   notes  remarks, also shown while running
+    Attributes:
+        skipped: images that were left out, and why.
+        cut: tiles made in this run, in `seconds`.
+        notes: remarks, also shown while running.
     """
 
     pack: Path
@@ -73,15 +76,17 @@ def prepare(
 ) -> Summary:
     """Make the pack `pack` from the folder `source`; continue where a run that was killed has stopped.
 
-    image_size  of the crops a model sees; tiles have the edge round(304 / 256 * image_size)
-    placement   "centre", or "topleft" (as published): where the square lies in a resized image that is not square
-    workers     processes; None: one a core this process may use. They are spawned, so a script that calls this with
-                more than one worker needs the `if __name__ == "__main__":` guard
-    progress    show progress and remarks on standard error
-    skip_bad    leave out images that cannot be used, and record them in the header, instead of refusing
+    Args:
+        image_size: of the crops a model sees; tiles have the edge round(304 / 256 * image_size).
+        placement: "centre", or "topleft" (as published): where the square lies in a resized image that is not square.
+        workers: processes; None: one per core that this process may use. They are spawned, so a script that calls this
+            with more than one worker needs the `if __name__ == "__main__":` guard.
+        progress: show progress and remarks on standard error.
+        skip_bad: leave out images that cannot be used, and record them in the header, instead of refusing.
 
-    Raises ValueError when the source's lists are unusable, when images are bad (all of them are looked at first, and
-    the good ones are kept for the next run), when `pack` is already something else, or when the disk is full.
+    Raises:
+        ValueError: the source's lists are unusable, images are bad (all of them are looked at first, and the good ones
+            are kept for the next run), `pack` is already something else, or the disk is full.
     """
     start = time.monotonic()
     source, pack = Path(source), Path(pack)
@@ -120,10 +125,10 @@ def prepare(
     with show.bar("images", len(items), start=len(items) - len(jobs)):
         bad |= _cut_all(cutter, jobs, keys, done, workers, show)
     skipped = {items[row].name: bad[row] for row in sorted(bad)}
-    listed = first_lines([f"{name}: {problem}" for name, problem in skipped.items()])
+    problems = first_lines([f"{name}: {problem}" for name, problem in skipped.items()])
     if bad and not skip_bad:
         raise ValueError(
-            f"{len(bad)} of {len(items)} images cannot be used:\n{listed}\nMend them and run the command again "
+            f"{len(bad)} of {len(items)} images cannot be used:\n{problems}\nFix them and run the command again "
             f"(the finished ones are kept in {cutter.folder}), or leave them out with --skip-bad"
         )
 
@@ -133,7 +138,7 @@ def prepare(
     if not any(items[row].split == "test" for row in rows):
         show.say("no image is in the test split, so nothing can be measured on held-out images")
     if bad:
-        show.say(f"left out {len(bad)} of {len(items)} images:\n{listed}")
+        show.say(f"left out {len(bad)} of {len(items)} images:\n{problems}")
         _close_gaps(cutter, rows)
     if listing.dropped:
         show.say(f"dropped {listing.dropped} caption lines without a word in them")
@@ -161,15 +166,15 @@ def prepare(
 
 
 def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) -> Summary:
-    opened = Pack.open(pack)
+    contents = Pack.open(pack)
     return Summary(
         pack=pack,
-        images=len(opened),
-        train=len(opened.train),
-        test=len(opened.test),
-        captions=len(opened.tokens),
-        words=len(opened.vocabulary),
-        skipped=opened.header["skipped"],
+        images=len(contents),
+        train=len(contents.train),
+        test=len(contents.test),
+        captions=len(contents.tokens),
+        words=len(contents.vocabulary),
+        skipped=contents.header["skipped"],
         already_prepared=already,
         cut=cut,
         seconds=time.monotonic() - start,
@@ -177,20 +182,20 @@ def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) 
     )
 
 
-def _check_same(pack: Path, wanted: dict[str, Any]) -> None:
-    """Raise ValueError unless the pack that exists is the one that is wanted: a pack is never overwritten."""
+def _check_same(pack: Path, identity: dict[str, Any]) -> None:
+    """Raise ValueError unless the pack that exists has these header entries: a pack is never overwritten."""
     header = read_header(pack)
-    differs = next((key for key, value in wanted.items() if header.get(key) != value), None)
-    if differs is not None:
+    difference = next((key for key, value in identity.items() if header.get(key) != value), None)
+    if difference is not None:
         how = {
             "source_hash": "its source had other lists or captions",
             "pictures_hash": "pictures of its source were exchanged since",
-        }.get(differs, f"{differs} is {header.get(differs)}")
+        }.get(difference, f"{difference} is {header.get(difference)}")
         raise ValueError(f"{pack} exists and is another pack ({how}): choose another name, or delete it first")
 
 
 def _update_originals(pack: Path, source: Source, show: Progress) -> None:
-    """Make a pack say where its pictures are: earlier versions did not, and the source may have been moved since."""
+    """Record where a pack's pictures are: earlier versions did not, and the source may have been moved since."""
     header, folder = read_header(pack), str(source.path.resolve())
     rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
     if not write_originals(pack, source, rows) and ORIGINALS in header["bytes"] and header["source"] == folder:
@@ -200,7 +205,7 @@ def _update_originals(pack: Path, source: Source, show: Progress) -> None:
 
 
 def _key(item: Item) -> int:
-    """What the tiles of an item are cut from, as a number that is not 0: its name, its files' sizes and its box."""
+    """A nonzero hash of what the tiles of an item are cut from: its name, its files' sizes and its box."""
     sizes = [None if file is None else _file_size(file) for file in (item.image, item.mask, item.parts)]
     digest = hashlib.sha256(json.dumps([item.name, sizes, item.box]).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True) or 1
@@ -218,9 +223,9 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
     folder = cutter.folder
     sizes = {name: len(keys) * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: keys.nbytes}
     if folder.exists():
-        different = _different(folder, state, sizes)
-        if different:
-            show.say(f"starting over: {folder} {different}")
+        difference = _difference(folder, state, sizes)
+        if difference:
+            show.say(f"starting over: {folder} {difference}")
             shutil.rmtree(folder)
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -239,7 +244,7 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
     return done
 
 
-def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
+def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
     """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
     names = {file.name for file in folder.iterdir() if ".tmp-" not in file.name}  # left by a kill of write_atomically
     foreign = names - {
@@ -254,15 +259,15 @@ def _different(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> st
     }
     if foreign:
         raise ValueError(
-            f"{folder} holds {min(foreign)}, which is not of a pack: move that folder away, or choose another name"
+            f"{folder} holds {min(foreign)}, which no pack has: move that folder away, or choose another name"
         )
     try:
-        found = json.loads((folder / STATE).read_text("utf-8"))
+        old_state = json.loads((folder / STATE).read_text("utf-8"))
     except (OSError, ValueError):
         return "has no record of its state"
     for key, value in state.items():
-        if found.get(key) != value:
-            return f"was begun with another {key.replace('_', ' ')} ({found.get(key)}, now {value})"
+        if old_state.get(key) != value:
+            return f"was begun with another {key.replace('_', ' ')} ({old_state.get(key)}, now {value})"
     for name, size in sizes.items():
         if name not in names or (folder / name).stat().st_size != size:
             return f"holds a damaged {name}"
@@ -274,33 +279,33 @@ def _cut_all(
 ) -> dict[int, str]:
     """Cut all tiles and mark them in `done`. Returns what is wrong with the rows that could not be cut."""
     bad: dict[int, str] = {}
-    finished: list[int] = []
-    synced = time.monotonic()
+    rows: list[int] = []  # cut since the last sync
+    last_sync = time.monotonic()
 
     def sync() -> None:
         for name in cutter.files:
             sync_to_disk(cutter.folder / name)
-        done[finished] = keys[finished]
+        done[rows] = keys[rows]
         done.flush()
-        finished.clear()
+        rows.clear()
 
     try:
         for row, problem in _results(cutter, jobs, workers):
             if problem:
                 bad[row] = problem
             else:
-                finished.append(row)
+                rows.append(row)
             show.advance()
-            if time.monotonic() - synced > SYNC_SECONDS:
+            if time.monotonic() - last_sync > SYNC_SECONDS:
                 sync()
-                synced = time.monotonic()
+                last_sync = time.monotonic()
     except OSError as error:
         raise ValueError(
-            f"{cutter.folder} cannot be written ({error.strerror or error}): mend that and run again, it continues"
+            f"{cutter.folder} cannot be written ({error.strerror or error}): fix that and run again, it continues"
         ) from error
     except BrokenProcessPool as error:
         raise ValueError(
-            "a worker process ended from outside: out of memory (use fewer --workers), or a script without the "
+            "a worker process ended unexpectedly: out of memory (use fewer --workers), or a script without the "
             '`if __name__ == "__main__":` guard. Run again, it continues'
         ) from error
     finally:
@@ -309,10 +314,10 @@ def _cut_all(
 
 
 def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[tuple[int, str]]:
-    """Results of `cut` in any order, from as many processes as pay off (one: this process)."""
+    """Results of `cut` in any order, from as many processes as pay off; a single one is this process."""
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, -(-len(jobs) // IMAGES_A_WORKER))
+        workers = min(cores, -(-len(jobs) // IMAGES_PER_WORKER))
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
     if workers <= 1:
         for chunk in chunks:
@@ -320,16 +325,16 @@ def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[t
         return
     context = multiprocessing.get_context("spawn")  # fork would copy torch's threads and locks
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        running = {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
-        while running:
-            ready, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
+        futures = {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
+        while futures:
+            ready, futures = wait(futures, return_when=FIRST_COMPLETED)
+            futures |= {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
             for future in ready:
                 yield from future.result()
 
 
 def _close_gaps(cutter: Cutter, rows: list[int]) -> None:
-    """Move the kept rows together, in order. The record goes first: if this is cut off, the next run starts over."""
+    """Move `rows` together, in order. The record goes first: if this is interrupted, the next run starts over."""
     (cutter.folder / STATE).unlink()
     for name in cutter.files:
         size = cutter.tile**2 * CHANNELS[name]

@@ -1,7 +1,7 @@
 """Cut the square tile of an image: the geometry, and the worker that reads files and writes tiles.
 
 Bit-exact to Pillow's crop and bilinear resize of the whole decoded picture, as published: no JPEG draft mode, no
-reducing, no `box=` argument of `resize` (it lets pixels from outside of the crop bleed in). Imports no torch: workers
+reducing, no `box=` argument of `resize` (it lets pixels from outside the crop bleed in). Imports no torch: workers
 start with this file.
 """
 
@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from tmgan.data.sources.source import Box
 
 PLACEMENTS = ("centre", "topleft")
-MIN_SIDE = 32  # an image smaller than this was almost surely put in the set by mistake
-MIN_REGION = 8  # less is left of a crop whose box lies at the rim or is a few pixels large
+MIN_SIDE = 32  # an image smaller than this is almost certainly in the set by mistake
+MIN_REGION = 8  # less is left of a crop whose box lies at the edge of the image or is a few pixels large
 MAX_RATIO = 20  # of the sides of what is resized; a longer strip only costs memory
 
 
@@ -39,7 +39,10 @@ def region(size: tuple[int, int], box: Box | None) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of what is kept of an image of `size` (width, height).
 
     With a box: the square of half-size int(0.75 * longer side) around the box's centre, clipped to the image, so that
-    it need not stay square (AttnGAN's `get_imgs`). Without: everything. Raises BadImage when too little is left.
+    it need not stay square (AttnGAN's `get_imgs`). Without: everything.
+
+    Raises:
+        BadImage: the box does not lie on the image, or too little is left.
     """
     width, height = size
     if box is None:
@@ -68,8 +71,9 @@ def to_tile(
 ) -> Image.Image:
     """The `tile` x `tile` square of an image: crop to `region`, resize the shorter side to `tile`, cut the square.
 
-    placement "centre" takes the middle. As published: "topleft" takes the top left (its 256-of-304 crop offsets never
-    reach further), so the right or lower part of a region that is not square is lost.
+    Args:
+        placement: "centre" takes the middle. As published: "topleft" takes the top left (its 256-of-304 crop offsets
+            never reach further), so the right or lower part of a region that is not square is lost.
     """
     image = image.crop(region(image.size, box))
     width, height, left, top = place_tile(image.size, tile, placement)
@@ -93,18 +97,27 @@ def place_tile(size: tuple[int, int], tile: int, placement: str) -> tuple[int, i
 def open_photo(path: Path, exif: bool) -> Image.Image:
     """The decoded picture in RGB; with `exif`, turned upright. Greyscale, CMYK and palettes are converted.
 
-    As published, transparency is dropped (what colour lies below it is up to the file). Raises BadImage.
+    As published, transparency is dropped (the colour below it is up to the file).
+
+    Raises:
+        BadImage: the file is missing, cannot be decoded, or has too few pixels.
     """
     image = _decode(path, exif)
     if min(image.size) < MIN_SIDE:
-        raise BadImage(f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE} a side): leave it out")
+        raise BadImage(f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE} per side): leave it out")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def open_map(path: Path, size: tuple[int, int], exif: bool, labels: bool) -> Image.Image:
-    """A mask (0..255, white on the object), or a label map as it is, of a photo of `size`. Raises BadImage.
+    """A mask (0..255, white on the object), or with `labels` a label map unchanged.
 
-    A mask of zeros and ones is taken for one of 0 and 255.
+    A mask of zeros and ones is read as one of 0 and 255.
+
+    Args:
+        size: width and height of the photo it belongs to.
+
+    Raises:
+        BadImage: the file is missing, cannot be decoded, or has another size.
     """
     image = _decode(path, exif)
     if image.size != size:
@@ -128,7 +141,7 @@ def _decode(path: Path, exif: bool) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise BadImage(f"{path} cannot be decoded ({error}): get it again") from None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        raise BadImage(f"{path} has more than 8 bits a channel: save it with 8 bits")
+        raise BadImage(f"{path} has more than 8 bits per channel: save it with 8 bits")
     return image
 
 
@@ -152,7 +165,7 @@ class Job(NamedTuple):
 
 
 def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, str]]:
-    """Write the tiles of `jobs` into their rows. Returns for each its row and what is wrong with it, "" if nothing."""
+    """Write the tiles of `jobs` into their rows. Returns the row of each and what is wrong with it, "" if nothing."""
     results = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(cutter.folder / name, "r+b")) for name in cutter.files]
@@ -187,9 +200,14 @@ def start_worker() -> None:
 
     Without the last, workers would wait forever when the parent is killed.
     """
-    Image.core.set_blocks_max(
-        8
-    )  # PILLOW_BLOCKS_MAX: without it, a quarter of the time goes into new pages (3.6 -> 4.9 ms)
+    # PILLOW_BLOCKS_MAX: without it, a quarter of the time goes into new pages (3.6 -> 4.9 ms).
+    Image.core.set_blocks_max(8)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent is not None, "this is not a worker process"
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

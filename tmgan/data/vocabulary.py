@@ -1,6 +1,6 @@
 """The words a model knows. A word's id is its place in `words`; id 0 is "<end>", used only as padding.
 
-Ids must never be renumbered: a trained text encoder's embedding rows are aligned with them. `hash` guards that.
+Ids must never be renumbered: they are the rows of a trained text encoder's embedding. `hash` guards that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ END = "<end>"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`words[id]` is a word; `words[0]` is "<end>" and never stands inside a caption.
+    """`words[id]` is a word; `words[0]` is "<end>" and never occurs in a caption.
 
-    Raises ValueError when the first word is not "<end>", a word stands twice, is empty or holds white space.
+    Raises:
+        ValueError: the first word is not "<end>", or a word is repeated, empty or holds white space.
     """
 
     words: tuple[str, ...]
@@ -33,8 +34,10 @@ class Vocabulary:
             raise ValueError("a vocabulary's words are not empty and have no white space in them")
         if len(self._ids) != len(self.words):
             seen: set[str] = set()
-            twice = next(word for word in self.words if word in seen or seen.add(word))
-            raise ValueError(f"the word {twice!r} stands twice in the vocabulary")
+            for word in self.words:
+                if word in seen:
+                    raise ValueError(f"the word {word!r} occurs twice in the vocabulary")
+                seen.add(word)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -49,7 +52,7 @@ class Vocabulary:
         return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
 
     def encode(self, text: str) -> tuple[list[int], list[str]]:
-        """Ids of the known words of `text` in order, and the words that are not known (in order, each once)."""
+        """Ids of the known words of `text` in order, and its unknown words (in order, each once)."""
         ids: list[int] = []
         unknown: dict[str, None] = {}
         for token in tokenize(text):
@@ -77,7 +80,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
-        """Inverse of `to_json`. Raises ValueError when `text` is something else."""
+        """Inverse of `to_json`. ValueError when `text` is something else."""
         try:
             words = json.loads(text)["words"]
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

@@ -1,5 +1,5 @@
-"""Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not speak of is
-exactly the photo. M comes from what changed, from a network that knows the object, or from a picture.
+"""Compositing as in the paper's figure 1: M * photo + (1 - M) * edit, so that what the text does not mention stays
+exactly as in the photo. M comes from what changed, from a network that knows the object, or from a picture.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from tmgan.data import tiles
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider
 
-_LOOK = 256  # edge of the square as a mask provider is given it: a published training crop
+_LOOK = 256  # edge of the square that a mask provider sees: a published training crop
 
 
 class View(NamedTuple):
-    """What a keep-mask may be made from: the whole photo, the square that is edited (left, top, edge), that square
-    before and after at the generator's size, (1, 3, S, S) in [-1, 1], and the text."""
+    """What a keep-mask may be made from.
+
+    Attributes:
+        photo: the whole photo.
+        square: left, top and edge of the square that is edited.
+        before: that square at the generator's size, (1, 3, S, S) in [-1, 1].
+        after: the generator's picture of it, likewise.
+    """
 
     photo: Image.Image
     square: tuple[int, int, int]
@@ -40,7 +46,13 @@ KeepSource = Callable[[View], Tensor]  # -> M of the square, (1, 1, h, w) of any
 def keep_unchanged(method: MethodConfig) -> KeepSource:
     """Keep what histogram matching finds unchanged, with the method's threshold."""
     histogram = dataclasses.replace(method, keep_mask="histogram")
-    return lambda view: keep_mask(histogram, view.before, view.after, None).float()
+
+    def keep(view: View) -> Tensor:
+        mask = keep_mask(histogram, view.before, view.after, None)
+        assert mask is not None  # only keep_mask none has no mask
+        return mask.float()
+
+    return keep
 
 
 def keep_without(provider: MaskProvider) -> KeepSource:
@@ -55,7 +67,7 @@ def keep_without(provider: MaskProvider) -> KeepSource:
 
 
 def keep_file(path: Path) -> KeepSource:
-    """Keep what is white in a picture of the photo's size. ValueError when it is missing or of another size."""
+    """Keep what is white in a picture of the photo's size. When used, ValueError if it is missing or does not fit."""
 
     def keep(view: View) -> Tensor:
         left, top, side = view.square
@@ -66,11 +78,11 @@ def keep_file(path: Path) -> KeepSource:
 
 
 def keep_picture(keep: Tensor, size: tuple[int, int], square: tuple[int, int, int]) -> Image.Image:
-    """M at the photo's size, greyscale: that of the square enlarged, and 255 around it."""
+    """M at the photo's size, greyscale: `keep` enlarged to the square, and 255 around it."""
     left, top, side = square
-    enlarged = F.interpolate(keep, size=(side, side), mode="bilinear", align_corners=False)[0, 0]
+    inside = F.interpolate(keep, size=(side, side), mode="bilinear", align_corners=False)[0, 0]
     mask = Image.new("L", size, 255)
-    mask.paste(Image.fromarray((enlarged * 255).round().byte().numpy()), (left, top))
+    mask.paste(Image.fromarray((inside * 255).round().byte().numpy()), (left, top))
     return mask
 
 

@@ -1,7 +1,7 @@
 """Edit photos with a trained generator: `tmgan.load(run).edit(photo, text)`.
 
 The network sees a small square; its *change* is enlarged and added to the photo, so a photo keeps its own resolution
-and what the edit leaves alone stays exactly as sharp as it was.
+and what the edit does not touch stays exactly as sharp as it was.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ _FEATHER = 0.04  # of the square's edge: over this width the change fades out to
 class Edited(NamedTuple):
     """An edit at the photo's own resolution.
 
-    attention: for every known word where the generator looked: (word, greyscale map of the square).
-    composited, keep: with a keep-mask, M * photo + (1 - M) * picture, and M (greyscale, white = kept); else None.
+    Attributes:
+        picture: the edited photo.
+        attention: for every known word where the generator looked: (word, greyscale map of the square).
+        composited: M * photo + (1 - M) * picture; None without a keep-mask.
+        keep: the keep-mask M, greyscale, white = kept; None without one.
     """
 
     picture: Image.Image
@@ -56,9 +59,10 @@ class Editor:
         return self.config.model.image_size
 
     def tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Word ids (B, L) and lengths (B,) of the known words of each text.
+        """Word ids (B, L) and lengths (B,) of the known words of each text. Unknown words are left out.
 
-        ValueError when a text has no known word at all. Unknown words are left out: see `unknown_words`.
+        Raises:
+            ValueError: a text has no known word at all.
         """
         rows = [self.encoders.vocabulary.encode(text)[0] for text in texts]
         for text, row in zip(texts, rows, strict=True):
@@ -80,7 +84,7 @@ class Editor:
 
     @torch.no_grad()
     def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
-        """Edit images (B,3,S,S) in [-1,1] at the network's own size; the conditioning augmentation is at its mean."""
+        """Edit images (B, 3, S, S) in [-1, 1] at the network's size, with the conditioning augmentation at its mean."""
         device, model = self.runtime.device, self.config.model
         images = images.to(device)
         tokens, lengths = self.tokens(texts)
@@ -101,8 +105,11 @@ class Editor:
     ) -> Image.Image:
         """The photo edited towards the text, at the photo's own resolution.
 
-        box: x, y, width, height of the bird in pixels; without it the photo's centred square is edited.
-        ValueError when the photo cannot be read, the box lies outside, or no word is known.
+        Args:
+            box: x, y, width, height of the bird in pixels; without it the photo's central square is edited.
+
+        Raises:
+            ValueError: the photo cannot be read, the box lies outside it, or no word is known.
         """
         return self.edit_in_full(photo, text, box, seed).picture
 
@@ -114,7 +121,7 @@ class Editor:
         seed: int = 0,
         keep: KeepSource | None = None,
     ) -> Edited:
-        """edit(), and for every known word where the generator looked; with `keep`, composited too."""
+        """edit(), with the attention of every known word and, if `keep` is given, the composited picture."""
         picture = open_photo(photo)
         left, top, side = square(picture.size, box)
         area = picture.crop((left, top, left + side, top + side))
@@ -125,36 +132,36 @@ class Editor:
         change = F.interpolate(after - before, size=(side, side), mode="bicubic", align_corners=False)[0]
         change *= _feather(side, left, top, picture.size)
         full = torch.from_numpy(np.array(area)).permute(2, 0, 1).float() + change * 127.5
-        edited = picture.copy()
-        edited.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
+        result = picture.copy()
+        result.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
         words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
         maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu(), strict=True)]
         if keep is None:
-            return Edited(edited, maps, None, None)
+            return Edited(result, maps, None, None)
         mask = keep_picture(
             keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side)
         )
-        return Edited(edited, maps, composite(picture, edited, mask), mask)
+        return Edited(result, maps, composite(picture, result, mask), mask)
 
 
 def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
-    """(count, dim) standard normal numbers for pictures that stay comparable over time, and for edits."""
+    """(count, dim) standard normal numbers, for edits and for pictures that stay comparable over time."""
     return torch.from_numpy(normal(seed, Purpose.NOISE, 2**62, (count, dim)))
 
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
-    """The editor that a run of `tmgan train` has made. ValueError says what is missing."""
+    """The editor that a run of `tmgan train` has made. ValueError, with what is missing, if there is none."""
     run = Path(run)
     if not run.is_dir():
         raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
     if not (run / GENERATOR).exists():
         raise ValueError(
-            f"{run} holds no {GENERATOR}: it is no run of `tmgan train`, or has not reached its first checkpoint yet."
+            f"{run} holds no {GENERATOR}: it is not a run of `tmgan train`, or has not reached its first checkpoint."
         )
-    decided = decide(runtime or RuntimeConfig())
+    decision = decide(runtime or RuntimeConfig())
     encoders = load_encoders(run)
     generator, config = load_generator(run, encoders)
-    return Editor(generator, encoders, config, decided)
+    return Editor(generator, encoders, config, decision)
 
 
 def open_photo(photo: str | Path | Image.Image) -> Image.Image:
@@ -165,7 +172,11 @@ def open_photo(photo: str | Path | Image.Image) -> Image.Image:
 
 
 def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:
-    """left, top and edge of the square to edit in a photo of (width, height), scaled as training crops were."""
+    """Left, top and edge of the square to edit in a photo of `size` (width, height), scaled as training crops were.
+
+    Raises:
+        ValueError: the box (x, y, width, height) lies outside the photo.
+    """
     width, height = size
     if box is None:
         side = min(width, height)
@@ -174,7 +185,7 @@ def square(size: tuple[int, int], box: tuple[float, float, float, float] | None)
         x, y, w, h = box
         if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
             raise ValueError(
-                f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside of the photo, which has "
+                f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside the photo, which has "
                 f"{width} x {height} pixels."
             )
         side = min(width, height, max(8, round(BOX_TO_SQUARE * max(w, h))))
@@ -195,5 +206,5 @@ def _feather(side: int, left: int, top: int, size: tuple[int, int]) -> Tensor:
 
 
 def _grey(attention: Tensor, side: int) -> Image.Image:
-    scaled = (attention - attention.min()) / (attention.max() - attention.min()).clamp(min=1e-8)
-    return Image.fromarray((scaled * 255).byte().numpy()).resize((side, side), Image.Resampling.BICUBIC)
+    levels = (attention - attention.min()) / (attention.max() - attention.min()).clamp(min=1e-8)
+    return Image.fromarray((levels * 255).byte().numpy()).resize((side, side), Image.Resampling.BICUBIC)

@@ -3,14 +3,14 @@
     protocol = Protocol(metrics=("mask_score", "sharpness"), count=200)
     first, second = (evaluate(load(run), pack, protocol) for run in runs)      # tmgan.editing.editor.load
     first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
-    first["mask_score/dataset"].values               # one an image, in the order of first.images
+    first["mask_score/dataset"].values               # one per image, in the order of first.images
     compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference, see there
     first.save(path); Evaluation.load(path)          # JSON, with everything above in it
 
-docs/metrics.md lists the measures of each metric; after a slash stands the mask a measure was scored under, or the
-protocol of a FID. Every model is scored under every mask that can be had, since a model looks best under the mask it
-was trained with. A metric that cannot be measured here, for want of weights or of what it needs in the pack, is left
-out with its reason in `skipped`; asked for by name it is an error.
+docs/metrics.md lists the measures of each metric; the slash is followed by the mask a measure was scored under, or by
+the protocol of a FID. Every model is scored under every available mask, since a model looks best under the mask it was
+trained with. A metric that cannot be measured here, because weights or something in the pack are missing, is left out
+with its reason in `skipped`; requested by name it is an error.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ from tmgan.models.lightweight import GeneratorOutput
 class Evaluation(Mapping[str, Measure]):
     """The measures of one model by name, with what they were measured on.
 
-    images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a test of
-    its own. notes: what a reader must know about all of them. skipped: why a metric was left out, by its name.
+    Attributes:
+        images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a
+            test of its own.
+        notes: what a reader must know about all measures.
+        skipped: why a metric was left out, by its name.
     """
 
     protocol: Protocol
@@ -82,8 +85,8 @@ class Evaluation(Mapping[str, Measure]):
 
     @classmethod
     def from_json(cls, about: dict[str, Any]) -> Evaluation:
-        """What `to_json` gave."""
-        protocol = {k: tuple(v) if isinstance(v, list) else v for k, v in about["protocol"].items()}
+        """The inverse of `to_json`."""
+        protocol: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["protocol"].items()}
         measures = {name: Measure.from_json(measure) for name, measure in about["measures"].items()}
         return cls(
             Protocol(**protocol),
@@ -95,12 +98,16 @@ class Evaluation(Mapping[str, Measure]):
         )
 
     def save(self, path: Path) -> None:
-        """Write to_json() to a file, whole or not at all."""
+        """Write to_json() to a file, completely or not at all."""
         write_json(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:
-        """Read what `save` wrote. ValueError when it is missing or something else."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: when it is missing or something else.
+        """
         try:
             return cls.from_json(json.loads(Path(path).read_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -108,9 +115,10 @@ class Evaluation(Mapping[str, Measure]):
 
 
 class Metric(Interface):
-    """Collects what it needs of each batch of edits, and has its numbers in the end.
+    """Collects what it needs from each batch of edits, and returns its numbers at the end.
 
-    sees_edits: False for one that has a test of its own: nothing is edited for its sake.
+    Attributes:
+        sees_edits: False for one that has a test of its own: nothing is edited on its behalf.
     """
 
     sees_edits: bool
@@ -124,7 +132,7 @@ class Metric(Interface):
 
 Build = Callable[[Editor, Pack, Protocol], Metric]
 
-# Which metrics a class measures, and how it is made when one of them is asked for; ValueError when it cannot be
+# Which metrics a class measures, and how it is built when one of them is requested; ValueError when it cannot be
 # measured here.
 _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
     (
@@ -153,23 +161,27 @@ assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS
 
 @torch.no_grad()
 def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | None = None) -> Evaluation:
-    """Measure one model. Also models that are no run, see `baselines`. show: where progress goes; None: nowhere.
+    """Measure one model. It need not come from a run, see `baselines`.
 
-    ValueError when a metric or mask that is asked for by name cannot be had, FloatingPointError when an edit is not
-    finite.
+    Args:
+        show: where progress goes; None: nowhere.
+
+    Raises:
+        ValueError: when a metric or mask that is requested by name is not available.
+        FloatingPointError: when an edit is not finite.
     """
     masks = require_masks(pack, protocol.masks)
     metrics: list[Metric] = []
     measures: dict[str, Measure] = {}
     skipped: dict[str, str] = {}
     for names, build in _BUILDERS:
-        wanted = [name for name in names if name in (protocol.metrics or METRICS)]
+        selection = [name for name in names if name in (protocol.metrics or METRICS)]
         try:
-            metrics += [build(editor, pack, protocol)] if wanted else []
+            metrics += [build(editor, pack, protocol)] if selection else []
         except ValueError as error:
             if protocol.metrics:
                 raise
-            skipped |= dict.fromkeys(wanted, str(error))
+            skipped |= dict.fromkeys(selection, str(error))
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
     show = show or Progress(visible=False)
     observers = [metric for metric in metrics if metric.sees_edits]
@@ -194,7 +206,7 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
 
 def quick_protocol(pack: Pack, count: int) -> Protocol:
     """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
-    out), and no other network than the run's own."""
+    out), and no network but the run's own."""
     names = (*(("colour_accuracy",) if drawn(pack) else ()), "mask_score", "sharpness", "preserved", "mp_damsm")
     return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
 
@@ -203,12 +215,12 @@ class _InputCopied(Editor):
     """An editor that leaves every photo as it is."""
 
     def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
-        nothing = images.new_zeros(0)
-        return GeneratorOutput(images.to(self.runtime.device), nothing, nothing, nothing, None)
+        empty = images.new_zeros(0)
+        return GeneratorOutput(images.to(self.runtime.device), empty, empty, empty, None)
 
 
 def baselines(editor: Editor) -> dict[str, Editor]:
-    """What a number has to be read against: the same network before training, and the input copied."""
+    """What to read a number against: the same network before training, and a copy of the input."""
     untrained = build_generator(editor.config.model, editor.encoders)
     init_weights(untrained, torch.Generator().manual_seed(editor.config.seed))
     return {
@@ -223,7 +235,8 @@ def table(evaluations: dict[str, Evaluation]) -> str:
     rows = [["", *evaluations, "95% interval", "n", "unit"]]
     for name, measure in first.items():
         cells = [console_number(each[name].value) for each in evaluations.values()]
-        interval = "" if measure.low is None else f"{console_number(measure.low)} to {console_number(measure.high)}"
+        low, high = measure.low, measure.high
+        interval = "" if low is None or high is None else f"{console_number(low)} to {console_number(high)}"
         arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
         rows.append([name, *cells, interval, str(measure.n), measure.unit + arrow])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
@@ -235,7 +248,7 @@ def table(evaluations: dict[str, Evaluation]) -> str:
 
 
 def describe(evaluation: Evaluation) -> str:
-    """How the numbers were measured, what they need to be read with, and what is missing, as lines of text."""
+    """How the numbers were measured, what to know when reading them, and what is missing, as lines of text."""
     protocol, n = evaluation.protocol, len(evaluation.images)
     text = "a caption of another photo" if protocol.captions == "other" else "its own caption, as in the paper"
     lines = [

@@ -50,13 +50,16 @@ def discriminator_loss(
     Args:
         real, fake: (B, 3, S, S) in [-1, 1], B >= 2. No gradient flows into `fake`.
         sentence: (B, D), the text of each real photo.
-        fake_sentence: (B, D), the text that each generated image was asked for.
-        class_ids: int (B,). Photo i is shown with the text of photo i + 1 as a wrong pair, unless both are of the same
+        fake_sentence: (B, D), the text that each generated image should show.
+        class_ids: (B,) int. Photo i is paired with the text of photo i + 1 as a wrong pair, unless both are of the same
             class: that text may be true. As published with None: every such pair counts as wrong.
-        order: int64 (B,), a permutation of the photos after which the next one of each is meant. None: as they are.
+        order: (B,) int64, the order of the photos in which one is next to another. None: as they are.
         blurred: (B, 3, S, S), the photos blurred: fake too, with their own text (sharpness-aware discriminator).
         blurred_counts: (B,) weights of these, 0 or 1. None: all count.
         blurred_heads: "conditional", or "both" for the mean of the losses of both heads.
+
+    Raises:
+        ValueError: the batch has 1 photo.
     """
     if len(real) < 2:
         raise ValueError("discriminator_loss: the batch has 1 sample, but wrong pairs need 2; use a larger batch")
@@ -119,6 +122,6 @@ def kl_loss(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def _cross_entropies(logits: Tensor, label: float) -> Tensor:
-    """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for label 0, one a sample."""
+    """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for label 0, per sample."""
     logits = at_least_float32(logits)
     return F.softplus(-logits) if label == 1.0 else F.softplus(logits)

@@ -23,7 +23,12 @@ class MatchingLoss(NamedTuple):
 
 
 class WordAttention(NamedTuple):
-    """context (B, D, L): the regions each word attends to; attention (B, L, g, g): sums to 1 over the regions."""
+    """Where words look.
+
+    Attributes:
+        context: (B, D, L), the regions each word attends to.
+        attention: (B, L, g, g), sums to 1 over the regions.
+    """
 
     context: Tensor
     attention: Tensor
@@ -33,7 +38,9 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
     """Where in its own photo each word of a caption is. Entries of padding are meaningless.
 
     Args:
-        regions: (B, D, g, g); words: (B, D, L); padding: (B, L) bool, True where there is no word.
+        regions: (B, D, g, g).
+        words: (B, D, L).
+        padding: (B, L) bool, True where there is no word.
         gamma1: sharpness of the attention over regions.
     """
     with torch.autocast(regions.device.type, enabled=False):
@@ -46,15 +53,17 @@ def word_attention(regions: Tensor, words: Tensor, padding: Tensor, gamma1: floa
 def word_level_correlation(
     regions: Tensor, words: Tensor, padding: Tensor, labels: Tensor, gamma1: float = 4.0
 ) -> Tensor:
-    """How well the words that a photo's regions speak of most are its caption's nouns and adjectives; scalar, a sum
-    over the batch.
+    """How well the words that match a photo's regions best are its caption's nouns and adjectives.
 
-    As published, a term of the discriminator's loss, though nothing of the discriminator takes part in it. What is
-    compared is odd too: a softmax over the words, which sums to 1, with several labels of 1.
+    As published, a term of the discriminator's loss, though nothing of the discriminator takes part in it. The
+    comparison is odd too: a softmax over the words, which sums to 1, with several labels of 1.
 
     Args:
         regions, words, padding, gamma1: as in `word_attention`.
         labels: (B, L), 1 for nouns and adjectives.
+
+    Returns:
+        A scalar, the sum over the batch.
     """
     context = word_attention(regions, words, padding, gamma1).context
     with torch.autocast(context.device.type, enabled=False):
@@ -74,8 +83,10 @@ def words_loss(
     """Word-level matching loss.
 
     Args:
-        regions: (B, D, g, g) of the photos; words: (B, D, L); padding: (B, L) bool, True where there is no word.
-        class_ids: int (B,); another sample of the same class is no wrong answer. None compares with all samples.
+        regions: (B, D, g, g) of the photos.
+        words: (B, D, L).
+        padding: (B, L) bool, True where there is no word.
+        class_ids: (B,) int; another sample of the same class is no wrong answer. None compares with all samples.
         gammas: sharpness of the attention over regions, of the sum over words, and of the choice in the batch.
     """
     gamma1, gamma2, gamma3 = gammas

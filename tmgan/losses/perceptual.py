@@ -10,7 +10,7 @@ from tmgan.models.layers import at_least_float32
 class _HalfMeanSquare(torch.autograd.Function):
     """0.5 * mean(weight * (fake - real)^2), computed in fp32 or better; constant in real and weight.
 
-    The derivative works the difference out again from what exists anyway: torch would write it in fp32 and read it
+    The derivative recomputes the difference from tensors that exist anyway: torch would write it in fp32 and read it
     back, a third of a gigabyte for 40 images of 256 pixels.
     """
 
@@ -30,13 +30,17 @@ class _HalfMeanSquare(torch.autograd.Function):
 def perceptual_loss(real_features: Tensor, fake_features: Tensor, keep: Tensor | None = None) -> Tensor:
     """Half the mean squared difference of two feature maps (B, P, h, w), as published with relu2_2 of VGG16.
 
-    The gradient is that of fake_features alone. keep: (B, 1, S, S) in [0, 1], constant, weights positions, 1 where the
-    text asks for no change; it is averaged over each feature's area. The mean is over all positions, so an image that
-    may change entirely (keep = 0) costs nothing.
+    The gradient is that of fake_features alone. The mean is over all positions, so an image that may change entirely
+    (keep = 0) costs nothing.
+
+    Args:
+        keep: (B, 1, S, S) in [0, 1], constant, weights of the positions, 1 where the text asks for no change; it is
+            averaged over each feature's area.
     """
     with torch.autocast(fake_features.device.type, enabled=False):
         weight = None
         if keep is not None:
             wide = torch.promote_types(fake_features.dtype, torch.float32)
-            weight = F.adaptive_avg_pool2d(keep.to(wide), fake_features.shape[2:])
+            height, width = fake_features.shape[2:]
+            weight = F.adaptive_avg_pool2d(keep.to(wide), (height, width))
         return _HalfMeanSquare.apply(fake_features, real_features, weight)

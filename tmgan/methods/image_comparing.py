@@ -1,4 +1,4 @@
-"""Image comparing: which region the text does not speak of, and so should stay as it was.
+"""Image comparing: which region the text does not mention, and so should stay as it was.
 
 Source: section II.B of the paper.
 """
@@ -13,18 +13,18 @@ from tmgan_kernels.change_mask import dilate_eager, erode_eager
 _LEAST = 8  # levels of 255: smallest adaptive threshold
 
 
-def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor | None) -> Tensor | None:
-    """(B, 1, S, S), 1 where edit should equal photo; None if nothing is asked to be kept.
+def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, batch_keep: Tensor | None) -> Tensor | None:
+    """(B, 1, S, S), 1 where edit should equal photo; None if nothing has to be kept.
 
     Args:
         photo: (B, 3, S, S) in [-1, 1], from 8-bit pictures.
         edit: the same shape; a constant here.
-        known: (B, 1, S, S) keep-masks that came with the batch, for masks that are stored in the pack.
+        batch_keep: (B, 1, S, S) keep-masks that came with the batch, for masks that are stored in the pack.
     """
     if method.keep_mask == "none":
         return None
     if method.stored_masks:
-        return known
+        return batch_keep
     # The images are mapped to 0-255 first. As published they are not, which makes every mask 1 everywhere.
     histogram = method.histogram
     ceiling = histogram.ceiling if histogram.ceiling < 255 else None
@@ -35,25 +35,30 @@ def keep_mask(method: MethodConfig, photo: Tensor, edit: Tensor, known: Tensor |
 
 @torch.no_grad()
 def adaptive_change_mask(photo: Tensor, edit: Tensor, ceiling: float | None = None) -> Tensor:
-    """`change_mask` with each image's own threshold, for edits of any contrast: Otsu's, of its difference to the photo.
+    """`change_mask` with Otsu's threshold of each image's difference from its photo, for edits of any contrast.
 
-    Not in the paper, which names its one threshold as its limit. Arguments and result are as for `change_mask`; photo
-    comes from an 8-bit picture. The threshold counts whole levels, and is at least 8 of 255: an image that was left
-    alone differs by less, and Otsu's method always divides.
+    Not in the paper, which names its one threshold as a limitation. Arguments and result are as for `change_mask`;
+    photo comes from an 8-bit picture. The threshold counts whole levels, and is at least 8 of 255: an unedited image
+    differs by less, and Otsu's method always divides.
     """
-    matched = match_histogram(photo, edit, quantize=True, eight_bit=True)
-    difference = gaussian_blur((matched - edit.to(matched.dtype)) * 127.5, 5, 1.0, "reflect").abs()
+    reference = match_histogram(photo, edit, quantize=True, eight_bit=True)
+    difference = gaussian_blur((reference - edit.to(reference.dtype)) * 127.5, 5, 1.0, "reflect").abs()
     levels = difference.clamp(max=255).long()
     threshold = otsu_threshold(levels.amax(1).flatten(1)).clamp(min=_LEAST).view(-1, 1, 1, 1)
-    changed = levels > threshold
+    change = levels > threshold
     if ceiling is not None:
-        changed &= difference <= ceiling
-    return ~dilate_eager(erode_eager(changed.any(1, keepdim=True)))
+        change &= difference <= ceiling
+    return ~dilate_eager(erode_eager(change.any(1, keepdim=True)))
 
 
 def otsu_threshold(levels: Tensor) -> Tensor:
-    """The level (B,) that divides each row of int64 levels (B, N), 0 to 255, into two classes of values up to it and
-    above it, whose means lie farthest apart by Otsu's criterion (1979); the lowest of equally good ones.
+    """Otsu's threshold (1979) of each row: the means of the values up to it and above it are farthest apart.
+
+    Args:
+        levels: (B, N) int64, 0 to 255.
+
+    Returns:
+        (B,) int64, the lowest of equally good levels.
     """
     rows = torch.arange(len(levels), device=levels.device)[:, None]
     counts = torch.zeros(len(levels) * 256, dtype=torch.int64, device=levels.device)

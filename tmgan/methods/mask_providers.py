@@ -1,7 +1,7 @@
 """Where object masks come from when a data set has none: networks that look at a picture and, if they can, its text.
 
 A new provider is one class with the interface of MaskProvider and a line in `make_provider`. What a provider finds in
-the tiles of a pack is stored there by `tmgan data masks` (data/masks.py), which knows nothing of networks.
+the tiles of a pack is stored there by `tmgan data masks` (data/masks.py), which does not depend on networks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RANDOM_SEED = 0
 
 
 class MaskProvider(Protocol):
-    """Finds the object that a picture's text speaks of.
+    """Finds the object that a picture's text is about.
 
     Attributes:
         name: of the masks it makes, as in `method.keep_mask` and PACK/masks-NAME.u8.
@@ -38,15 +38,16 @@ class MaskProvider(Protocol):
     def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
         """The object masks (B, 1, H, W) in [0, 1], 1 on the object; on the provider's device.
 
-        images: (B, 3, H, W) in [-1, 1], on any device.
-        texts: a caption for each.
-        span: edge of the images in training crops: 1 for a crop, 304/256 for a tile. Networks are given a picture in
-            the scale in which they would be given a crop.
+        Args:
+            images: (B, 3, H, W) in [-1, 1], on any device.
+            texts: one caption per image.
+            span: edge of the images in training crops: 1 for a crop, 304/256 for a tile. Networks see a picture at the
+                scale at which they would see a crop.
         """
 
 
 class FcnMasks:
-    """Objects of given classes of Pascal VOC, by FCN-ResNet101; it reads no text."""
+    """Objects of some classes of Pascal VOC, by FCN-ResNet101; it reads no text."""
 
     name = "fcn"
 
@@ -63,22 +64,27 @@ class FcnMasks:
             init_frozen(self.segmenter, torch.Generator().manual_seed(_RANDOM_SEED))
         else:
             self.segmenter.load_published(weights.load("fcn", weights_dir))
-        self.segmenter.to(device=device, memory_format=torch.channels_last)
+        self.segmenter.to(  # type: ignore[call-overload]  # torch's stubs know memory_format only by itself
+            device=device, memory_format=torch.channels_last
+        )
         source = "random" if pretrained == "random" else weights.KNOWN["fcn"].name
-        self.about = {"classes": sorted(set(classes)), "weights": source}
+        self.about: dict[str, str | list[str]] = {"classes": sorted(set(classes)), "weights": source}
 
     def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
         return self.segmenter(images.to(self.segmenter.mean.device), round(CROP_EDGE * span))
 
 
 class ClipSegMasks:
-    """Whatever the text speaks of, by CLIPSeg (Lueddecke & Ecker, CVPR 2022) through `transformers`, extra `clip`.
+    """Whatever the text is about, by CLIPSeg (Lueddecke & Ecker, CVPR 2022) through `transformers`, extra `clip`.
 
-    Not in the paper, whose own limit is a network that knows one class. A pixel is object where the network finds that
+    Not in the paper, whose network is limited to one class. A pixel is object where the network finds that
     more likely than not; as with FCN masks, the map of zeros and ones is enlarged bilinearly.
 
     Args:
         folder: a copy of such a model as `save_pretrained` writes it, with its weights as safetensors.
+
+    Raises:
+        ValueError: a file or the package is missing; the message says what to do.
     """
 
     name = "clipseg"
@@ -107,11 +113,11 @@ class ClipSegMasks:
             torch.tensor(settings[name], device=device).view(3, 1, 1) for name in ("image_mean", "image_std")
         )
         digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
-        self.about = {"text": "first caption", "weights": f"clipseg-{digest[:8]}"}
+        self.about: dict[str, str | list[str]] = {"text": "first caption", "weights": f"clipseg-{digest[:8]}"}
 
     @torch.no_grad()
     def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor:
-        """As published, the network is given every picture in the same size, so span plays no part."""
+        """As published, the network sees every picture at the same size, so span is not used."""
         device = self.mean.device
         small = F.interpolate((images.to(device) + 1) / 2, size=(self.edge, self.edge), mode="bilinear", antialias=True)
         words = self.tokenizer(
@@ -136,9 +142,14 @@ def make_provider(
     weights_dir: str,
     device: torch.device,
 ) -> MaskProvider:
-    """The provider of a name in PROVIDERS. ValueError when a class is unknown or weights are missing, with what to do.
+    """The provider of a name in PROVIDERS.
 
-    classes: for "fcn". pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.
+    Args:
+        classes: for "fcn".
+        pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.
+
+    Raises:
+        ValueError: a class is unknown or weights are missing; the message says what to do.
     """
     assert name in PROVIDERS, name
     if name == "clipseg":

@@ -1,4 +1,4 @@
-"""Naive sharpness loss and gradient manipulation: the generator's two ways to a sharper image.
+"""Naive sharpness loss and gradient manipulation: the generator's two ways to sharper images.
 
 Source: section II.C of the paper.
 """

@@ -20,9 +20,15 @@ class SpatialAttention(nn.Module):
         self.as_published = as_published
 
     def forward(self, h: Tensor, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: h (B, C, H, W), words (B, E, L), padding (B, L) bool, True where there is no word.
+        """Attend from every position to the words.
 
-        Returns: context (B, C, H, W) in the dtype of h, and the attention map (B, L, H, W) that sums to 1 over L.
+        Args:
+            h: (B, C, H, W).
+            words: (B, E, L).
+            padding: (B, L) bool, True where there is no word.
+
+        Returns:
+            The context (B, C, H, W) in the dtype of h, and the attention map (B, L, H, W) that sums to 1 over L.
         """
         batch, channels, height, width = h.shape
         query = at_least_float32(self.project(words))  # (B, C, L)
@@ -39,7 +45,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Which words each channel speaks about. Projects words to whole planes, so it is tied to one resolution.
+    """Which words each channel is about. Projects words to whole planes, so it is tied to one resolution.
 
     Source: ControlGAN (Li et al., NeurIPS 2019).
     """
@@ -51,14 +57,20 @@ class ChannelAttention(nn.Module):
         self.as_published = as_published
 
     def forward(self, h: Tensor, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: h (B, C, size, size), words (B, E, L), padding (B, L) bool, True where there is no word.
+        """Attend from every channel to the words.
 
-        Returns: context (B, C, size, size) in the dtype of h, and the attention (B, C, L) that sums to 1 over L.
+        Args:
+            h: (B, C, size, size).
+            words: (B, E, L).
+            padding: (B, L) bool, True where there is no word.
+
+        Returns:
+            The context (B, C, size, size) in the dtype of h, and the attention (B, C, L) that sums to 1 over L.
         """
         assert h.shape[2:] == (self.size, self.size), (h.shape, self.size)
         planes = at_least_float32(self.project(words))  # (B, HW, L)
         with torch.autocast(h.device.type, enabled=False):
-            # Positions before channels, as channels_last has them, so that the gradient of h has them so too.
+            # Positions before channels, as channels_last has them, so that the gradient of h has the same layout.
             logits = planes.transpose(1, 2) @ at_least_float32(h).flatten(2).transpose(1, 2)  # (B, L, C)
             if not self.as_published:  # As published: no mask, padded words take part with logit 0.
                 logits = logits.masked_fill(padding[:, :, None], float("-inf"))

@@ -1,7 +1,7 @@
 """Trained networks as safetensors files that carry their configuration and vocabulary: no pickle, no second file.
 
-encoders.safetensors   text and photo encoders, made by `tmgan damsm`
-generator.safetensors  the averaged generator, made by `tmgan train`
+- encoders.safetensors: text and photo encoders, made by `tmgan damsm`.
+- generator.safetensors: the averaged generator, made by `tmgan train`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def build_encoders(
     weights_dir: str = "",
     batch_statistics: bool = False,
 ) -> Encoders:
-    """New encoders: seeded heads and text encoder; third-party trunks "pretrained" (see weights.py) or "random"."""
+    """New encoders: seeded heads and text encoder, with trunks that are "pretrained" (see weights.py) or "random"."""
     generator = torch.Generator().manual_seed(seed)
     text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
     init_weights(text, generator)
@@ -95,7 +95,11 @@ def save_encoders(encoders: Encoders, folder: Path) -> None:
 
 
 def load_encoders(folder: Path) -> Encoders:
-    """The encoders of a run of `tmgan damsm` or `tmgan train`, frozen. ValueError says what is missing."""
+    """The encoders of a run of `tmgan damsm` or `tmgan train`, frozen.
+
+    Raises:
+        ValueError: the file is missing or damaged; the message says what to do.
+    """
     tensors, about = _load(folder / ENCODERS, "Make encoders with `tmgan damsm --data PACK --run RUN`.")
     config = merge(EncoderConfig(), about["encoder"], where=str(folder / ENCODERS))
     vocabulary = Vocabulary(tuple(about["vocabulary"]))
@@ -111,7 +115,7 @@ def load_encoders(folder: Path) -> Encoders:
 
 
 def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
-    """The generator that fits these encoders; its weights are not initialised by us yet."""
+    """The generator that fits these encoders, with the weights that torch initialises."""
     dim = encoders.config.dim
     return Generator(
         model.image_size,
@@ -143,7 +147,11 @@ def save_generator(
 
 
 def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig]:
-    """The averaged generator of a run of `tmgan train`, and the run's configuration."""
+    """The averaged generator of a run of `tmgan train`, and the run's configuration.
+
+    Raises:
+        ValueError: the file is missing or damaged, or its vocabulary is not that of the encoders.
+    """
     tensors, about = _load(
         folder / GENERATOR, "Make a run with `tmgan train`; the first one is written with its first checkpoint."
     )

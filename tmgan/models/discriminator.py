@@ -49,8 +49,8 @@ class Discriminator(nn.Module):
     def conditional(self, features: Tensor, sentence: Tensor) -> Tensor:
         """features (B, 8 * width, 4, 4), sentence (B, S) -> logits (B,): is this a real image of this sentence?"""
         plane = sentence.to(features.dtype)[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        joined = torch.cat([features, plane], dim=1).contiguous(memory_format=torch.channels_last)
-        return self.conditional_logit(self.joint(joined)).flatten()
+        both = torch.cat([features, plane], dim=1).contiguous(memory_format=torch.channels_last)
+        return self.conditional_logit(self.joint(both)).flatten()
 
     def unconditional(self, features: Tensor) -> Tensor:
         """features (B, 8 * width, 4, 4) -> logits (B,): is this a real image?"""

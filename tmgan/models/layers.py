@@ -1,4 +1,4 @@
-"""The layers the networks are made of, and how their weights start.
+"""The layers of the networks, and the initialisation of their weights.
 
 Convolutions carry no bias where a normalisation follows. Normalisation is always computed in fp32 or better.
 """
@@ -28,7 +28,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Each plane of x (B, C, H, W) with mean 0 and variance 1, in the dtype and layout of x.
 
-    By arithmetic, because F.instance_norm copies a channels_last tensor twice, also when it is compiled.
+    By arithmetic, because F.instance_norm copies a channels_last tensor twice, even when compiled.
     """
     wide = at_least_float32(x)
     variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0, keepdim=True)
@@ -52,8 +52,8 @@ class _LeakyReLU(torch.autograd.Function):
 def leaky_relu(x: Tensor) -> Tensor:
     """F.leaky_relu(x, 0.2).
 
-    For a compiler a derivative that uses its gradient once. torch's uses it twice, so that Inductor stores it first,
-    and in NCHW where what it is made of leaves a choice.
+    When compiled, its derivative uses the incoming gradient once. torch's own uses it twice, so Inductor stores it
+    first, and in NCHW where its operands leave a choice.
     """
     return _LeakyReLU.apply(x) if torch.compiler.is_compiling() else F.leaky_relu(x, 0.2)
 
@@ -139,7 +139,7 @@ class ConditioningAugmentation(nn.Module):
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Fold each batch normalisation into the convolution registered right before it, in place; returns the module.
 
-    Right for networks in eval mode whose layers run in the order of their registration, as ours and torchvision's do.
+    Correct for networks in eval mode whose layers run in the order of their registration, as ours and torchvision's do.
     1.2 times as fast on one CPU core for Inception, with features equal to 1e-6.
     """
     for parent in module.modules():
@@ -153,7 +153,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def init_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Start the weights of a network that is trained from scratch (G, D, text encoder, small encoder), in place.
+    """Initialise a network that is trained from scratch (G, D, text encoder, small encoder), in place.
 
     As published: convolutions and linear layers orthogonal with gain 1 (flattened to outputs x rest), linear biases 0,
     convolution biases as in PyTorch (uniform within 1/sqrt(fan in)), batch normalisation weights normal(1, 0.02) with

@@ -1,7 +1,7 @@
-"""The generator of Lightweight GAN: edits a photo, given as features, by a sentence, in one pass.
+"""The generator of Lightweight GAN: edits a photo's features by a sentence, in one pass.
 
 At image_size 256 and width 32, with attention="published", it is the published network exactly. Smaller sizes scale
-every resolution and keep the two attention stages at a 1/8 and 1/4 of the image.
+every resolution and keep the two attention stages at 1/8 and 1/4 of the image size.
 Source: Li et al., "Lightweight Generative Adversarial Networks for Text-Guided Image Manipulation", NeurIPS 2020.
 """
 
@@ -26,8 +26,14 @@ from tmgan.models.layers import (
 
 
 class GeneratorOutput(NamedTuple):
-    """image (B, 3, S, S) in [-1, 1], fp32 or better; attention (B, L, S/4, S/4), sums to 1 over words; mu, logvar
-    (B, condition_dim); keep_logits (B, 1, S, S), whose sigmoid is the share of the photo in each pixel, or None."""
+    """What the generator returns.
+
+    Attributes:
+        image: (B, 3, S, S) in [-1, 1], fp32 or better.
+        attention: (B, L, S/4, S/4), sums to 1 over words.
+        mu, logvar: (B, condition_dim).
+        keep_logits: (B, 1, S, S), whose sigmoid is the share of the photo in each pixel, or None.
+    """
 
     image: Tensor
     attention: Tensor
@@ -47,8 +53,8 @@ def resize_regions(regions: Tensor, size: int) -> Tensor:
         return regions
     tenths = -(-10 * size // grid)
     source = torch.arange(size, device=regions.device) * 10 // tenths
-    resized = regions.index_select(2, source).index_select(3, source)
-    return resized.contiguous(memory_format=torch.channels_last)
+    nearest = regions.index_select(2, source).index_select(3, source)
+    return nearest.contiguous(memory_format=torch.channels_last)
 
 
 class Stage(nn.Module):
@@ -75,7 +81,7 @@ class Stage(nn.Module):
 
     def forward(self, h: Tensor, photo: Tensor, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         by_position, attention = self.spatial(h, words, padding)
-        # As published: the channel attention is asked with the result of the spatial one, not with h.
+        # As published: the channel attention takes the result of the spatial one, not h.
         by_channel, _ = self.channel(by_position, words, padding)
         return self.residual(self.affine(torch.cat([h, by_position, by_channel], dim=1), photo)), attention
 
@@ -92,12 +98,12 @@ class Generator(nn.Module):
         residual_blocks: in each of the two stages (published: 2 for birds, 3 for COCO).
         attention: "own" masks every caption's own padding; "published" keeps the published masks (see attention.py).
         keep_input: give the photo a way through. Not published as part of the network: instance normalisation loses
-            absolute colour, so a background has to be learned anew from features. With this, the last layer also
+            absolute colour, so a background has to be relearned from features. With this, the last layer also
             predicts keep in [0, 1], and the image is keep * photo + (1 - keep) * painted, as in the composite of the
             paper's Figure 1. It starts near keep = sigmoid(-2) = 0.12: a network that begins by painting learns to
             obey the text sooner than one that begins as a copy.
         affine_dim: hidden channels of the affine combinations (published: 128 at every width). They cost most of
-            the arithmetic: a narrow network wants fewer, say 2 * width.
+            the arithmetic: a narrow network needs fewer, say 2 * width.
         top_width: channels at the last two resolutions, where nearly all pixels are (published, and None: width).
     """
 
@@ -156,13 +162,19 @@ class Generator(nn.Module):
         features: ImageFeatures,
         image: Tensor | None = None,
     ) -> GeneratorOutput:
-        """Edit the photos whose `features` are given.
+        """Edit the photos that the features describe.
 
         Args:
-            noise: (B, noise_dim), eps: (B, condition_dim), both standard normal.
-            sentence: (B, sentence_dim); words: (B, word_dim, L); padding: (B, L) bool, True where there is no word.
+            noise: (B, noise_dim), standard normal.
+            sentence: (B, sentence_dim).
+            words: (B, word_dim, L).
+            padding: (B, L) bool, True where there is no word.
+            eps: (B, condition_dim), standard normal.
             features: of the photos: regions (B, R, g, g), code (B, C), perceptual (B, P, S/2, S/2).
             image: the photos themselves, (B, 3, S, S) in [-1, 1]; needed with keep_input=True only.
+
+        Raises:
+            ValueError: keep_input=True without image.
         """
         condition, mu, logvar = self.condition(sentence, eps)
         start = self.start(torch.cat([condition, noise, features.code], dim=1))
@@ -177,12 +189,12 @@ class Generator(nn.Module):
         h, attention = self.fine(h, photo, words, padding)
         h = self.affine(self.up_fine(h), self.photo_up(photo))
 
-        painted = at_least_float32(self.to_image(h))
+        output = at_least_float32(self.to_image(h))
         if self.keep_bias is None:
-            return GeneratorOutput(torch.tanh(painted), attention, mu, logvar, None)
+            return GeneratorOutput(torch.tanh(output), attention, mu, logvar, None)
         if image is None:
             raise ValueError("Generator: keep_input=True needs the photos; pass image=(B, 3, S, S) in [-1, 1]")
-        keep_logits = painted[:, 3:] + self.keep_bias
+        keep_logits = output[:, 3:] + self.keep_bias
         keep = torch.sigmoid(keep_logits)
-        composite = keep * image + (1 - keep) * torch.tanh(painted[:, :3])
+        composite = keep * image + (1 - keep) * torch.tanh(output[:, :3])
         return GeneratorOutput(composite, attention, mu, logvar, keep_logits)

@@ -2,9 +2,9 @@
 
 Their values are torch's own. torch writes the derivatives as scatters, which Inductor compiles to float atomics into a
 zeroed fp32 NCHW buffer (the newest torch also that of pooling): 300 million of them in a `combined` step of 40 images,
-in an order that changes from run to run, and what lies before gets its gradient in another layout. Gathers read NHWC as
-it lies, fuse with their neighbours, and repeat to the bit. Only a compiler makes one kernel of them, so that outside of
-one pooling and bilinear resizing are torch's.
+in an order that changes from run to run, and the layer before gets its gradient in another layout. Gathers read NHWC as
+it is, fuse with their neighbours, and repeat to the bit. Only a compiler makes one kernel of them, so without one
+pooling and bilinear resizing are torch's.
 """
 
 import math
@@ -47,7 +47,7 @@ class _MaxPool(torch.autograd.Function):
         y, index = F.max_pool2d(x, kernel, stride, return_indices=True)
         width = x.shape[3]
         top, left = (stride * torch.arange(edge, device=x.device) for edge in y.shape[2:])
-        # Where in its window each maximum is: one byte a value for the backward pass, in place of the input.
+        # Where in its window each maximum is: one byte per value for the backward pass, in place of the input.
         place = (index // width - top[:, None]) * kernel + index % width - left
         ctx.save_for_backward(place.to(torch.int8))
         ctx.edges, ctx.kernel, ctx.stride = x.shape[2:], kernel, stride
@@ -68,18 +68,19 @@ class _MaxPool(torch.autograd.Function):
                 here = _pick(place, row, column) == (down[:, None] * ctx.kernel + across)[:, :, None]
                 part = torch.where(here, _wide(_pick(values, row, column)), 0.0)
                 total = part if total is None else total + part
+        assert total is not None  # every kernel has at least one row and column
         return total.to(grad.dtype).permute(0, 3, 1, 2), None, None
 
 
 def _windows(edge: int, pooled: int, kernel: int, stride: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """For each of the windows that can cover a pixel of a line: its number, and where in it the pixel is."""
-    found, pixel = [], torch.arange(edge, device=device)
+    windows, pixel = [], torch.arange(edge, device=device)
     for back in range(-(-kernel // stride)):
         window = pixel // stride - back
         offset = pixel - stride * window
         covers = (window >= 0) & (window < pooled) & (offset < kernel)
-        found.append((window.clamp(0, pooled - 1), torch.where(covers, offset, -kernel * kernel)))
-    return found
+        windows.append((window.clamp(0, pooled - 1), torch.where(covers, offset, -kernel * kernel)))
+    return windows
 
 
 def max_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -94,6 +95,7 @@ def conv_pool_relu(conv: nn.Conv2d, x: Tensor, kernel: int, stride: int) -> Tens
     written just for them. For a convolution with a bias.
     """
     pooled = max_pool(F.conv2d(x, conv.weight, None, conv.stride, conv.padding), kernel, stride)
+    assert conv.bias is not None
     return F.relu(pooled + conv.bias.to(pooled.dtype).view(-1, 1, 1))
 
 
@@ -144,13 +146,13 @@ def _readers(edge: int, size: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
     """
     scale, pixel = edge / size, torch.arange(edge, device=like.device)
     first = torch.floor((pixel.double() - 0.5) / scale - 0.5).long() + 1
-    found = []
+    readers = []
     for number in range(math.ceil(2 / scale)):
         output = first + number
         source = ((output.to(like.dtype) + 0.5) * scale - 0.5).clamp(0, edge - 1)
         weight = (1 - (source - pixel).abs()).clamp(min=0) * ((output >= 0) & (output < size))
-        found.append((output.clamp(0, size - 1), weight))
-    return found
+        readers.append((output.clamp(0, size - 1), weight))
+    return readers
 
 
 def bilinear_resize(x: Tensor, size: int) -> Tensor:

@@ -1,9 +1,11 @@
-"""FCN-ResNet101: which pixels show an object of given classes. The pre-trained model of the paper's image comparing.
+"""FCN-ResNet101: which pixels show an object of some classes. The pre-trained model of the paper's image comparing.
 
 Source: section II.B of the paper; torchvision's fcn_resnet101, trained on COCO images with the classes of Pascal VOC.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,16 +35,20 @@ VOC = (
     "train",
     "tvmonitor",
 )
-CROP_EDGE = 224  # of a training crop as the network sees it; a larger picture is given in the same scale
+CROP_EDGE = 224  # of a training crop as the network sees it; a larger picture keeps that scale
 
 
 def voc_ids(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Numbers of classes by name, sorted. ValueError lists the names when one is unknown, or none is given."""
-    known = VOC[1:]
-    unknown = [name for name in names if name not in known]
+    """Numbers of classes by name, sorted.
+
+    Raises:
+        ValueError: a name is unknown, or there is none; the message lists those that exist.
+    """
+    objects = VOC[1:]
+    unknown = [name for name in names if name not in objects]
     if unknown or not names:
         what = f"There is no class {unknown[0]!r}" if unknown else "No class is given"
-        raise ValueError(f"{what}. The segmentation network knows: {', '.join(known)}.")
+        raise ValueError(f"{what}. The segmentation network knows: {', '.join(objects)}.")
     return tuple(sorted({VOC.index(name) for name in names}))
 
 
@@ -52,6 +58,10 @@ class Segmenter(nn.Module):
     Args:
         classes: numbers in VOC of what is an object.
     """
+
+    classes: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, classes: tuple[int, ...] = (VOC.index("bird"),)):
         super().__init__()
@@ -79,20 +89,22 @@ class Segmenter(nn.Module):
         """(B, 21, edge, edge)."""
         return self.network(self.prepare(images, edge))["out"]
 
-    def objects(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+    def objects(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """logits -> the object mask (B, 1, *size): 1 on objects, fractions along their contours.
 
         As published: the likeliest class decides each pixel of the small picture, and the map of zeros and ones is
         enlarged bilinearly.
         """
-        found = torch.isin(logits.argmax(1, keepdim=True), self.classes).to(logits.dtype)
-        return F.interpolate(found, size=size, mode="bilinear", align_corners=False)
+        mask = torch.isin(logits.argmax(1, keepdim=True), self.classes).to(logits.dtype)
+        return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor, edge: int = CROP_EDGE) -> Tensor:
-        """The object mask (B, 1, H, W) of images (B, 3, H, W) in [-1, 1], in the weights' precision, also in autocast.
+        """The object mask (B, 1, H, W), in the weights' precision, also under autocast.
 
-        edge: of the picture that the network is given.
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            edge: of the picture that the network sees.
         """
         with torch.autocast(images.device.type, enabled=False):
             return self.objects(self.logits(images.to(self.mean.dtype), edge), images.shape[2:])

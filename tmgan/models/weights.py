@@ -56,8 +56,8 @@ KNOWN = {
 
 def folders(weights_dir: str = "") -> list[Path]:
     """Where weights are looked for, in this order."""
-    found = [weights_dir, os.environ.get("TMGAN_WEIGHTS", ""), os.path.join(torch.hub.get_dir(), "checkpoints")]
-    return [Path(f).expanduser() for f in found if f]
+    names = [weights_dir, os.environ.get("TMGAN_WEIGHTS", ""), os.path.join(torch.hub.get_dir(), "checkpoints")]
+    return [Path(name).expanduser() for name in names if name]
 
 
 def find(key: str, weights_dir: str = "") -> Path | None:
@@ -69,20 +69,24 @@ def find(key: str, weights_dir: str = "") -> Path | None:
 
 
 def load(key: str, weights_dir: str = "") -> dict[str, torch.Tensor]:
-    """State dict of a known weight file, checked. ValueError names URL and place when it is missing or altered."""
+    """State dict of a known weight file, checked.
+
+    Raises:
+        ValueError: the file is missing or altered; the message says where to get it and where to put it.
+    """
     file, path = KNOWN[key], find(key, weights_dir)
     if path is None:
-        looked = "\n".join(f"  {folder}" for folder in folders(weights_dir))
+        places = "\n".join(f"  {folder}" for folder in folders(weights_dir))
         raise ValueError(
             f"The weights of the {file.purpose} are missing.\nDownload {file.url}\nand save it as "
-            f"{file.name} in one of these folders:\n{looked}\nTo try things out without them: "
+            f"{file.name} in one of these folders:\n{places}\nTo try things out without them: "
             "--weights random."
         )
-    expected = path.stem.rsplit("-", 1)[1]
+    prefix = path.stem.rsplit("-", 1)[1]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(expected):
+    if not digest.startswith(prefix):
         raise ValueError(
-            f"{path} is not the published file: its sha256 begins with {digest[:8]}, expected {expected}. "
+            f"{path} is not the published file: its sha256 begins with {digest[:8]}, expected {prefix}. "
             f"Download it again from {file.url}."
         )
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The paper's tables and figures, made anew: `tmgan tables`.
+"""The paper's tables and figures, rebuilt: `tmgan tables`.
 
 variants.py    which runs there are: the paper's methods over one base, and what their published code did
 runs.py        trains or reuses them, one after the other, and says how long it takes

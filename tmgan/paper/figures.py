@@ -14,6 +14,7 @@ from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs
 from tmgan.evaluation.protocol import Protocol
 from tmgan.paper.published import Maps
+from tmgan.paper.variants import PreTrained
 from tmgan.reports.pictures import grid
 
 _ROWS = 4
@@ -27,7 +28,7 @@ def edits_of(editor: Editor, pack: Pack, protocol: Protocol, masks: tuple[str, .
     return next(make_edits(editor, pack, pairs, masks, protocol.seed, rows))
 
 
-def figure5(baseline: Edits, pre_trained: str) -> Image.Image:
+def figure5(baseline: Edits, pre_trained: PreTrained) -> Image.Image:
     """Histogram masks of photo and edit, and the pre-trained model's (or true) masks; needs both masks."""
     name = {"fcn": "FCN", "dataset": "true"}[pre_trained]
     histogram, other = baseline.keep["histogram"], baseline.keep[pre_trained]
@@ -60,19 +61,19 @@ def side_by_side(columns: Iterable[tuple[str, Edits]]) -> Image.Image:
 
 
 def heat_maps(maps: Maps, rows: int = 3) -> dict[str, Image.Image]:
-    """A picture a method, by its name: edits, their sharp regions, and its gradient in every wiring."""
+    """One picture per method, by its name: edits, their sharp regions, and its gradient in every wiring."""
     photos, edits, sharp = maps.photos[:rows], maps.edits[:rows], _mask(maps.sharp[:rows])
     groups: dict[str, tuple[list[Tensor], list[str]]] = {}
-    for one in maps.maps:
+    for entry in maps.maps:
         columns, titles = groups.setdefault(
-            one.method.split(",")[0].removesuffix(" 9"),
+            entry.method.split(",")[0].removesuffix(" 9"),
             ([photos, edits, sharp], ["photo", "edit", "its sharp regions"]),
         )
-        if one.pictures is not maps.edits and not torch.equal(one.pictures, maps.edits):
-            columns.append(one.pictures[:rows])
-            titles.append(f"what D is shown, {one.wiring}")
-        columns.append(heat(one.gradient[:rows].norm(dim=1, keepdim=True)))
-        titles.append(f"{one.method}: {one.wiring}" + ("" if one.strength else ", none"))
+        if entry.pictures is not maps.edits and not torch.equal(entry.pictures, maps.edits):
+            columns.append(entry.pictures[:rows])
+            titles.append(f"what D is shown, {entry.wiring}")
+        columns.append(heat(entry.gradient[:rows].norm(dim=1, keepdim=True)))
+        titles.append(f"{entry.method}: {entry.wiring}" + ("" if entry.strength else ", none"))
     return {name: grid(columns, titles) for name, (columns, titles) in groups.items()}
 
 
@@ -80,10 +81,10 @@ def heat(size: Tensor) -> Tensor:
     """(B, 1, S, S) of sizes -> (B, 3, S, S) in [-1, 1], each map by its own 99.5th percentile; zero stays black."""
     flat = size.detach().float().cpu().flatten(1)
     top = flat.quantile(0.995, dim=1).clamp(min=1e-20).view(-1, 1, 1, 1)
-    place = (size.detach().float().cpu() / top).clamp(0, 1) * (len(_HEAT) - 1)
-    low = place.floor().long().clamp(max=len(_HEAT) - 2)
-    part = (place - low).squeeze(1)[..., None]
-    colours = _HEAT[low.squeeze(1)] * (1 - part) + _HEAT[low.squeeze(1) + 1] * part
+    position = (size.detach().float().cpu() / top).clamp(0, 1) * (len(_HEAT) - 1)
+    low = position.floor().long().clamp(max=len(_HEAT) - 2)
+    fraction = (position - low).squeeze(1)[..., None]
+    colours = _HEAT[low.squeeze(1)] * (1 - fraction) + _HEAT[low.squeeze(1) + 1] * fraction
     return colours.permute(0, 3, 1, 2) * 2 - 1
 
 

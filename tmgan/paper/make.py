@@ -15,7 +15,7 @@ from tmgan.common.files import write_json
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
-from tmgan.config.settings import DamsmConfig
+from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
@@ -30,7 +30,7 @@ from tmgan.paper.published import Bench, Maps, gradient_maps
 from tmgan.paper.request import Request
 from tmgan.paper.results import gather
 from tmgan.paper.runs import Run, shared_encoders, train_all
-from tmgan.paper.variants import BASE, Variant, configuration, select, variants
+from tmgan.paper.variants import BASE, PreTrained, Variant, configuration, select, variants
 from tmgan.reports.run_report import training_seconds
 from tmgan.training.editor_task import check_fits
 
@@ -40,44 +40,51 @@ _CHEAP = ("mask_score", "sharpness", "preserved", "colour_accuracy")
 Pictures = dict[str, tuple[Image.Image, str]]  # name -> picture and caption
 
 
-def make(asked: Request, command: str) -> list[Path]:
-    """Train what is missing, measure, and write OUT/tables.html, .md and .json. Returns their paths.
+def make(request: Request, command: str) -> list[Path]:
+    """Train what is missing, measure, and write OUT/tables.html, .md and .json.
 
-    command: what the page says it was made by.
+    Args:
+        command: the command line that the page names as its origin.
 
-    runs.Stopped when a signal came; ValueError for what does not fit together, before anything is trained.
+    Returns:
+        The paths of the three files.
+
+    Raises:
+        runs.Stopped: when a signal came.
+        ValueError: for what does not fit together, before anything is trained.
     """
-    tables = sorted(set(asked.only))
-    drawn, reduced = not asked.data, asked.reduced or not asked.data
+    tables = sorted(set(request.only))
+    drawn, reduced = not request.data, request.reduced or not request.data
     size = 64 if reduced else 256
     pack = (
-        drawn_pack(asked.out / "drawn", asked.drawn_images, 0, 64, _say, replace=False)
+        drawn_pack(request.out / "drawn", request.drawn_images, 0, 64, _say, replace=False)
         if drawn
-        else Pack.open(Path(asked.data), size)
+        else Pack.open(Path(request.data), size)
     )
-    pre_trained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
+    pre_trained: PreTrained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    wanted = select(everything, tables, asked.as_published)
-    runnable = [v for v in wanted if v.settings is not None]
-    top = {
+    runnable = [v for v in select(everything, tables, request.as_published) if v.settings is not None]
+    top: dict[str, Any] = {
         "data": str(pack.path),
-        "encoders": asked.encoders or str(asked.out / "encoders"),
-        "runtime": asdict(asked.runtime),
+        "encoders": request.encoders or str(request.out / "encoders"),
+        "runtime": asdict(request.runtime),
     }
-    if asked.images or reduced:
-        top["images"] = asked.images or _REDUCED_IMAGES
-    runs = [Run(v.name, seed, _configuration(v, asked, reduced, seed, top)) for seed in asked.seeds for v in runnable]
+    if request.images or reduced:
+        top["images"] = request.images or _REDUCED_IMAGES
+    runs = [
+        Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in runnable
+    ]
     for run in runs:
         check_fits(run.config, pack, None)
-    encoders = _encoders(asked, pack, reduced)
-    _same_as_before(asked.out, {"pack": pack.hash, "encoders": encoders.hash()})
+    encoders = _encoders(request, pack, reduced)
+    _same_as_before(request.out, {"pack": pack.hash, "encoders": encoders.hash()})
     train_all(runs, pack, encoders, _say)
-    protocol = _protocol(asked, pack, reduced, pre_trained)
+    protocol = _protocol(request, pack, reduced)
     evaluations: dict[str, list[Evaluation]] = {v.name: [] for v in runnable}
     for run in runs:
         _say(f"Measuring {run.path.name}.")
-        evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, asked.runtime, codes=reduced))
-    maps = _gradient_maps(runs, pack, encoders, pre_trained) if asked.as_published else None
+        evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, request.runtime, codes=reduced))
+    maps = _gradient_maps(runs, pack, encoders, pre_trained) if request.as_published else None
     first = {run.variant: run for run in reversed(runs)}  # of the first seed
     n = len(evaluations[BASE][0].images)
     setup = {
@@ -86,44 +93,44 @@ def make(asked: Request, command: str) -> list[Path]:
         "reduced": reduced,
         "tables": tables,
         "n": n,
-        "seeds": list(asked.seeds),
+        "seeds": list(request.seeds),
         "images": runs[0].config.images,
         "image_size": size,
         "pre_trained": pre_trained,
         "encoder_weights": encoders.weights,
         "seconds": {
             path.name: round(training_seconds(path), 1)
-            for path in (asked.out / "encoders", *(run.path for run in runs))
+            for path in (request.out / "encoders", *(run.path for run in runs))
         },
         "protocol": asdict(protocol),
         "photos": f"Measured on {n} photos of the {protocol.split} split, centre crops, each edited by "
         + ("a caption of a photo of another class" if protocol.captions == "other" else "its own caption")
         + "; colour accuracy on as many, with one part's colour swapped in the caption.",
     }
-    pictures = _figures(first, pack, protocol, pre_trained, asked) | (_heat(maps) if maps else {})
+    pictures = _figures(first, pack, protocol, pre_trained, request) | (_heat(maps) if maps else {})
     captions = {name: caption for name, (_, caption) in pictures.items()}
-    runtime = decide(asked.runtime)
+    runtime = decide(request.runtime)
     where = {"device": runtime.describe(), **machine.describe(runtime.device.type), "tmgan": __version__}
     about = gather(setup, where, everything, evaluations, captions, maps)
-    name = "tables-as-published" if asked.as_published else "tables"
-    page = document(about, {name: picture for name, (picture, _) in pictures.items()}).write(asked.out, name)
-    numbers = asked.out / f"{name}.json"
+    name = "tables-as-published" if request.as_published else "tables"
+    page = document(about, {name: picture for name, (picture, _) in pictures.items()}).write(request.out, name)
+    numbers = request.out / f"{name}.json"
     write_json(numbers, about)
     return [*page, numbers]
 
 
-def _configuration(variant: Variant, asked: Request, reduced: bool, seed: int, top: dict[str, Any]) -> Any:
+def _configuration(variant: Variant, request: Request, reduced: bool, seed: int, top: dict[str, Any]) -> TrainConfig:
     output = {"tick_images": 1_000, "sample_images": top["images"], "checkpoint_images": 2_000} if reduced else {}
     return configuration(
-        variant, reduced, **top, output=output, seed=seed, run=str(asked.out / "runs" / f"{variant.name}-seed-{seed}")
+        variant, reduced, **top, output=output, seed=seed, run=str(request.out / "runs" / f"{variant.name}-seed-{seed}")
     )
 
 
-def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
-    """The encoders that all runs share, trained first if need be."""
-    if asked.encoders:
-        return bundle.load_encoders(Path(asked.encoders))
-    config = DamsmConfig(data=str(pack.path), run=str(asked.out / "encoders"), runtime=asked.runtime)
+def _encoders(request: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
+    """The encoders that all runs share, trained first if necessary."""
+    if request.encoders:
+        return bundle.load_encoders(Path(request.encoders))
+    config = DamsmConfig(data=str(pack.path), run=str(request.out / "encoders"), runtime=request.runtime)
     if reduced:
         quick = configfile.from_preset("quickstart")
         config = dataclasses.replace(
@@ -138,38 +145,42 @@ def _encoders(asked: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
 
 
 def _same_as_before(out: Path, identity: dict[str, str]) -> None:
-    """Refuse to put runs of other data or encoders beside those that are there."""
+    """Refuse to add runs of other data or encoders to those that are there."""
     path = out / "identity.json"
     if path.exists():
         before = json.loads(path.read_text())
-        changed = [name for name, value in identity.items() if before.get(name) != value]
-        if changed:
+        differences = [name for name, value in identity.items() if before.get(name) != value]
+        if differences:
             raise ValueError(
-                f"The runs in {out} were made with other {' and other '.join(changed)}. Choose another --out."
+                f"The runs in {out} were made with other {' and other '.join(differences)}. Choose another --out."
             )
     out.mkdir(parents=True, exist_ok=True)
     write_json(path, identity)
 
 
-def _protocol(asked: Request, pack: Pack, reduced: bool, pre_trained: str) -> Protocol:
+def _protocol(request: Request, pack: Pack, reduced: bool) -> Protocol:
     drawn = pack.parts is not None and len(pack.test) > 0
     metrics = tuple(m for m in _CHEAP if m != "colour_accuracy" or drawn) if reduced else ()
-    return Protocol(metrics=metrics, count=asked.count or (200 if reduced else 1000))
+    return Protocol(metrics=metrics, count=request.count or (200 if reduced else 1000))
 
 
-def _gradient_maps(runs: list[Run], pack: Pack, encoders: bundle.Encoders, pre_trained: str) -> Maps:
+def _gradient_maps(runs: list[Run], pack: Pack, encoders: bundle.Encoders, pre_trained: PreTrained) -> Maps:
     _say("Measuring gradients.")
     of = {run.variant: run.config for run in reversed(runs)}
-    others = {name: of[name] for name in ("sad9", "sad-published") if name in of}
+    others: dict[str, TrainConfig] = {name: of[name] for name in ("sad9", "sad-published") if name in of}
     return gradient_maps(Bench(of[BASE], pre_trained, pack, encoders, others), pre_trained)
 
 
-def _figures(first: dict[str, Run], pack: Pack, protocol: Protocol, pre_trained: str, asked: Request) -> Pictures:
-    """The paper's figures, of the first seed; those whose runs are there."""
-    needed = {"figure 5": [BASE], "figure 6": [BASE, "nsl", "gm", "sad5", "sad9"], "figure 7": [BASE, "combined"]}
-    names = [n for n in dict.fromkeys(v for which in needed.values() for v in which) if n in first]
+def _figures(
+    first: dict[str, Run], pack: Pack, protocol: Protocol, pre_trained: PreTrained, request: Request
+) -> Pictures:
+    """The paper's figures, of the first seed, as far as their runs are there."""
+    models = {"figure 5": [BASE], "figure 6": [BASE, "nsl", "gm", "sad5", "sad9"], "figure 7": [BASE, "combined"]}
+    names = [n for n in dict.fromkeys(v for which in models.values() for v in which) if n in first]
     titles = {v.name: v.label for v in variants(pre_trained)}
-    edits = {n: edits_of(load(first[n].path, asked.runtime), pack, protocol, ("histogram", pre_trained)) for n in names}
+    edits = {
+        n: edits_of(load(first[n].path, request.runtime), pack, protocol, ("histogram", pre_trained)) for n in names
+    }
     texts = "; ".join(f"{k + 1}: {text}" for k, text in enumerate(edits[BASE].texts))
     words = (
         f"Held-out photos, the first of the evaluation, seed {first[BASE].seed}, not chosen by hand. "
@@ -181,7 +192,7 @@ def _figures(first: dict[str, Run], pack: Pack, protocol: Protocol, pre_trained:
         "figure 7": "Figure 7 of the paper: the combined method.",
     }
     pictures = {}
-    for name, which in needed.items():
+    for name, which in models.items():
         if all(n in edits for n in which):
             picture = (
                 figure5(edits[BASE], pre_trained)

@@ -1,7 +1,7 @@
 """Measures each run once, by tmgan.evaluation.evaluate, and compares runs photo by photo.
 
-With several seeds a photo's value is its mean over the seeds; intervals are bootstraps over the photos. They say how
-sure the numbers are about other photos, and nothing about other seeds: so each seed's own difference is given too.
+With several seeds a photo's value is its mean over the seeds; intervals are bootstraps over the photos. They tell
+how certain the numbers are for other photos, and nothing about other seeds: so each seed's own difference is given too.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ _CODES_NOTE = (
     "Frechet distance between the codes of photos and edits by the run's own small photo encoder, a "
     "stand-in for FID where its network is not at hand. It is no FID."
 )
-_KEPT = "tables.json"  # beside the run's other files
+_FILE = "tables.json"  # beside the run's other files
 
 
 def evaluation_of(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeConfig, codes: bool) -> Evaluation:
-    """A run's evaluation: read from its folder when generator, photos and protocol are still the same, else made.
+    """A run's evaluation: read from its folder while generator, photos and protocol are the same, else measured.
 
-    codes: measure code_distance as well.
+    Args:
+        codes: measure code_distance as well.
     """
-    kept, generator = run / _KEPT, hashlib.sha256((run / GENERATOR).read_bytes()).hexdigest()
+    path, generator = run / _FILE, hashlib.sha256((run / GENERATOR).read_bytes()).hexdigest()
     key = {
         "generator": generator,
         "pack": pack.hash,
@@ -50,17 +51,17 @@ def evaluation_of(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeCon
         "protocol": json.loads(json.dumps(asdict(protocol))),
     }
     try:
-        about = json.loads(kept.read_text())
+        about = json.loads(path.read_text())
         if about["key"] == key:
             return Evaluation.from_json(about["evaluation"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     editor = load(run, runtime)
-    found = evaluate(editor, pack, protocol)
+    evaluation = evaluate(editor, pack, protocol)
     if codes:
-        found.measures[CODES] = _code_distance(editor, pack, protocol)
-    write_json(kept, {"key": key, "evaluation": found.to_json()})
-    return found
+        evaluation.measures[CODES] = _code_distance(editor, pack, protocol)
+    write_json(path, {"key": key, "evaluation": evaluation.to_json()})
+    return evaluation
 
 
 @torch.no_grad()
@@ -79,7 +80,7 @@ def _code_distance(editor: Editor, pack: Pack, protocol: Protocol) -> Measure:
 
 
 def over_seeds(measures: Iterable[Measure]) -> Measure:
-    """One measure of several seeds: each photo's mean over the seeds. A number of the whole set: the mean of them."""
+    """One measure from several seeds: each photo's mean over the seeds, or the mean of a number of the whole set."""
     measures = list(measures)
     first = measures[0]
     if len(measures) == 1:
@@ -96,8 +97,12 @@ def over_seeds(measures: Iterable[Measure]) -> Measure:
 class Change:
     """What a method changes in one number, against the baseline on the same photos and seeds.
 
-    difference: with its 95% interval; None where the number belongs to the whole set and has none. seeds: each one's
-    own difference. moves: "up" or "down" when the interval leaves out 0 and all seeds agree on the direction, else "".
+    Attributes:
+        value: the method's number, over all seeds.
+        difference: with its 95% interval; None where the number belongs to the whole set and has none.
+        relative: the method's number over the baseline's, less 1; None where the latter is not positive and finite.
+        seeds: the difference of each seed.
+        moves: "up" or "down" when the interval leaves out 0 and all seeds agree on the direction, else "".
     """
 
     name: str
@@ -116,7 +121,13 @@ class Change:
 
 
 def change(name: str, baseline: list[Evaluation], method: list[Evaluation]) -> Change:
-    """Both lists: one evaluation a seed, in the same order."""
+    """What the method changes in one measure.
+
+    Args:
+        name: of the measure.
+        baseline: one evaluation per seed.
+        method: the same, in the same order.
+    """
     assert [e.images for e in baseline] == [e.images for e in method] and len(baseline) == len(method)
     before, after = (over_seeds(e[name] for e in runs) for runs in (baseline, method))
     seeds = tuple(b[name].value - a[name].value for a, b in zip(baseline, method, strict=True))

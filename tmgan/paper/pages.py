@@ -22,9 +22,14 @@ Json = Mapping[str, Any]
 
 
 def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
-    """about: of results.gather. pictures: those that about["captions"] names."""
+    """The whole page.
+
+    Args:
+        about: what results.gather returned.
+        pictures: those that about["captions"] names.
+    """
     setup = about["setup"]
-    page = Document("The paper's tables, made anew" + (" on drawn birds" if setup["drawn"] else ""))
+    page = Document("The paper's tables, rebuilt" + (" on drawn birds" if setup["drawn"] else ""))
     _opening(page, setup)
     for note in about["notes"]:
         page.note(note)
@@ -44,7 +49,7 @@ def _opening(page: Document, setup: Json) -> None:
     seeds = setup["seeds"]
     words = f"seed {seeds[0]}" if len(seeds) == 1 else "seeds " + " and ".join(map(str, seeds))
     page.text(
-        f"{setup['n']} held-out photos a model, {words}, {setup['images']:,} training images a run, "
+        f"{setup['n']} held-out photos per model, {words}, {setup['images']:,} training images per run, "
         f"{setup['image_size']} pixels. Runs that are compared began from the same weights and saw the same "
         "photos, crops, captions and noise; only the method differs."
     )
@@ -53,14 +58,14 @@ def _opening(page: Document, setup: Json) -> None:
         page.note(
             f"Drawn birds are not CUB, and the runs are reduced: {setup['image_size']} pixels, {small}. The "
             "numbers show what each method changes against the baseline beside it. They cannot be compared with "
-            "the paper's, which stand here for orientation."
+            "the paper's, which are here for orientation."
         )
     elif setup["reduced"]:
         page.note(f"Reduced: {small}. The numbers cannot be compared with the paper's.")
     if len(seeds) == 1:
         page.note(
             "One seed: its intervals leave out the luck of training, which can be larger. `--seeds 0 1` trains a "
-            "second time, and calls a change one only where both agree."
+            "second time, and reports a change only where both agree."
         )
     if setup["encoder_weights"] == "random":
         page.note(RANDOM_NOTE[0].upper() + RANDOM_NOTE[1:])
@@ -76,11 +81,11 @@ def _what_moves(page: Document, about: Json) -> None:
     names = [n for n in COMPARED if any(each.get(n, {}).get("value") is not None for each in changes.values())]
     plots = {}
     for name in names:
-        rows = [
-            (_label(about, v), *(each[name][k] for k in ("value", "low", "high")), bool(each[name]["moves"]))
+        dots = [
+            (_label(about, v), each[name]["value"], each[name]["low"], each[name]["high"], bool(each[name]["moves"]))
             for v, each in changes.items()
         ]
-        plots[f"change-{name}"] = intervals(COMPARED[name], rows, f"difference, {about['runs'][BASE][name]['unit']}")
+        plots[f"change-{name}"] = intervals(COMPARED[name], dots, f"difference, {about['runs'][BASE][name]['unit']}")
     page.charts(
         plots,
         "Difference to Lightweight GAN on the same photos and seeds, with its 95% interval (bootstrap "
@@ -89,19 +94,21 @@ def _what_moves(page: Document, about: Json) -> None:
     )
     for name in names:
         page.text(_sentence(about, name))
-    rows = [[_label(about, v), *(_change_cell(each[n]) for n in names)] for v, each in changes.items()]
+    rows: list[list[str | Cell]] = [
+        [_label(about, v), *(_change_cell(each[n]) for n in names)] for v, each in changes.items()
+    ]
     page.table(
         ["method", *(COMPARED[n] for n in names)],
         rows,
         "Change against the baseline, and its interval. **up**, **down**: the interval leaves out zero and "
-        "every seed agrees on the direction. **=**: no change can be told, for its interval holds zero or the "
-        "seeds disagree. An interval speaks of other photos, not of other seeds: training anew would move the "
-        "numbers too.",
+        "every seed agrees on the direction. **=**: no change can be told, as the interval contains zero or the "
+        "seeds disagree. An interval covers other photos, not other seeds: training again would move the numbers "
+        "too.",
     )
 
 
 def _sentence(about: Json, name: str) -> str:
-    """Who moves a measure, and who does not."""
+    """Which methods move a measure, and which do not."""
     ways: dict[str, list[str]] = {"up": [], "down": [], "": []}
     for variant, each in about["changes"].items():
         ways[each[name]["moves"]].append(_label(about, variant))
@@ -164,7 +171,7 @@ def _table2(page: Document, about: Json) -> None:
     page.heading("Table II: realism and sharpness")
     table, runs = about["paper"]["table2"], about["runs"]
     realism = _realism(about)
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             "the photos",
             *("-" for _ in realism),
@@ -174,12 +181,12 @@ def _table2(page: Document, about: Json) -> None:
         ]
     ]
     for variant in _rows(about, 2):
-        found = runs[variant]
+        measures = runs[variant]
         rows.append(
             [
                 _label(about, variant),
-                *(_cell(found[n]) for n in realism),
-                _cell(found["sharpness"]),
+                *(_cell(measures[n]) for n in realism),
+                _cell(measures["sharpness"]),
                 _paper(table["fid"], variant),
                 _paper(table["sharpness"], variant),
             ]
@@ -194,13 +201,13 @@ def _table2(page: Document, about: Json) -> None:
 
 
 def _sharper(about: Json) -> str:
-    """A baseline that is sharper than its photos makes noise: then more is not better."""
+    """A baseline that is sharper than its photos is noisy: then more is not better."""
     base = about["runs"][BASE]
     if base["sharpness"]["value"] <= base["sharpness_photo"]["value"]:
         return ""
     return (
-        "The baseline's edits are sharper than the photos already, for they are noisy: here more is not better, "
-        "and nearer to the photos is. "
+        "The baseline's edits are already sharper than the photos, because they are noisy: here closer to the "
+        "photos is better, not more. "
     )
 
 
@@ -214,8 +221,8 @@ def _table3(page: Document, about: Json) -> None:
     ]
     rows = []
     for variant in _rows(about, 3, missing=True):
-        missing = ["not there yet", *["-"] * (len(names) - 1)]
-        cells = [_cell(runs[variant][n]) for n in names] if variant in runs else missing
+        blank = ["not there yet", *["-"] * (len(names) - 1)]
+        cells = [_cell(runs[variant][n]) for n in names] if variant in runs else blank
         rows.append([_label(about, variant), *cells, *(_paper(table[n], variant) for n in ("fid", "inception_score"))])
     page.table(
         ["method", *(COMPARED[n] for n in names), "paper: FID", "paper: Inception score"],
@@ -226,7 +233,7 @@ def _table3(page: Document, about: Json) -> None:
 
 
 def _as_published(page: Document, about: Json, pictures: Mapping[str, Image.Image]) -> None:
-    found, areas = about["gradients"], about["gradients"]["areas"]
+    gradients = about["gradients"]
     page.heading("As published: where each method's gradient goes")
     page.text(
         "The paper's published code differs from its text. Here each method is wired both ways, and what it adds "
@@ -234,7 +241,7 @@ def _as_published(page: Document, about: Json, pictures: Mapping[str, Image.Imag
         "trained networks. For SAD it is the gradient of the discriminator on what it is shown as fake."
     )
     rows = []
-    for one in found["maps"]:
+    for one in gradients["maps"]:
         shares = ["-" if one[s] is None else f"{one[s]:.0%}" for s in ("sharp", "bird", "frame")]
         strength = (
             "-"
@@ -249,21 +256,21 @@ def _as_published(page: Document, about: Json, pictures: Mapping[str, Image.Imag
         rows,
         "Strength: L2 norm over that of the baseline's whole gradient. Then shares of the absolute gradient on "
         "the sharp regions of the edits, on the bird, and on the frame of the outermost 4 pixels; an even "
-        "gradient would have " + ", ".join(f"{area:.0%}" for area in areas.values()) + ".",
+        "gradient would have " + ", ".join(f"{area:.0%}" for area in gradients["areas"].values()) + ".",
         wordy=(2,),
     )
     for name in pictures:
         if name.startswith("gradient "):
             page.picture(pictures[name], name, about["captions"][name])
     page.heading("What does a discriminator call real?", 3)
-    kinds = list(next(iter(found["answers"].values())))
+    kinds = list(next(iter(gradients["answers"].values())))
     page.table(
         ["discriminator of", *kinds],
-        [[_label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in found["answers"].items()],
+        [[_label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in gradients["answers"].items()],
         "Mean probability of real, with the photo's own text, on one training batch. Sharpness-aware is one "
         "that calls a blurred photo fake, and a grey sharp one no less real than the baseline does.",
     )
-    for variant, answers in found["answers"].items():
+    for variant, answers in gradients["answers"].items():
         if answers["blurred"] > answers["photo"] / 2 > answers["grey and sharp"] and variant != BASE:
             page.text(
                 f"The discriminator of **{_label(about, variant)}** takes blurred photos for as real as sharp "

@@ -7,6 +7,7 @@ training photos, the edits of the baseline's trained generator, and its discrimi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tmgan.data.pack import Pack
 from tmgan.methods.blurred_real import blur_real
 from tmgan.methods.sharpness import sharpness_loss
 from tmgan.models.bundle import Encoders
+from tmgan.models.discriminator import Discriminator
+from tmgan.paper.variants import PreTrained
 from tmgan.training.checkpoint import Checkpoints
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.loaders.batch import Batch
@@ -28,7 +31,7 @@ from tmgan.training.objective import Edit, Objective
 from tmgan_kernels import laplace_sharpness, sharp_regions
 
 _FRAME = 4  # pixels: half of the widest published blur
-_STEP = 1_000_000  # the batch: one that no run has been trained on at this place of the stream
+_STEP = 1_000_000  # the batch: one beyond the end of any run
 _PUBLISHED_NSL = SharpnessLossConfig(weight=1.0, gamma=1.0, region="sharp")
 
 
@@ -36,14 +39,19 @@ _PUBLISHED_NSL = SharpnessLossConfig(weight=1.0, gamma=1.0, region="sharp")
 class GradientMap:
     """One method's own gradient on the pictures: that of the whole loss with it, less that without it.
 
-    gradient (B, 3, S, S). strength: its L2 norm over that of the baseline's gradient. sharp, bird, frame: the share of
-    its absolute values on the pictures' sharp regions, on the bird, on the outermost pixels; None where it is zero.
+    Attributes:
+        wiring: "paper" or "published".
+        pictures: (B, 3, S, S), where the gradient is taken.
+        gradient: (B, 3, S, S).
+        strength: its L2 norm over that of the baseline's gradient.
+        sharp, bird, frame: the share of its absolute values on the pictures' sharp regions, on the bird, on the
+            outermost pixels; None where it is zero.
     """
 
     method: str
-    wiring: str  # "paper" or "published"
+    wiring: str
     about: str
-    pictures: Tensor  # what the gradient is taken at
+    pictures: Tensor
     gradient: Tensor
     strength: float
     sharp: float | None
@@ -53,29 +61,41 @@ class GradientMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """All of it. areas: the share of the pictures that is sharp, bird and frame: what an even gradient would have."""
+    """All gradient maps, and the batch they were measured on.
+
+    Attributes:
+        areas: the share of the pictures that is sharp, bird and frame: what an even gradient would have.
+        answers: discriminator -> kind of picture -> mean probability of "real".
+    """
 
     photos: Tensor
     edits: Tensor
     sharp: Tensor
     areas: dict[str, float]
     maps: tuple[GradientMap, ...]
-    answers: dict[str, dict[str, float]]  # discriminator -> kind of picture -> mean probability of "real"
+    answers: dict[str, dict[str, float]]
 
 
 class Bench:
     """The baseline's trained networks and one batch, to take gradients with.
 
-    baseline: settings of the finished run. masks: the keep-mask to bring along. others: finished runs with other
-    discriminators, by name.
+    Args:
+        baseline: settings of the finished run.
+        masks: the keep-masks to load with the batch.
+        others: finished runs with other discriminators, by name.
     """
 
     def __init__(
-        self, baseline: TrainConfig, masks: str, pack: Pack, encoders: Encoders, others: dict[str, TrainConfig]
+        self,
+        baseline: TrainConfig,
+        masks: PreTrained,
+        pack: Pack,
+        encoders: Encoders,
+        others: Mapping[str, TrainConfig],
     ):
-        wanted = dataclasses.replace(baseline, method=dataclasses.replace(baseline.method, keep_mask=masks))
+        with_masks = dataclasses.replace(baseline, method=dataclasses.replace(baseline.method, keep_mask=masks))
         runtime = decide(dataclasses.replace(baseline.runtime, engine="eager"))
-        self.task = _load(EditorTask(wanted, pack, encoders, runtime), baseline)
+        self.task = _load(EditorTask(with_masks, pack, encoders, runtime), baseline)
         self.others = {
             name: _load(EditorTask(config, pack, encoders, runtime), config) for name, config in others.items()
         }
@@ -84,13 +104,12 @@ class Bench:
         for task in (self.task, *self.others.values()):
             task.loader.close()
         with torch.no_grad():
-            made = self.task.train_step.objective.generate(self.batch)
-        self.edit: Edit = made
+            self.edit: Edit = self.task.train_step.objective.generate(self.batch)
         self.task.train_step.discriminator.requires_grad_(False)
         self.plain = self.gradient(self.baseline)
 
     def gradient(self, method: MethodConfig) -> Tensor:
-        """(B, 3, S, S): the generator's loss by its pictures, as the training step takes it."""
+        """(B, 3, S, S): gradient of the generator's loss by its pictures, as the training step takes it."""
         image = self.edit.image.clone().requires_grad_()
         return self._by_image(method, image, image)
 
@@ -113,14 +132,18 @@ class Bench:
         return self.gradient(configfile.merge(self.baseline, changes, "tables")) - self.plain
 
     def published_nsl(self) -> tuple[Tensor, Tensor]:
-        """As published: the loss is a term of D's loss, and the generator's gradients are set to zero before its own
-        update. Returns what was erased, and what is left of it."""
+        """As published: the loss is a term of D's loss, and G's gradients are set to zero before its own update.
+
+        Returns:
+            What was erased, and what is left of it.
+        """
         image = self.edit.image.clone().requires_grad_()
         sharpness_loss(_PUBLISHED_NSL, self.batch.images, image).backward()
-        erased = image.grad.clone()
+        assert image.grad is not None
+        before = image.grad.clone()
         image.grad = None  # netG.zero_grad()
         image.grad = self._by_image(self.baseline, image, image)
-        return erased, image.grad - self.plain
+        return before, image.grad - self.plain
 
     def published_gm(self) -> Tensor:
         """As published: the gradient manipulator is given a list with the image in it, which autograd does not see."""
@@ -129,15 +152,14 @@ class Bench:
 
     def blur_gradient(self, name: str, config: BlurConfig) -> tuple[Tensor, Tensor]:
         """Blurred photos, and the gradient of a discriminator's loss on them."""
-        step = self.others[name].train_step
-        step.discriminator.requires_grad_(False)
+        judge = _discriminator(self.others[name]).requires_grad_(False)
         pictures = blur_real(config, self.batch.images, self.batch.blur_sizes).contiguous().requires_grad_()
-        logits = step.discriminator.conditional(step.discriminator(pictures), self.edit.sentence)
+        logits = judge.conditional(judge(pictures), self.edit.sentence)
         return pictures.detach(), torch.autograd.grad(torch.nn.functional.softplus(logits).mean(), pictures)[0]
 
     @torch.no_grad()
     def answers(self) -> dict[str, dict[str, float]]:
-        """What each discriminator says to photos that are sharp or blurred, in colour or grey."""
+        """What each discriminator says of photos that are sharp or blurred, in colour or grey."""
         photos, sizes = self.batch.images, self.batch.blur_sizes
         kinds = {
             "photo": photos,
@@ -145,14 +167,14 @@ class Bench:
             "grey and sharp": photos.mean(1, keepdim=True).expand_as(photos),
             "grey and blurred": blur_real(BlurConfig(sizes=(9,), kind="grey", border="zeros"), photos, sizes),
         }
-        found = {}
+        probabilities = {}
         for name, task in {"lightweight": self.task, **self.others}.items():
-            judge = task.train_step.discriminator
-            found[name] = {
+            judge = _discriminator(task)
+            probabilities[name] = {
                 kind: judge.conditional(judge(x.contiguous()), self.edit.sentence).sigmoid().mean().item()
                 for kind, x in kinds.items()
             }
-        return found
+        return probabilities
 
 
 class _OnList(torch.autograd.Function):
@@ -167,10 +189,16 @@ class _OnList(torch.autograd.Function):
         raise AssertionError("autograd does not look into lists")
 
 
-def gradient_maps(bench: Bench, masks: str) -> Maps:
-    """All methods. bench.others: needs sad9 and sad-published."""
+def gradient_maps(bench: Bench, masks: PreTrained) -> Maps:
+    """The maps of all methods.
+
+    Args:
+        bench: with sad9 and sad-published among its others.
+        masks: those of the bench.
+    """
     edits, photos = bench.edit.image, bench.batch.images
     sharp = sharp_regions(laplace_sharpness(edits))[0]
+    assert bench.batch.keep is not None  # the bench has loaded masks
     bird = 1 - bench.batch.keep
     frame = torch.ones_like(bird)
     frame[..., _FRAME:-_FRAME, _FRAME:-_FRAME] = 0
@@ -219,9 +247,9 @@ def gradient_maps(bench: Bench, masks: str) -> Maps:
     add(
         "NSL", "paper", "in the generator's loss, gamma 0.1", bench.with_method(sharpness={"weight": 1.0, "gamma": 0.1})
     )
-    erased, left = bench.published_nsl()
-    add("NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero", erased)
-    add("NSL", "published", "what was left of it in G's update", left)
+    before, after = bench.published_nsl()
+    add("NSL", "published", "in D's loss: what its gradient was before G's gradients were set to zero", before)
+    add("NSL", "published", "what was left of it in G's update", after)
     add(
         "GM",
         "paper",
@@ -239,8 +267,14 @@ def gradient_maps(bench: Bench, masks: str) -> Maps:
     return Maps(photos, edits, sharp, areas, tuple(maps), bench.answers())
 
 
+def _discriminator(task: EditorTask) -> Discriminator:
+    network = task.train_step.discriminator
+    assert isinstance(network, Discriminator)
+    return network
+
+
 def _load(task: EditorTask, config: TrainConfig) -> EditorTask:
-    """The networks of a finished run, in training mode as in a step."""
+    """Load the networks of a finished run, in training mode as in a step."""
     state = Checkpoints(Path(config.run) / "checkpoints", config.output.keep, print).load_latest()
     assert state is not None, config.run
     task.load_state_dict(state["task"])

@@ -1,10 +1,13 @@
 """The results as plain types: what OUT/tables.json holds, and all that the page is made from but the pictures.
 
-setup      how it was made       machine    where and when
+setup      how it was made
+machine    where and when
 variants   every row: label, what it is, its tables
-runs       variant -> measures -> value, low, high, n, unit, better, note, seeds (each one's own value)
-changes    variant -> measures -> value, low, high, relative, seeds, moves, against the baseline
-paper      the paper's numbers   gradients  shares and strengths, with --as-published   captions of the pictures
+runs       variant -> measure -> value, low, high, n, unit, better, note, seeds (the value of each)
+changes    variant -> measure -> value, low, high, relative, seeds, moves, against the baseline
+paper      the paper's numbers
+gradients  shares and strengths, with --as-published
+captions   of the pictures, by name
 """
 
 from __future__ import annotations
@@ -50,7 +53,13 @@ def gather(
     captions: dict[str, str],
     maps: Maps | None,
 ) -> dict[str, Any]:
-    """evaluations: one a seed, by variant; the baseline's among them. captions: of the pictures, by name."""
+    """All results as plain types; see the module.
+
+    Args:
+        evaluations: one per seed, by variant; the baseline's among them.
+        captions: of the pictures, by name.
+        maps: None without --as-published.
+    """
     base = evaluations[BASE]
     about: dict[str, Any] = {
         "setup": setup,
@@ -65,10 +74,10 @@ def gather(
             }
             for v in variants
         },
-        "runs": {name: {m: _measure([e[m] for e in found]) for m in found[0]} for name, found in evaluations.items()},
+        "runs": {name: {m: _measure([e[m] for e in seeds]) for m in seeds[0]} for name, seeds in evaluations.items()},
         "changes": {
-            name: {m: _change(change(m, base, found)) for m in COMPARED if m in base[0] and m in found[0]}
-            for name, found in evaluations.items()
+            name: {m: _change(change(m, base, seeds)) for m in COMPARED if m in base[0] and m in seeds[0]}
+            for name, seeds in evaluations.items()
             if name != BASE
         },
         "notes": list(base[0].notes),
@@ -97,15 +106,15 @@ def gather(
 
 
 def _measure(seeds: list[Measure]) -> dict[str, Any]:
-    pooled = over_seeds(seeds)
+    measure = over_seeds(seeds)
     return {
-        "value": _plain(pooled.value),
-        "low": _plain(pooled.low),
-        "high": _plain(pooled.high),
-        "n": pooled.n,
-        "unit": pooled.unit,
-        "better": pooled.better,
-        "note": pooled.note,
+        "value": _plain(measure.value),
+        "low": _plain(measure.low),
+        "high": _plain(measure.high),
+        "n": measure.n,
+        "unit": measure.unit,
+        "better": measure.better,
+        "note": measure.note,
         "seeds": [_plain(m.value) for m in seeds],
     }
 

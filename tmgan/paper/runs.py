@@ -23,8 +23,8 @@ from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.run_folder import MAY_CHANGE
 
-_PROBED = 3  # steps that are timed for the first estimate
-# A run may be resumed with other learning rates, as a remedy. Runs that are compared may not.
+_PROBES = 3  # steps that are timed for the first estimate
+# A run may be resumed with other learning rates, as a remedy; runs that are compared may not.
 _NO_MATTER = MAY_CHANGE - {"optim.lr_g", "optim.lr_d", "pretrain.lr"}
 
 
@@ -42,7 +42,7 @@ class Run:
 
 
 class Stopped(Exception):
-    """A signal came; what was reached is saved, and the same command goes on there."""
+    """A signal came; progress is saved, and the same command continues from there."""
 
 
 def images_done(path: Path) -> int:
@@ -54,9 +54,12 @@ def images_done(path: Path) -> int:
 
 
 def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> bool:
-    """Whether the folder holds this very run, complete: then it is reused. ValueError when it was trained for longer.
+    """Whether the folder holds this very run, complete: then it is reused.
 
     A folder with other settings is not finished; training in it is refused with the settings that differ.
+
+    Raises:
+        ValueError: when it was trained for longer.
     """
     path = Path(config.run)
     try:
@@ -64,7 +67,7 @@ def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> 
         saved = yaml.safe_load((path / "config.yaml").read_text())
     except (OSError, ValueError):
         return False
-    changed = configfile.differences(
+    differences = configfile.differences(
         configfile.overlay(configfile.to_dict(type(config)()), saved), configfile.to_dict(config)
     )
     batch = config.batch if isinstance(config, TrainConfig) else config.pretrain.batch
@@ -77,53 +80,53 @@ def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> 
         status["status"] == "done"
         and status["images"] >= images
         and (path / result).is_file()
-        and not [name for name in changed if name not in _NO_MATTER]
+        and not [name for name in differences if name not in _NO_MATTER]
     )
 
 
 @dataclass
 class Estimate:
-    """How long the runs still take, from what was measured: each variant's own speed once one of its runs has been
-    trained, before that the mean speed of the others, before that the speed of a few steps of the baseline."""
+    """How long the runs still take, from measured speeds: a variant's own once one of its runs has been trained,
+    before that the mean of the others, before that the speed of a few steps of the baseline."""
 
-    first: float  # seconds an image, of a few steps
+    first: float  # seconds per image, of a few steps
     _spent: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # variant -> (images, seconds)
 
     def add(self, variant: str, images: int, seconds: float) -> None:
-        """A run, or a part of one, was trained."""
+        """Record that a run, or a part of one, was trained."""
         if images > 0:
             self._spent.setdefault(variant, []).append((images, seconds))
 
     def seconds(self, variant: str, images: int) -> float:
-        """For so many more images of a variant."""
+        """For this many more images of a variant."""
         spent = self._spent.get(variant) or [pair for pairs in self._spent.values() for pair in pairs]
         if not spent:
             return images * self.first
         return images * sum(s for _, s in spent) / sum(i for i, _ in spent)
 
     def left(self, runs: Iterable[Run]) -> float:
-        """For all that the runs still lack."""
+        """For all images that the runs still lack."""
         return sum(self.seconds(run.variant, max(0, run.config.images - images_done(run.path))) for run in runs)
 
 
 def shared_encoders(config: DamsmConfig) -> Path:
-    """The folder of the encoders that all runs share, trained first if need be."""
+    """The folder of the encoders that all runs share, trained first if necessary."""
     if not is_finished(config, config.pretrain.images, ENCODERS) and train_encoders(config) == "stopped":
         raise Stopped
     return Path(config.run)
 
 
 def first_estimate(config: TrainConfig, pack: Pack, encoders: Encoders) -> Estimate:
-    """Seconds an image, from a few steps of the baseline that are thrown away."""
+    """Seconds per image, from a few steps of the baseline that are thrown away."""
     task = EditorTask(dataclasses.replace(config, run=""), pack, encoders, decide(config.runtime))
     with closing(task.loader):
         for _ in range(2):  # warm up
             _read(task.step(0))
-        started = time.perf_counter()
-        for step in range(_PROBED):
+        start = time.perf_counter()
+        for step in range(_PROBES):
             losses = task.step(step)
         _read(losses)
-    return Estimate((time.perf_counter() - started) / (_PROBED * config.batch))
+    return Estimate((time.perf_counter() - start) / (_PROBES * config.batch))
 
 
 def _read(losses: dict[str, torch.Tensor]) -> None:
@@ -134,7 +137,9 @@ def _read(losses: dict[str, torch.Tensor]) -> None:
 def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[str], None]) -> None:
     """Train what is not finished.
 
-    Stopped when a signal came, ValueError when a folder holds another run.
+    Raises:
+        Stopped: when a signal came.
+        ValueError: when a folder holds another run.
     """
     open_runs = []
     for run in runs:
@@ -146,7 +151,7 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
         return
     estimate = first_estimate(open_runs[0].config, pack, encoders)
     say(
-        f"About {duration(estimate.left(open_runs))} of training, by {_PROBED} steps of the first run. Interrupt it "
+        f"About {duration(estimate.left(open_runs))} of training, by {_PROBES} steps of the first run. Interrupt it "
         "whenever you like: the same command goes on."
     )
     for k, run in enumerate(open_runs):
@@ -154,8 +159,8 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
             f"[{k + 1}/{len(open_runs)}] {run.path.name}, about {duration(estimate.left([run]))}; "
             f"about {duration(estimate.left(open_runs[k:]))} left in all."
         )
-        before, started = images_done(run.path), time.perf_counter()
+        before, start = images_done(run.path), time.perf_counter()
         result = train_editor(run.config, evaluated=False)
-        estimate.add(run.variant, images_done(run.path) - before, time.perf_counter() - started)
+        estimate.add(run.variant, images_done(run.path) - before, time.perf_counter() - start)
         if result == "stopped":
             raise Stopped

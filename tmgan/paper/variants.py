@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tmgan.config import configfile
 from tmgan.config.settings import TrainConfig
 
 BASE = "lightweight"
+PreTrained = Literal["dataset", "fcn"]  # the masks in the place of the paper's pre-trained model
 
-# Drawn birds, small networks. From the quickstart, but without its keep-mask and its way through for the photo, which
-# preserve the background by construction: Table I needs a baseline that may change it, as Lightweight GAN may.
-# perceptual: squared differences of the small encoder's features are about 0.01, of VGG's about 1, so the published
-# weight of 1 would leave nothing that holds the edit to its photo. Of 1, 10, 50 and 200, tried once each on seed 0 for
+# Drawn birds, small networks: the quickstart without its keep-mask and keep_input, which preserve the background by
+# construction. Table I needs a baseline that may change it, as Lightweight GAN may.
+# perceptual: squared differences of the small encoder's features are about 0.01, of VGG's about 1, so with the
+# published weight of 1 nothing would hold the edit to its photo. Of 1, 10, 50 and 200, tried once each on seed 0 for
 # the baseline alone, 200 kept most of the photo and obeyed as well.
 _REDUCED: dict[str, Any] = {
     "model": {"keep_input": False},
@@ -27,7 +28,11 @@ _REDUCED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a table. settings: laid over the base; None: cannot be run yet, for the reason that `about` gives."""
+    """One row of a table.
+
+    Attributes:
+        settings: laid over the base; None: cannot be run yet, for the reason that `about` gives.
+    """
 
     name: str
     label: str
@@ -38,8 +43,8 @@ class Variant:
     d_width_factor: int = 1  # times the base's discriminator
 
 
-def variants(pre_trained: str) -> tuple[Variant, ...]:
-    """All rows. pre_trained: the masks in the place of the paper's pre-trained model, "fcn" or "dataset"."""
+def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
+    """All rows."""
     keeps = {"fcn": "FCN masks", "dataset": "true masks"}[pre_trained]
     sad9 = {"blur": {"sizes": [9]}}
     return (
@@ -126,7 +131,11 @@ def select(everything: tuple[Variant, ...], tables: Sequence[int], published: bo
 
 
 def configuration(variant: Variant, reduced: bool, **overrides: Any) -> TrainConfig:
-    """The settings of one run. overrides: of the top level, such as data, run, encoders, images, seed, runtime."""
+    """The settings of one run.
+
+    Args:
+        overrides: of the top level, such as data, run, encoders, images, seed, runtime.
+    """
     assert variant.settings is not None
     base = configfile.from_preset("quickstart" if reduced else "lightweight")
     if reduced:

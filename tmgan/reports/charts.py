@@ -1,6 +1,6 @@
-"""Small charts as SVG text, without a plotting library: a curve, and a row of numbers with their intervals.
+"""Small charts as SVG text, without a plotting library: a curve, and a list of numbers with their intervals.
 
-Inside a page the colours are the page's; alone, in a file, greys that can be read on white and on black.
+Inside a page the colours are the page's; in a file of their own, greys that are legible on white and on black.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _POINTS = 400  # of a curve; more are averaged
 def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: str = "images") -> str:
     """One line over the images seen. None leaves a gap."""
     left, right, top, bottom = 46, 18, 24, 34
-    seen = [(a, b) for a, b in zip(*_thin(x, y), strict=True) if b is not None]
-    if not seen:
+    data = [(a, b) for a, b in zip(*_thin(x, y), strict=True) if b is not None]
+    if not data:
         words = _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT)
         return _svg(_W, _H, title, words)
     ticks_x, ticks_y = (
-        nice_ticks(min(0.0, min(a for a, _ in seen)), max(a for a, _ in seen), 4),
-        nice_ticks(min(b for _, b in seen), max(b for _, b in seen), 4),
+        nice_ticks(min(0.0, min(a for a, _ in data)), max(a for a, _ in data), 4),
+        nice_ticks(min(b for _, b in data), max(b for _, b in data), 4),
     )
 
     def place(a: float, b: float) -> tuple[float, float]:
@@ -43,7 +43,7 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     for tick in ticks_x:
         parts.append(_text(place(tick, ticks_y[0])[0], _H - bottom + 14, short(tick), "middle", _SOFT))
     parts.append(_text(_W - right, _H - 4, x_title, "end", _SOFT))
-    points = [place(*point) for point in seen]
+    points = [place(*point) for point in data]
     if len(points) == 1:
         parts.append(
             f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" style="fill:var(--mark,#4a8fd0)"/>'
@@ -56,7 +56,12 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
 
 
 def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]], note: str = "") -> str:
-    """Numbers (name, value, low, high, sure) as dots with their intervals around a line at 0; filled where sure."""
+    """Numbers as dots with their intervals around a line at 0.
+
+    Args:
+        rows: (name, value, low, high, sure); the dot is filled where sure.
+        note: a line below the axis.
+    """
     line, top, left, right = 22, 30, 190, 18
     width, height = 450, top + line * len(rows) + 34
     ticks = nice_ticks(min([0.0, *(low for _, _, low, _, _ in rows)]), max([0.0, *(high for *_, high, _ in rows)]), 4)
@@ -90,11 +95,11 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]],
     return _svg(width, height, title, "".join(parts))
 
 
-def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
-    """About `wanted` round numbers that enclose low and high."""
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` round numbers that enclose low and high."""
     if high - low < 1e-12 * max(1.0, abs(low), abs(high)):
         low, high = low - max(abs(low) * 0.1, 1e-3), high + max(abs(high) * 0.1, 1e-3)
-    raw = (high - low) / wanted
+    raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -1,4 +1,4 @@
-"""Documents that are written twice: one HTML file that needs nothing else, and Markdown with its pictures beside it.
+"""Documents that are written twice: as one self-contained HTML file, and as Markdown with its pictures beside it.
 
 A Document is a list of blocks. Texts may hold `code` and **bold**; everything else in them is taken literally. The HTML
 has no script and loads nothing: pictures are data URIs, charts inline SVG, and its colours follow the reader's light
@@ -59,7 +59,7 @@ details { margin: .8rem 0; } summary { cursor: pointer; color: var(--mark); }
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: a number or words, and below it something smaller, as an interval."""
+    """A table's cell: a number or words, and below it something in small print, such as an interval."""
 
     main: str
     small: str = ""
@@ -92,7 +92,7 @@ class Document:
         self._add(f'<p class="note">{inline(text)}</p>', f"> **Note.** {text}")
 
     def code(self, text: str, summary: str = "") -> None:
-        """Text as it is; with a summary it is folded away in the HTML."""
+        """Verbatim text; with a summary it is collapsed in the HTML."""
         block = f"<pre><code>{html.escape(text)}</code></pre>"
         if summary:
             block = f"<details><summary>{inline(summary)}</summary>{block}</details>"
@@ -101,7 +101,11 @@ class Document:
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str = "", wordy: Sequence[int] = ()
     ) -> None:
-        """wordy: columns that hold sentences, set flush left."""
+        """Add a table.
+
+        Args:
+            wordy: columns that hold sentences, aligned left.
+        """
         assert all(len(row) == len(header) for row in rows), [len(row) for row in rows]
         cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
         head = "".join(f"<th>{inline(name)}</th>" for name in header)
@@ -116,7 +120,11 @@ class Document:
         self._add(f'<div class="scroll">{whole}</div>{below}', "\n".join(lines) + (f"\n\n{caption}" if caption else ""))
 
     def picture(self, picture: Image.Image, name: str, caption: str) -> None:
-        """name: of the file beside the Markdown, without its ending; also the alternative text's first words."""
+        """Add a picture, with its caption as the alternative text.
+
+        Args:
+            name: of the file beside the Markdown, without its ending; the alternative text there.
+        """
         data, kind = _encode(picture)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         alternative = html.escape(re.sub(r"[`*]", "", caption), quote=True)
@@ -127,7 +135,11 @@ class Document:
         )
 
     def charts(self, charts: dict[str, str], caption: str = "") -> None:
-        """Small charts side by side: SVG by the name of its file."""
+        """Add small charts side by side.
+
+        Args:
+            charts: SVG by the name of its file.
+        """
         below = f'<p class="caption">{inline(caption)}</p>' if caption else ""
         panels = "".join(f"<div>{svg}</div>" for svg in charts.values())
         images = "\n".join(f"![{name}]({self._file(name, 'svg', svg.encode())})" for name, svg in charts.items())
@@ -144,7 +156,7 @@ class Document:
         )
 
     def markdown(self, folder: str) -> str:
-        """The page as Markdown; pictures are looked for in `folder`."""
+        """The page as Markdown, with pictures in `folder`."""
         return "\n\n".join([f"# {self.title}", *self._markdown]).replace("](\0", f"]({folder}/") + "\n"
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
@@ -167,7 +179,7 @@ class Document:
         self._markdown.append(plain)
 
     def _file(self, name: str, kind: str, data: bytes) -> str:
-        """Remember a file of the Markdown; \\0 stands for its folder until that is known."""
+        """Keep a file for the Markdown. In the link returned, \\0 stands for its folder, which is not known yet."""
         file = f"{slug(name)}.{ {'jpeg': 'jpg'}.get(kind, kind) }"
         assert file not in self._files, file
         self._files[file] = data
@@ -181,9 +193,9 @@ def slug(name: str) -> str:
 
 def inline(text: str) -> str:
     """Escaped HTML of a text with `code` and **bold**."""
-    escaped = html.escape(text, quote=False)
-    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
-    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped)
+    markup = html.escape(text, quote=False)
+    markup = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", markup)
 
 
 def _class(wordy: bool) -> str:

@@ -20,17 +20,17 @@ def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
     assert len(columns) == len(titles)
     rows, edge = len(columns[0]), columns[0].shape[-1]
     cell = max(_CELL, edge)
-    wrapped = [textwrap.wrap(title, width=cell // 7) or [""] for title in titles]
-    header = max(map(len, wrapped)) * _LINE + _GAP
+    title_lines = [textwrap.wrap(title, width=cell // 7) or [""] for title in titles]
+    header = max(map(len, title_lines)) * _LINE + _GAP
     canvas = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, header + rows * (cell + _GAP) + _GAP), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
-    for c, (images, lines) in enumerate(zip(columns, wrapped, strict=True)):
+    for c, (images, lines) in enumerate(zip(columns, title_lines, strict=True)):
         left = _GAP + c * (cell + _GAP)
         draw.multiline_text((left, _GAP), "\n".join(lines), fill="black", font=font, spacing=2)
         pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).byte()
         for r, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-            shown = Image.fromarray(np.ascontiguousarray(picture)).resize((cell, cell), Image.Resampling.NEAREST)
-            canvas.paste(shown, (left, header + r * (cell + _GAP)))
+            tile = Image.fromarray(np.ascontiguousarray(picture)).resize((cell, cell), Image.Resampling.NEAREST)
+            canvas.paste(tile, (left, header + r * (cell + _GAP)))
     return canvas
 
 

@@ -1,4 +1,4 @@
-"""`tmgan report RUN`: what a run is, how it went and what came of it, in one page that can be sent on."""
+"""`tmgan report RUN`: a run's settings, progress and results on one page that can be shared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPEED = "images_per_second"
 
 
 def report(run: Path) -> Document:
-    """The report of a run of `tmgan train` or `tmgan damsm`, finished or not. ValueError when there is none."""
+    """The report of a run of `tmgan train` or `tmgan damsm`, finished or not. ValueError if `run` is not one."""
     run = Path(run)
     if not (run / "config.yaml").is_file():
         raise ValueError(f"{run} is no run folder: it holds no config.yaml. `tmgan train` and `tmgan damsm` make one.")
@@ -52,14 +52,14 @@ def report(run: Path) -> Document:
 
 
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
-    wanted = settings["images"] if "images" in settings else settings["pretrain"]["images"]
+    total = settings["images"] if "images" in settings else settings["pretrain"]["images"]
     state = {
         "done": "Finished",
-        "running": "Running, or ended without a word",
-        "stopped": "Stopped on the way",
+        "running": "Running, or killed",
+        "stopped": "Stopped before the end",
         "failed": "Failed",
     }.get(status["status"], status["status"])
-    text = f"**{state}**: {status['images']:,} of {wanted:,} images seen. Seed {settings['seed']}."
+    text = f"**{state}**: {status['images']:,} of {total:,} images seen. Seed {settings['seed']}."
     seconds = training_seconds(run)
     if seconds:
         text += f" Training took {duration(seconds)}, {status['images'] / seconds:,.1f} images/s on average."
@@ -75,7 +75,7 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     if about.get("weights") == "random":
         notes.append(f"In this run {bundle.RANDOM_NOTE}")
     if (run / "drawn").is_dir():
-        notes.append("Trained on drawn birds: its numbers say something about the method, and nothing about photos.")
+        notes.append("Trained on drawn birds: its numbers say something about the method, but nothing about photos.")
     if settings.get("method", {}).get("mismatched_text_p") == 0:
         notes.append(
             "Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
@@ -93,38 +93,38 @@ def _pictures(document: Document, run: Path) -> None:
     if not pictures:
         return
     document.heading("Pictures")
-    chosen = sorted({round(k * (len(pictures) - 1) / max(_GRIDS - 1, 1)) for k in range(_GRIDS)}, reverse=True)
-    for k in chosen:
+    places = sorted({round(k * (len(pictures) - 1) / max(_GRIDS - 1, 1)) for k in range(_GRIDS)}, reverse=True)
+    for k in places:
         images = int(pictures[k].stem.removeprefix("images-"))
         with Image.open(pictures[k]) as picture:
             document.picture(
                 picture.convert("RGB"),
                 f"samples-{images}",
-                f"After {images:,} images. The same photos and texts at every time.",
+                f"After {images:,} images. The photos and texts are the same in all pictures.",
             )
-    if len(pictures) > len(chosen):
-        document.text(f"{len(chosen)} of {len(pictures)} pictures of `samples/`.")
+    if len(pictures) > len(places):
+        document.text(f"{len(places)} of {len(pictures)} pictures of `samples/`.")
 
 
-def _evaluation(document: Document, found: dict | None) -> None:
+def _evaluation(document: Document, evaluations: dict | None) -> None:
     """The models' measures as `tmgan train` and `tmgan evaluate --json` write them."""
-    if not found:
+    if not evaluations:
         return
     document.heading("Evaluation")
-    first = next(iter(found.values()))
+    first = next(iter(evaluations.values()))
     rows = []
     for name, measure in first["measures"].items():
-        cells = [_measure_cell(about["measures"].get(name)) for about in found.values()]
+        cells = [_measure_cell(about["measures"].get(name)) for about in evaluations.values()]
         better = {"higher": "higher is better", "lower": "lower is better"}.get(measure["better"], "")
         rows.append([Cell(name, better), *cells, str(measure["n"]), measure["unit"]])
     protocol = first["protocol"]
     caption = (
         f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited "
-        f"by "
+        "by "
         + ("a caption of another photo" if protocol["captions"] == "other" else "its own caption")
         + "; 95% intervals by bootstrap over photos."
     )
-    document.table(["measure", *found, "n", "unit"], rows, caption)
+    document.table(["measure", *evaluations, "n", "unit"], rows, caption)
     for note in dict.fromkeys([*first["notes"], *(m["note"] for m in first["measures"].values() if m["note"])]):
         document.note(note)
     for name, reason in first["skipped"].items():
@@ -159,7 +159,7 @@ def _speed(document: Document, stats: list[dict]) -> None:
     rates = [row[_SPEED] for row in stats if row.get(_SPEED)]
     if rates:
         document.heading("Speed")
-        panel = curve("images a second", [row["images"] for row in stats], [row.get(_SPEED) for row in stats])
+        panel = curve("images per second", [row["images"] for row in stats], [row.get(_SPEED) for row in stats])
         document.charts(
             {"speed": panel},
             f"Median {sorted(rates)[len(rates) // 2]:,.1f}, without pictures, metrics and checkpoints.",
@@ -184,7 +184,7 @@ def _data(document: Document, run: Path, settings: dict) -> None:
 def _settings(document: Document, settings: dict, default: Any) -> None:
     document.heading("Settings")
     plain = configfile.to_dict(default)
-    changed = configfile.differences(plain, configfile.overlay(plain, settings))
+    names = configfile.differences(plain, configfile.overlay(plain, settings))
     if settings.get("preset"):
         preset = (
             configfile.to_dict(configfile.from_preset(settings["preset"]))
@@ -192,18 +192,18 @@ def _settings(document: Document, settings: dict, default: Any) -> None:
             else plain
         )
         beyond = configfile.differences(preset, configfile.overlay(preset, settings))
-        listed = ", ".join(f"`{n}` {configfile.setting(settings, n)}" for n in beyond) or "nothing"
-        document.text(f"Beyond its preset: {listed}.")
+        words = ", ".join(f"`{n}` {configfile.setting(settings, n)}" for n in beyond) or "nothing"
+        document.text(f"Different from its preset: {words}.")
     document.table(
         ["setting", "here", "default"],
-        [[f"`{n}`", str(configfile.setting(settings, n)), str(configfile.setting(plain, n))] for n in changed],
+        [[f"`{n}`", str(configfile.setting(settings, n)), str(configfile.setting(plain, n))] for n in names],
         "What differs from the defaults of tmgan.",
     )
     document.code(yaml.safe_dump(settings, sort_keys=False).strip(), "All of config.yaml")
 
 
 def training_seconds(run: Path) -> float:
-    """Time in training steps, from each tick's rate; not that of drawing, measuring and saving."""
+    """Time spent in training steps, from each tick's rate; without drawing, measuring and saving."""
     total, before = 0.0, 0
     for row in _rows(run / "stats.jsonl"):
         if row.get(_SPEED):
@@ -230,7 +230,7 @@ def _json(path: Path) -> dict | None:
 
 
 def _about(path: Path) -> dict:
-    """What one of our weight files says of itself; nothing if it is not there."""
+    """The metadata of one of our weight files; empty if it does not exist."""
     if not path.is_file():
         return {}
     with safe_open(path, framework="pt") as file:

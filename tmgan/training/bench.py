@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tmgan.config.runtime import Runtime
@@ -21,6 +22,7 @@ from tmgan.models.bundle import build_encoders
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
 from tmgan.training.build import build_step, embed_captions
 from tmgan.training.loaders.batch import Batch
+from tmgan.training.objective import Edit
 from tmgan.training.plan import CaptionTable
 from tmgan.training.step import TrainStep
 
@@ -30,7 +32,13 @@ _MATRIX = {"cuda": 8192, "cpu": 1024}  # edge of the matrices whose product show
 
 @dataclass(frozen=True)
 class Spread:
-    """Seconds a call: median, interquartile range, and how many calls were timed."""
+    """How long a call takes.
+
+    Attributes:
+        median: in seconds.
+        iqr: interquartile range in seconds.
+        samples: number of calls that were timed.
+    """
 
     median: float
     iqr: float
@@ -39,7 +47,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SyntheticStep:
-    """A step and what it is fed, and the encoders it was made from (for comparisons with other steps)."""
+    """A step, its batch, and the encoders it is built from, for comparing it with other steps."""
 
     step: TrainStep
     batch: Batch
@@ -48,7 +56,7 @@ class SyntheticStep:
 
 
 def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend: str = "inductor") -> SyntheticStep:
-    """A step of `config` on random numbers, on the device of `runtime`. Captions have 4 words to all words."""
+    """A step of `config` on random numbers, on `runtime`'s device. Captions have from 4 to all words."""
     device, model, rows, width = runtime.device, config.model, config.batch, config.text.words
     numbers = torch.Generator().manual_seed(seed)
     vocabulary = Vocabulary(("<end>", *(f"word{i}" for i in range(_VOCABULARY - 1))))
@@ -56,7 +64,7 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
     for network in (encoders.text, encoders.photo):
         network.eval().requires_grad_(False).to(device)
 
-    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+    def integers(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, shape, generator=numbers)
 
     lengths = integers(min(4, width), width + 1, rows)
@@ -93,32 +101,40 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
         blur_sizes=sizes[row % len(sizes)],
         word_labels=labels,
     )
-    columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    batch = Batch(**{name: None if x is None else x.to(device) for name, x in columns.items()})
+    batch = batch.map(lambda column: column.to(device))
     captions = embed_captions(encoders.text, table, row, runtime)
     step = build_step(dataclasses.replace(config, seed=seed), encoders, captions, runtime, backend)
     return SyntheticStep(step, batch, encoders.text, encoders.photo)
 
 
 def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], None]]]:
-    """One step, cut in parts that must be called in this order."""
-    held = {}
+    """One step, cut into parts that must be called in this order."""
+    edit: Edit | None = None
+    total: Tensor | None = None
 
     def generate() -> None:
-        held["edit"] = step.functions.generate(batch)
+        nonlocal edit
+        edit = step.functions.generate(batch)
 
     def d_forward() -> None:
+        nonlocal total
+        assert edit is not None
         step.discriminator.requires_grad_(True)
         step.adam_d.zero_grad(set_to_none=True)
-        held["total"] = step.functions.d_loss(batch, held["edit"])[0]
+        total = step.functions.d_loss(batch, edit)[0]
 
     def g_forward() -> None:
+        nonlocal total
+        assert edit is not None
         step.discriminator.requires_grad_(False)
         step.adam_g.zero_grad(set_to_none=True)
-        held["total"] = step.functions.g_loss(batch, held["edit"])[0]
+        total = step.functions.g_loss(batch, edit)[0]
 
     def backward() -> None:
-        held.pop("total").backward()
+        nonlocal total
+        assert total is not None
+        loss, total = total, None
+        loss.backward()
 
     def average() -> None:
         step.adam_g.step()
@@ -144,13 +160,13 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
 
 
 def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
-    """10^9 floating point operations an image of each component: convolutions and matrix products, an add counts."""
-    counted = {}
+    """10^9 floating point operations per image, by component: convolutions and matrix products, 2 per multiply-add."""
+    work = {}
     for name, part in components(step, batch):
         with FlopCounterMode(display=False) as counter:
             part()
-        counted[name] = counter.get_total_flops() / len(batch.images) / 1e9
-    return counted
+        work[name] = counter.get_total_flops() / len(batch.images) / 1e9
+    return work
 
 
 Clock = Callable[[], float]  # seconds; time.process_time where neighbours keep the processor busy
@@ -159,7 +175,7 @@ Clock = Callable[[], float]  # seconds; time.process_time where neighbours keep 
 def time_step(
     step: TrainStep, batch: Batch, seconds: float, least: int = 5, clock: Clock = time.perf_counter
 ) -> Spread:
-    """Whole steps for about `seconds`, after two that do not count."""
+    """Time whole steps for about `seconds`, after two that do not count."""
     counter = iter(range(10**9))
     return time_calls(
         lambda: step(batch, next(counter) * len(batch.images)), batch.images.device, seconds, least, clock
@@ -169,7 +185,7 @@ def time_step(
 def time_components(
     step: TrainStep, batch: Batch, seconds: float, least: int = 5, clock: Clock = time.perf_counter
 ) -> dict[str, Spread]:
-    """Each component by itself, waiting for the device in between: together they take longer than a step."""
+    """Time each component by itself, waiting for the device in between: together they take longer than a step."""
     parts, device = components(step, batch), batch.images.device
     times: dict[str, list[float]] = {name: [] for name, _ in parts}
     end = time.perf_counter() + seconds
@@ -186,7 +202,7 @@ def time_components(
 
 
 def peak(device: torch.device, precision: str, seconds: float = 1.0, clock: Clock = time.perf_counter) -> float:
-    """10^9 operations a second of one large matrix product: what to hold a step against."""
+    """10^9 operations per second of one large matrix product: what to compare a step with."""
     edge, dtype = _MATRIX[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(edge, edge, device=device, dtype=dtype)
     return 2 * edge**3 / time_calls(lambda: a @ a, device, seconds, 3, clock).median / 1e9
@@ -205,10 +221,11 @@ def synchronise(device: torch.device) -> None:
 def time_calls(
     call: Callable[[], object], device: torch.device, seconds: float, least: int, clock: Clock = time.perf_counter
 ) -> Spread:
-    """Calls for about `seconds`, at least `least` of them, after two that do not count."""
+    """Time calls for about `seconds`, at least `least` of them, after two that do not count."""
     for _ in range(2):
         call()
-    samples, end = [], time.perf_counter() + seconds
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(samples) < least:
         synchronise(device)
         start = clock()
@@ -219,32 +236,34 @@ def time_calls(
 
 
 def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seconds: float) -> Iterator[str]:
-    """The table of `tmgan bench`, line by line as it is measured; about `seconds` a line of engines."""
-    rows, known, most = config.batch, None, peak(runtime.device, runtime.precision)
+    """The table of `tmgan bench`, line by line as it is measured; about `seconds` per line of an engine."""
+    rows, most = config.batch, peak(runtime.device, runtime.precision)
+    work: dict[str, float] | None = None
     yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
     for engine in engines:
-        started = time.perf_counter()
-        made = synthetic_step(config, dataclasses.replace(runtime, engine=engine))
-        made.step(made.batch, 0)
+        start = time.perf_counter()
+        synthetic = synthetic_step(config, dataclasses.replace(runtime, engine=engine))
+        synthetic.step(synthetic.batch, 0)
         synchronise(runtime.device)
-        first = time.perf_counter() - started
-        known = known or gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, made.batch)
-        took = time_step(made.step, made.batch, seconds)
-        yield _line(engine, took, rows, sum(known.values()), most)
+        first = time.perf_counter() - start
+        if work is None:
+            work = gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, synthetic.batch)
+        whole = time_step(synthetic.step, synthetic.batch, seconds)
+        yield _line(engine, whole, rows, sum(work.values()), most)
         yield f"  first step after {first:.1f} s" + _memory(runtime.device)
         if engine != "graphed":  # one graph has no parts
-            for name, part in time_components(made.step, made.batch, seconds).items():
-                yield _line(f"  {name}", part, rows, known[name], most)
+            for name, part in time_components(synthetic.step, synthetic.batch, seconds).items():
+                yield _line(f"  {name}", part, rows, work[name], most)
     yield (
         f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
         "one, waiting for the device in between, so they add up to more than a step."
     )
 
 
-def _line(name: str, took: Spread, rows: int, gflop_an_image: float, most: float) -> str:
-    speed = rows * gflop_an_image / took.median
-    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_an_image else ""
-    return f"{name:24}{1e3 * took.median:9.1f}{rows / took.median:10.1f}{work}"
+def _line(name: str, time: Spread, rows: int, gflop_per_image: float, most: float) -> str:
+    speed = rows * gflop_per_image / time.median
+    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_per_image else ""
+    return f"{name:24}{1e3 * time.median:9.1f}{rows / time.median:10.1f}{work}"
 
 
 def _memory(device: torch.device) -> str:

@@ -29,7 +29,7 @@ def build_networks(config: TrainConfig, encoders: Encoders) -> tuple[Generator, 
 
 
 def embed_captions(text: TextEncoder, table: CaptionTable, images: Tensor, runtime: Runtime) -> CaptionEmbeddings:
-    """The captions of some images as a step looks them up: float16 in a bf16 run, which loses nothing it had."""
+    """The captions of some images as a step looks them up: float16 in a bf16 run, which loses no precision there."""
     dtype = torch.float16 if runtime.precision == "bf16" else torch.float32
     return CaptionEmbeddings(text.to(runtime.device), table, images, dtype)
 
@@ -40,13 +40,13 @@ def build_step(
     """The training step of a run, before its first update.
 
     Args:
-        captions: what `embed_captions` gives, or a stand-in.
+        captions: what `embed_captions` returns, or a stand-in.
         backend: of torch.compile, for the engines that use it.
     """
-    generator, discriminator = (network.to(runtime.device) for network in build_networks(config, encoders))
+    generator, discriminator = build_networks(config, encoders)
     return TrainStep(
-        generator,
-        discriminator,
+        generator.to(runtime.device),
+        discriminator.to(runtime.device),
         captions,
         frozen_copy(encoders.photo, runtime),
         config.method,

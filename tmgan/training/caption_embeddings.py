@@ -20,7 +20,7 @@ class CaptionEmbeddings:
 
     Args:
         text: frozen.
-        images: int64 (n,), whose captions may be asked for; others cost no memory.
+        images: int64 (n,), the images whose captions may be looked up; others cost no memory.
         dtype: to store in: float32, or float16 (words and sentences lie in [-1, 1], so it is 8 times finer than
             bfloat16). CUB's training captions as 8 subsets take about 4 GB in float32, on the device of `text`.
     """
@@ -42,7 +42,7 @@ class CaptionEmbeddings:
             self.words[start : start + _CHUNK], self.sentences[start : start + _CHUNK] = words, sentences
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """rows int64 (B,) of the caption table -> words (B, D, L), exactly 0 at padding; sentence (B, D)."""
+        """rows (B,) int64 of the caption table -> words (B, D, L), exactly 0 at padding, and sentence (B, D)."""
         place = self._place[rows]
         return at_least_float32(self.words[place]), at_least_float32(self.sentences[place])
 

@@ -51,13 +51,17 @@ class Checkpoints:
     def best(self) -> dict | None:
         """File name, images and score of the best checkpoint; None when none was scored."""
         try:
-            found = json.loads((self.folder / "best.json").read_text())
-            return found if (self.folder / found["file"]).exists() else None
+            best = json.loads((self.folder / "best.json").read_text())
+            return best if (self.folder / best["file"]).exists() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def load_latest(self) -> dict | None:
-        """The newest readable checkpoint, on the CPU; None when there is none. A damaged one is passed over, loudly."""
+        """The newest readable checkpoint, on the CPU; None when there is none. A damaged one is skipped with a warning.
+
+        Raises:
+            ValueError: none of the checkpoints can be read, or another version of tmgan wrote the newest one.
+        """
         for path in self.paths():
             try:
                 state = _load(path)
@@ -72,7 +76,7 @@ class Checkpoints:
             return state
         if self.paths():
             raise ValueError(
-                f"None of the checkpoints in {self.folder} can be read. Move the folder away to start from nothing."
+                f"None of the checkpoints in {self.folder} can be read. Move the folder away to start from scratch."
             )
         return None
 

@@ -62,10 +62,12 @@ class EditorTask:
         return self.train_step(self.loader(step), step * self.batch)
 
     def measure(self) -> dict[str, float]:
-        """The cheap metrics of `tmgan evaluate` on a few held-out photos. The score is colour
-        accuracy for drawn birds, else manipulative precision."""
-        found = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
-        values = {name: measure.value for name, measure in found.items()}
+        """The cheap metrics of `tmgan evaluate` on a few held-out photos.
+
+        The score is colour accuracy for drawn birds, else manipulative precision.
+        """
+        evaluation = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
+        values = {name: measure.value for name, measure in evaluation.items()}
         return values | {"score": values.get("colour_accuracy", values["mp_damsm"])}
 
     def draw(self, path: Path) -> None:
@@ -103,7 +105,11 @@ class EditorTask:
 
 
 def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
-    """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written."""
+    """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written.
+
+    Raises:
+        ValueError: they do not fit; the message says why and what to do.
+    """
     if config.method.keep_mask == "dataset" and pack.masks is None:
         raise ValueError(
             f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
@@ -128,7 +134,7 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
         )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(
-            f"The encoders were trained on {encoders.image_size}-pixel images and the run wants "
+            f"The encoders were trained on {encoders.image_size}-pixel images and the run needs "
             f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
             "--encoder.kind small"
         )

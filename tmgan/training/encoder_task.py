@@ -38,11 +38,11 @@ class EncoderTask:
         self.columns = Columns(pack, self.table, runtime.device)
         self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, None)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
-        trained = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
-        self.adam = torch.optim.Adam(trained, lr=config.pretrain.lr, betas=_ADAM, fused=True)
+        parameters = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
+        self.adam = torch.optim.Adam(parameters, lr=config.pretrain.lr, betas=_ADAM, fused=True)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """One update from the step's batch. The optimiser runs on through the epochs (published: reset each epoch)."""
+        """One update from the step's batch. The optimiser is never reset (published: at each epoch)."""
         batch = self.loader(step)
         drop = self.config.pretrain.dropout
         dropout = None
@@ -79,12 +79,15 @@ class EncoderTask:
             return {}
         batch, _, code, _, sentence = self._encode(self.batch)
         similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
-        found = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
-        return {"retrieval_top1": found.float().mean().item(), "retrieval_photos": len(code)}
+        hits = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
+        return {"retrieval_top1": hits.float().mean().item(), "retrieval_photos": len(code)}
 
     def _encode(self, count: int) -> tuple[Batch, Tensor, Tensor, Tensor, Tensor]:
-        """Some held-out photos, spread over the classes (training ones where nothing is held out), in eval mode:
-        their batch, regions, codes, words and sentences."""
+        """Encode some held-out photos, spread over the classes, in eval mode; training ones where none are held out.
+
+        Returns:
+            Their batch, regions, codes, words and sentences.
+        """
         items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
         plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size, len(items))(
             0

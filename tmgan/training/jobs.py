@@ -1,6 +1,6 @@
 """The two training jobs from configuration to finished run: what `tmgan damsm` and `tmgan train` do.
 
-Only this module uses train.py.
+Only this module uses loop.py.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ _EVALUATED = 200  # held-out photos of the final evaluation, if there are as man
 
 
 def train_encoders(config: DamsmConfig) -> str:
-    """`tmgan damsm`: train text and photo encoders on a pack. Returns "done" or "stopped"."""
-    pack, runtime = Pack.open(config.data), decide(config.runtime)
+    """`tmgan damsm`: train text and photo encoders on a pack.
+
+    Returns:
+        "done" or "stopped".
+    """
+    pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
     with _run(config.run, config) as (run, stop):
         run.log(f"tmgan damsm on {runtime.describe()}. Run folder: {run.path}")
         result = _train_encoders(config, pack, run, stop, runtime)
@@ -53,22 +57,29 @@ def train_encoders(config: DamsmConfig) -> str:
 
 
 def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
-    """`tmgan train`: whatever is missing (data, encoders) first, then the editor. Returns "done" or "stopped".
+    """`tmgan train`: whatever is missing (data, encoders) first, then the editor.
 
-    evaluated: measure the finished editor and say what to do next.
+    Args:
+        evaluated: measure the finished editor and say what to do next.
+
+    Returns:
+        "done" or "stopped".
+
+    Raises:
+        ValueError: data, encoders and settings do not fit each other; the message says what to do.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
     encoders = bundle.load_encoders(Path(config.encoders)) if config.encoders else None
-    pack = Pack.open(config.data, config.model.image_size) if config.data else None
+    pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     if pack is not None:
         check_fits(config, pack, encoders)
     if encoders is None and config.encoder.kind != "small":
         raise ValueError(
-            "This preset wants encoders trained with Inception features. Train them once with\n"
+            "This preset needs encoders trained with Inception features. Train them once with\n"
             f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
-            "and give them with --encoders ENCODERS; or take small ones, trained in the same command, with "
+            "and pass them with --encoders ENCODERS; or use small ones, trained in the same command, with "
             "--encoder.kind small --encoder.dim 64."
         )
     runtime = decide(config.runtime)
@@ -94,7 +105,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
         with closing(task.loader):
             result = train(task, run, config.images, config.output, stop)
         if result == "done" and evaluated:
-            _finish(task.editor, pack, run, time.perf_counter() - started)
+            _finish(task.editor, pack, run, time.perf_counter() - start)
     return result
 
 
@@ -116,9 +127,9 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
 def _own_encoders(
     config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
 ) -> bundle.Encoders | None:
-    """Small encoders, trained inside the run folder; None when stopped on the way."""
+    """Small encoders, trained inside the run folder; None when their training was stopped."""
     folder = run.path / "encoders"
-    given = DamsmConfig(
+    pretraining = DamsmConfig(
         data=str(pack.path),
         run=str(folder),
         seed=config.seed,
@@ -129,9 +140,9 @@ def _own_encoders(
         output=config.output,
         runtime=config.runtime,
     )
-    inner = RunFolder(folder, given, config.output.keep)
+    inner = RunFolder(folder, pretraining, config.output.keep)
     try:
-        if _train_encoders(given, pack, inner, stop, runtime) == "stopped":
+        if _train_encoders(pretraining, pack, inner, stop, runtime) == "stopped":
             return None
     finally:
         inner.close()
@@ -161,13 +172,13 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
     """Measure what can be measured, and say where everything is and what to do next."""
     photo = "PHOTO.jpg"
     models = {"trained": editor, **baselines(editor)}
-    found = {name: evaluate(model, pack, quick_protocol(pack, _EVALUATED)) for name, model in models.items()}
-    write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in found.items()})
-    run.log(f"{table(found)}\n{describe(found['trained'])}")
+    evaluations = {name: evaluate(model, pack, quick_protocol(pack, _EVALUATED)) for name, model in models.items()}
+    write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in evaluations.items()})
+    run.log(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
     if pack.parts is not None:
-        drawn = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
-        if drawn.exists():
-            photo = str(drawn / f"{pack.names[int(pack.test[0])]}.jpg")
+        birds = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
+        if birds.exists():
+            photo = str(birds / f"{pack.names[int(pack.test[0])]}.jpg")
     pictures = sorted(run.samples.glob("*.png"))
     run.log(
         f"Done in {duration(seconds)}.\n"

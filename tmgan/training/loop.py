@@ -1,4 +1,7 @@
-"""The training loop, and nothing but the loop. It trains any task: the encoders (damsm.py) or the editor (gan.py)."""
+"""The training loop, and nothing but the loop.
+
+It trains any task: the encoders (encoder_task.py) or the editor (editor_task.py).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Task(Protocol):
         """Everything that training changes, as plain types."""
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore what state_dict gave."""
+        """Restore what state_dict returned."""
 
     def identity(self) -> dict[str, str]:
         """What a resumed run must find unchanged: name of a thing -> its hash."""
@@ -45,88 +48,99 @@ class Task(Protocol):
 
 
 def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> str:
-    """Train `task` until `images` images have been seen. Returns "done", or "stopped" when a signal came."""
+    """Train `task` until `images` images have been seen.
+
+    Returns:
+        "done", or "stopped" when a signal came.
+
+    Raises:
+        FloatingPointError: a loss is no longer finite.
+    """
     # Resume.
-    seen, step = _resume(task, run)
-    start = seen
-    if seen >= images:
-        task.export(run.path, seen)  # a crash may have come between the last checkpoint and its export
-        run.log(f"{run.path} is complete: {seen:,} images.")
-        run.status("done", seen)
+    count, step = _resume(task, run)
+    start = count
+    if count >= images:
+        task.export(run.path, count)  # a crash may have come between the last checkpoint and its export
+        run.log(f"{run.path} is complete: {count:,} images.")
+        run.status("done", count)
         return "done"
-    if seen:
-        run.log(f"Resuming {run.path} at {seen:,} of {images:,} images.")
-    stats, speed = Stats(), Speed(seen)
-    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", seen), JsonLines(run.path / "metrics.jsonl", seen)
-    board = TensorBoard(run.path / "tensorboard", seen)
-    run.status("running", seen)
+    if count:
+        run.log(f"Resuming {run.path} at {count:,} of {images:,} images.")
+    stats, speed = Stats(), Speed(count)
+    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
+    board = TensorBoard(run.path / "tensorboard", count)
+    run.status("running", count)
 
     while True:
-        done = seen >= images
-        # Looked at once: a signal that comes while this boundary is being saved or measured stops the next one, so that
-        # no run says that it stopped where it did not save.
-        stopped_by = stop.signal
+        complete = count >= images
+        # Read once: a signal that comes while this boundary is being saved or measured takes effect at the next one, so
+        # that no run says that it stopped where it did not save.
+        signal = stop.signal
 
         # At the first step boundary past a multiple of the interval, but not right after resuming.
         report, draw, measure = (
-            seen > start and (done or seen % interval < task.batch)
+            count > start and (complete or count % interval < task.batch)
             for interval in (output.tick_images, output.sample_images, output.checkpoint_images)
         )
-        save = measure or (stopped_by is not None and seen > start)
+        save = measure or (signal is not None and count > start)
 
-        # Report. Reading the losses waits for the device, so the clock is read after it.
+        # Report. Reading the losses waits for the device, so the clock is read afterwards.
         if report:
             losses = stats.read()
-            rate, left = speed.tick(seen, images)
-            run.log(_status_line(seen, images, rate, left, losses))
-            stats_file.write({"images": seen, **losses, "images_per_second": rate})
-            board.write({"images": seen, **losses, "images_per_second": rate})
-            _require_finite(all(math.isfinite(v) for v in losses.values()), run, seen)
+            rate, left = speed.tick(count, images)
+            run.log(_status_line(count, images, rate, left, losses))
+            stats_file.write({"images": count, **losses, "images_per_second": rate})
+            board.write({"images": count, **losses, "images_per_second": rate})
+            _require_finite(all(math.isfinite(v) for v in losses.values()), run, count)
         elif save:
-            _require_finite(stats.finite(), run, seen)
+            _require_finite(stats.finite(), run, count)
 
         # Draw, measure, save.
         if draw:
-            task.draw(run.samples / f"images-{seen:012d}.png")
-            speed.resume(seen)
+            task.draw(run.samples / f"images-{count:012d}.png")
+            speed.resume(count)
         if save:
             metrics = task.measure() if measure else {}
             if metrics:
-                metrics_file.write({"images": seen, **metrics})
-                board.write({"images": seen, **metrics})
+                metrics_file.write({"images": count, **metrics})
+                board.write({"images": count, **metrics})
                 run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
             state = {"step": step, "task": task.state_dict(), "identity": task.identity(), "numerics": _numerics(task)}
-            run.checkpoints.save(seen, state, metrics.get("score"))
-            task.export(run.path, seen)
-            run.status("running", seen)
-            speed.resume(seen)
+            run.checkpoints.save(count, state, metrics.get("score"))
+            task.export(run.path, count)
+            run.status("running", count)
+            speed.resume(count)
 
-        if done:
-            run.status("done", seen)
+        if complete:
+            run.status("done", count)
             return "done"
-        if stopped_by is not None:
-            run.log(f"Stopped by {stopped_by} at {seen:,} images; the same command resumes here.")
-            run.status("stopped", seen, reason=stopped_by)
+        if signal is not None:
+            run.log(f"Stopped by {signal} at {count:,} images; the same command resumes here.")
+            run.status("stopped", count, reason=signal)
             return "stopped"
 
         # Train.
         stats.add(task.step(step))
         step += 1
-        seen += task.batch
+        count += task.batch
 
 
 def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
-    """Load the newest checkpoint, if there is one, into the task. Returns images seen and steps done.
+    """Load the newest checkpoint, if there is one, into the task.
 
-    ValueError when the data or the encoders are no longer those that the run began with.
+    Returns:
+        Images seen and steps done.
+
+    Raises:
+        ValueError: the data or the encoders are no longer those that the run began with.
     """
     state = run.checkpoints.load_latest()
     if state is None:
         return 0, 0
-    changed = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
-    if changed:
+    names = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
+    if names:
         raise ValueError(
-            f"{run.path} was trained with another {' and another '.join(changed)}. Put the former one back "
+            f"{run.path} was trained with another {' and another '.join(names)}. Restore the previous one "
             "to resume, or choose another --run."
         )
     now, before = _numerics(task), {"pixels": "tiles", **state["numerics"]}  # runs of earlier versions had no others
@@ -144,15 +158,15 @@ def _numerics(task: Task) -> dict[str, str | int]:
     return {**task.runtime.numerics(), "pixels": task.loader.pixels}
 
 
-def _require_finite(finite: bool, run: RunFolder, seen: int) -> None:
+def _require_finite(finite: bool, run: RunFolder, count: int) -> None:
     if not finite:
         raise FloatingPointError(
-            f"Training diverged: a loss stopped being finite before image {seen:,}. The checkpoints in "
+            f"Training diverged: a loss stopped being finite before image {count:,}. The checkpoints in "
             f"{run.checkpoints.folder} are from before. Try lower learning rates (they may be changed in a run) or "
             "another run with --runtime.precision fp32."
         )
 
 
-def _status_line(seen: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:
+def _status_line(count: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:
     parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-    return f"{seen:>10,} images {100 * seen / images:5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"
+    return f"{count:>10,} images {100 * count / images:5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, MethodConfig
@@ -21,17 +21,23 @@ from tmgan.losses.regional import keep_mask_loss
 from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
+from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
+from tmgan.models.lightweight import Generator
 from tmgan.training.loaders.batch import Batch
 from tmgan_kernels import masked_mae
 
 
 class Edit(NamedTuple):
-    """The generator's answer to a batch, and the frozen features that it and the losses use. Shapes as in the models.
+    """The generator's answer to a batch, and the frozen features that it and the losses use.
 
-    With gradient: image (B, 3, S, S), mu, logvar, keep_logits (None without model.keep_input). Constant: features of
-    the photos; words (B, D, L) and target_sentence (B, D) of the target texts; own_words (B, D, L) and sentence (B, D)
-    of the photos' own.
+    Attributes:
+        image: (B, 3, S, S); it, mu, logvar and keep_logits carry gradients, the rest is constant.
+        mu, logvar: of the conditioning augmentation, see GeneratorOutput.
+        keep_logits: (B, 1, S, S); None without model.keep_input.
+        features: of the photos.
+        words, target_sentence: (B, D, L) and (B, D), of the target texts.
+        own_words, sentence: (B, D, L) and (B, D), of the photos' own texts.
     """
 
     image: Tensor
@@ -49,10 +55,10 @@ Losses = dict[str, Tensor]  # scalars on the device, by the name the status line
 
 
 class Captions(Protocol):
-    """Words (B, D, L) and sentences (B, D) of rows of the caption table: see texts.CaptionEmbeddings."""
+    """Looks up words and sentences of captions, see caption_embeddings.CaptionEmbeddings."""
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """rows: int64 (B,)."""
+        """rows (B,) int64 of the caption table -> words (B, D, L), sentences (B, D)."""
 
 
 class Objective:
@@ -63,8 +69,8 @@ class Objective:
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Generator,
+        discriminator: Discriminator,
         captions: Captions,
         photo: PhotoEncoder,
         method: MethodConfig,
@@ -75,32 +81,40 @@ class Objective:
         self.method, self.loss, self.runtime = method, loss, runtime
 
     def generate(self, batch: Batch) -> Edit:
-        """The batch's edits. The frozen features are computed here, once a step."""
+        """The batch's edits. The frozen features are computed here, once per step."""
         with self.runtime.autocast():
             with torch.no_grad():
                 features = self.photo.features(batch.images)
                 own_words, sentence = self.captions(batch.captions)
                 words, target_sentence = self.captions(batch.target_captions)
-            made = self.generator(
+            output = self.generator(
                 batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features, batch.images
             )
         return Edit(
-            made.image, made.mu, made.logvar, made.keep_logits, features, words, own_words, sentence, target_sentence
+            output.image,
+            output.mu,
+            output.logvar,
+            output.keep_logits,
+            features,
+            words,
+            own_words,
+            sentence,
+            target_sentence,
         )
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
-        """Real photos with their own captions are real; edits with the text they were asked to obey are not."""
-        blur, config = {}, self.method.blur
-        class_ids, order = batch.class_ids, None
+        """Real photos with their own captions are real; edits with the text they should obey are not."""
+        config = self.method.blur
+        blurred: Tensor | None = None
+        blurred_counts: Tensor | None = None
+        class_ids: Tensor | None = batch.class_ids
+        order: Tensor | None = None
         if self.method.wrong_pairs == "published":
             class_ids, order = None, batch.lengths.argsort(descending=True, stable=True)
         with self.runtime.autocast():
             if config.sizes:
-                blur = {
-                    "blurred": blur_real(config, batch.images, batch.blur_sizes),
-                    "blurred_counts": counts(config, batch.images),
-                    "blurred_heads": config.heads,
-                }
+                blurred = blur_real(config, batch.images, batch.blur_sizes)
+                blurred_counts = counts(config, batch.images)
             d = discriminator_loss(
                 self.discriminator,
                 batch.images,
@@ -109,12 +123,15 @@ class Objective:
                 edit.target_sentence,
                 class_ids,
                 order,
-                **blur,
+                blurred,
+                blurred_counts,
+                config.heads,
             )
         losses = {"d": d.total}
         if d.blurred is not None:
             losses["d_blurred"] = d.blurred
         if self.method.word_correlation:
+            assert batch.word_labels is not None
             losses["d_words"] = word_level_correlation(
                 edit.features.regions, edit.own_words, batch.tokens == 0, batch.word_labels, self.loss.gamma1
             )
@@ -124,15 +141,15 @@ class Objective:
         """How the edits are judged: by the discriminator as it is now, by text, by photo, and by the methods."""
         method, loss = self.method, self.loss
         with self.runtime.autocast():
-            judged = strengthen(method.gradient, edit.image)  # what the text losses see
-            image = judged if method.gradient.losses == "all" else edit.image  # what the others see
+            stronger = strengthen(method.gradient, edit.image)  # what the text losses see
+            image = stronger if method.gradient.losses == "all" else edit.image  # what the others see
             keep = keep_mask(method, batch.images, edit.image, batch.keep)
-            adversarial = generator_adversarial(self.discriminator, judged, edit.target_sentence)
-            seen = self.photo.features(judged)
+            adversarial = generator_adversarial(self.discriminator, stronger, edit.target_sentence)
+            features = self.photo.features(stronger)
             gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
-            words = words_loss(seen.regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
-            sentence = sentence_loss(seen.code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
-            texture = seen.perceptual if image is judged else self.photo.perceptual(image)
+            words = words_loss(features.regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
+            sentence = sentence_loss(features.code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
+            texture = features.perceptual if image is stronger else self.photo.perceptual(image)
             perceptual = perceptual_loss(edit.features.perceptual, texture, self.resembles(batch, keep))
             kl = kl_loss(edit.mu, edit.logvar)
         matching = words.total + sentence.total
@@ -145,7 +162,7 @@ class Objective:
             "kl": kl,
         }
         if keep is not None:
-            losses["kept"] = keep.float().mean()  # the share of the picture that should stay: not a loss, but watch it
+            losses["kept"] = keep.float().mean()  # the share of the picture to keep: not a loss, but worth watching
             losses["masked_mae"] = masked_mae(batch.images, image, keep, method.mae_alpha)
             total = total + losses["masked_mae"]
             if edit.keep_logits is not None:
@@ -157,9 +174,9 @@ class Objective:
         return total, losses
 
     def resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
-        """(B,1,S,S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
+        """(B, 1, S, S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
 
-        An edit that was asked for another photo's text must not be pulled back to its own photo: there only the
+        An edit that follows another photo's text must not be pulled back to its own photo: there only the
         text-irrelevant region counts, or nothing when no mask is known.
         """
         if self.method.mismatched_text_p == 0:

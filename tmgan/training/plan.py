@@ -21,8 +21,11 @@ _SUBSET_SEED = 0x5AB5E7  # the subsets of long captions belong to the pack, not 
 
 @dataclass(frozen=True)
 class CaptionTable:
-    """Captions as fixed-size rows. A caption longer than `words` has `subsets` rows, each a fixed random subset of
-    its words in their order (published: a new subset each time, which cannot be precomputed)."""
+    """Captions as fixed-size rows.
+
+    A caption longer than `words` has `subsets` rows, each a fixed random subset of its words in their order (published:
+    a new subset each time, which cannot be precomputed).
+    """
 
     tokens: Tensor  # (R, words) int64, zero padded
     lengths: Tensor  # (R,) int64
@@ -47,12 +50,12 @@ class CaptionTable:
             order = np.argsort(
                 random_bits(_SUBSET_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable"
             )
-            chosen = torch.from_numpy(np.sort(order[:, :words], axis=1))
+            subset = torch.from_numpy(np.sort(order[:, :words], axis=1))
             rows = slice(int(first[caption]), int(first[caption]) + subsets)
-            tokens[rows] = pack.tokens[caption, chosen].to(torch.int64)
-            labels[rows] = pack.word_labels[caption, chosen].bool()
-        kept = torch.repeat_interleave(lengths.clamp(max=words), variants)
-        return CaptionTable(tokens, kept, labels, first, variants, pack.first.to(torch.int64))
+            tokens[rows] = pack.tokens[caption, subset].to(torch.int64)
+            labels[rows] = pack.word_labels[caption, subset].bool()
+        row_lengths = torch.repeat_interleave(lengths.clamp(max=words), variants)
+        return CaptionTable(tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Plan:
     flip: Tensor  # (B,) bool, mirror left-right
     caption: Tensor  # (B,) row of the caption table: the photo's own caption
     target_index: Tensor  # (B,) image the target text belongs to
-    target_caption: Tensor  # (B,) row of the caption table: the text the generator is asked to obey
+    target_caption: Tensor  # (B,) row of the caption table: the text the generator must obey
     noise: Tensor  # (B, noise_dim) standard normal
     eps: Tensor  # (B, condition_dim) standard normal, for the conditioning augmentation
     blur_sizes: Tensor  # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
@@ -74,7 +77,11 @@ class Plan:
 class Planner:
     """Makes the Plan of any step.
 
-    items: (n,) image numbers to train on, visited once an epoch in a fresh order.
+    Args:
+        items: (n,) image numbers to train on, visited once per epoch in a new order.
+        tile, size: edges of the tiles and of the crops, in pixels.
+        mismatched_text_p: probability that the target text is another image's.
+        blur_sizes: edges to choose from for the blur of each photo.
     """
 
     def __init__(
@@ -97,16 +104,16 @@ class Planner:
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, step: int) -> Plan:
-        index = self._order(step)
-        corner = uniform(self.seed, Purpose.CROP, step, (self.batch, 2))
-        corner = torch.from_numpy(np.floor(corner * max(1, self.offsets)).astype(np.int64))
+        items = self._order(step)
+        index = torch.from_numpy(items)
+        place = uniform(self.seed, Purpose.CROP, step, (self.batch, 2))
+        corner = torch.from_numpy(np.floor(place * max(1, self.offsets)).astype(np.int64))
         flip = torch.from_numpy(uniform(self.seed, Purpose.FLIP, step, (self.batch, 1))[:, 0] < 0.5)
         draws = torch.from_numpy(uniform(self.seed, Purpose.CAPTION, step, (self.batch, 2)))
         subset = torch.from_numpy(uniform(self.seed, Purpose.SUBSET, step, (self.batch, 2)))
         mismatch = uniform(self.seed, Purpose.MISMATCH, step, (self.batch, 2))
         other = self.items[np.floor(mismatch[:, 1] * len(self.items)).astype(np.int64)]
-        target = torch.from_numpy(np.where(mismatch[:, 0] < self.mismatched_text_p, other, index))
-        index = torch.from_numpy(index)
+        target = torch.from_numpy(np.where(mismatch[:, 0] < self.mismatched_text_p, other, items))
         caption = self._caption(index, draws[:, 0], subset[:, 0])
         own = target == index
         blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
@@ -130,9 +137,9 @@ class Planner:
         What the text encoder multiplies its word embeddings by.
         """
         raw = random_bits(self.seed, Purpose.DROPOUT, step, (self.batch, -(-positions * channels // 8)))
-        dropped = round(256 * p)
-        keep = torch.from_numpy(raw.view(np.uint8)[:, : positions * channels] >= dropped)
-        return keep.view(self.batch, positions, channels) * (256 / (256 - dropped))
+        threshold = round(256 * p)
+        keep = torch.from_numpy(raw.view(np.uint8)[:, : positions * channels] >= threshold)
+        return keep.view(self.batch, positions, channels) * (256 / (256 - threshold))
 
     def _order(self, step: int) -> np.ndarray:
         """Images of the step: the endless stream of shuffled epochs, cut into batches."""

@@ -44,7 +44,13 @@ MAY_CHANGE = {
 class RunFolder:
     """Opens or creates the folder, takes its lock, and refuses a command that would mix two different runs.
 
-    path; samples: folder of pictures; checkpoints.
+    Attributes:
+        path: of the folder.
+        samples: folder of pictures.
+        checkpoints: of the run.
+
+    Raises:
+        ValueError: the folder is not a run, belongs to a run with other settings, or is in use.
     """
 
     def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
@@ -85,12 +91,12 @@ class RunFolder:
     def _check_config(self, config: Any) -> None:
         """Refuse other settings than those that the run's checkpoints were trained with."""
         defaults = configfile.to_dict(type(config)())  # settings that are newer than the run
-        saved = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
+        before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
         now = configfile.to_dict(config)
-        changed = [name for name in configfile.differences(saved, now) if name not in MAY_CHANGE]
-        if changed:
+        names = [name for name in configfile.differences(before, now) if name not in MAY_CHANGE]
+        if names:
             lines = "\n".join(
-                f"  {n}: {configfile.setting(saved, n)} in the run, {configfile.setting(now, n)} now" for n in changed
+                f"  {n}: {configfile.setting(before, n)} in the run, {configfile.setting(now, n)} now" for n in names
             )
             raise ValueError(
                 f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
@@ -105,7 +111,13 @@ class RunFolder:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
 
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
-        """Record in run.json where the run stands: running, done, stopped or failed. images: seen; None: as before."""
+        """Record in run.json where the run stands.
+
+        Args:
+            status: "running", "done", "stopped" or "failed".
+            images: seen so far; None: as before.
+            more: further entries.
+        """
         self._images = self._images if images is None else images
         row = {
             "status": status,
@@ -126,7 +138,8 @@ class RunFolder:
 class StopRequest:
     """Ctrl-C and SIGTERM: the first asks the loop to finish its step, save and leave; the second leaves at once.
 
-    signal: name of the signal that came, or None.
+    Attributes:
+        signal: name of the signal that came, or None.
     """
 
     def __init__(self) -> None:

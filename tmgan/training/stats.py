@@ -1,6 +1,6 @@
-"""Losses gathered on the device and read once a tick: status line, stats.jsonl, TensorBoard.
+"""Losses gathered on the device and read once per tick: status line, stats.jsonl, TensorBoard.
 
-A tick that was cut by a stop is averaged over what came after resuming.
+A tick that a stop cut short is averaged over what came after resuming.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Stats:
 
 
 class Speed:
-    """Images a second since the last tick, and the time left; pauses for pictures and checkpoints count as nothing."""
+    """Images per second since the last tick, and the time left; pauses for pictures and checkpoints do not count."""
 
     def __init__(self, images: int):
         self._images, self._start = images, time.perf_counter()
         self._rate: float | None = None
 
     def tick(self, images: int, total: int) -> tuple[float, str]:
-        """(images a second, time left as text)."""
+        """Images per second, and the time left as text."""
         now = time.perf_counter()
         rate = (images - self._images) / max(now - self._start, 1e-9)
         self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
@@ -64,7 +64,7 @@ class Speed:
         return rate, duration((total - images) / max(self._rate, 1e-9))
 
     def resume(self, images: int) -> None:
-        """Start counting anew after a pause."""
+        """Restart the clock after a pause."""
         self._images, self._start = images, time.perf_counter()
 
 
@@ -73,7 +73,7 @@ class JsonLines:
 
     def __init__(self, path: Path, images: int):
         self.path = path
-        kept = []
+        lines = []
         if path.exists():
             for line in path.read_text().splitlines():
                 try:
@@ -81,11 +81,11 @@ class JsonLines:
                 except json.JSONDecodeError:  # a crash cut the last line
                     continue
                 if row["images"] <= images:
-                    kept.append(line)
-            write_text(path, "".join(line + "\n" for line in kept))
+                    lines.append(line)
+            write_text(path, "".join(line + "\n" for line in lines))
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row; a number that is not finite becomes null, since JSON has no word for it."""
+        """Append a row; a number that is not finite becomes null, which is all that JSON has for it."""
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with open(self.path, "a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")

@@ -8,41 +8,56 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import tmgan_kernels
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, MethodConfig, OptimConfig
+from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
+from tmgan.models.lightweight import Generator
 from tmgan.training.engine import Compiled, Eager, Graphed
 from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Captions, Losses, Objective
 
 
 def frozen_copy(photo: PhotoEncoder, runtime: Runtime) -> PhotoEncoder:
-    """The photo encoder as a step wants it: batch norms folded, channels_last, weights in the precision of the run.
+    """The photo encoder as a step needs it: batch norms folded, channels_last, weights in the precision of the run.
 
     In a bf16 run the weights are what autocast would make of them in each call.
     """
-    copied = fold_batch_norms(copy.deepcopy(photo).eval().requires_grad_(False))
+    encoder = copy.deepcopy(photo).eval().requires_grad_(False)
+    fold_batch_norms(encoder)
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
-    return copied.to(device=runtime.device, dtype=dtype, memory_format=torch.channels_last)
+    return encoder.to(  # type: ignore[call-overload]  # torch's stubs know memory_format only by itself
+        device=runtime.device, dtype=dtype, memory_format=torch.channels_last
+    )
+
+
+class _AdamOptions(TypedDict):
+    betas: tuple[float, float]
+    fused: bool
+    capturable: bool
 
 
 class TrainStep:
-    """step(batch, images_seen) -> losses, scalars on the device by name. Owns the optimisers and the averaged
-    generator `ema`.
+    """step(batch, images_seen) -> losses, scalars on the device by name.
 
-    photo: as `frozen_copy` makes it. backend: of torch.compile, for the engines that use it.
+    Owns the optimisers and the averaged generator `ema`.
+
+    Args:
+        photo: as `frozen_copy` makes it.
+        backend: of torch.compile, for the engines that use it.
     """
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Generator,
+        discriminator: Discriminator,
         captions: Captions,
         photo: PhotoEncoder,
         method: MethodConfig,
@@ -55,10 +70,15 @@ class TrainStep:
         self.optim, self.runtime = optim, runtime
         self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
-        self._pairs = list(self.ema.parameters()), list(generator.parameters())
+        self._average: list[Tensor] = list(self.ema.parameters())
+        self._live: list[Tensor] = list(generator.parameters())
         self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
         # A graph needs Adam's arithmetic to read nothing from the host.
-        self._adam = {"betas": (optim.beta1, optim.beta2), "fused": True, "capturable": runtime.engine == "graphed"}
+        self._adam: _AdamOptions = {
+            "betas": (optim.beta1, optim.beta2),
+            "fused": True,
+            "capturable": runtime.engine == "graphed",
+        }
         self.adam_g = torch.optim.Adam(generator.parameters(), lr=optim.lr_g, **self._adam)
         self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=optim.lr_d, **self._adam)
         self.functions = Eager(self.objective) if runtime.engine == "eager" else Compiled(self.objective, backend)
@@ -101,11 +121,10 @@ class TrainStep:
     @torch.no_grad()
     def average(self) -> None:
         """Move the averaged generator towards the live one, and copy the statistics of its batch norms."""
-        # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch a parameter.
-        average, parameters = self._pairs
-        change = torch._foreach_sub(parameters, average)
+        # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch per parameter.
+        change = torch._foreach_sub(self._live, self._average)
         torch._foreach_mul_(change, self._weight)
-        torch._foreach_add_(average, change)
+        torch._foreach_add_(self._average, change)
         for mine, theirs in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             mine.copy_(theirs)
 
@@ -128,7 +147,7 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore state_dict(), also of a step with another engine or other learning rates."""
+        """Restore state_dict(), also that of a step with another engine or other learning rates."""
         for name, part in state.items():
             getattr(self, name).load_state_dict(part)
         for adam, lr in ((self.adam_g, self.optim.lr_g), (self.adam_d, self.optim.lr_d)):

@@ -21,17 +21,17 @@ _PUPIL, _GLINT, _IRIS, _EYELID = (24, 20, 20), (255, 255, 255), (236, 190, 96), 
 
 @dataclass(frozen=True)
 class Species:
-    """Proportions in half body lengths; ranges are (least, most); `lean` in degrees from level to upright."""
+    """Proportions in half body lengths; ranges are (lowest, highest); `lean` in degrees, 0 = level, 90 = upright."""
 
     name: str
-    poses: tuple[str, ...]  # perch, ground, shore, water, fly, front: drawn with equal chance
+    poses: tuple[str, ...]  # perch, ground, shore, water, fly, front: drawn with equal probability
     lean: tuple[float, float]
     plump: float  # thickness of the body, 1 = usual
     neck: tuple[float, float]  # length
     throat: float  # thickness of a long neck, in head radii
     head: float  # radius
     beak: tuple[str, float, float]  # kind (cone, flat, hook, needle), length, depth
-    tail: tuple[float, float, float]  # length, width of a feather, fork: > 0 makes the outer feathers the longer ones
+    tail: tuple[float, float, float]  # length, width of a feather, fork: > 0 makes the outer feathers longer
     legs: float  # length
     crest: float = 0.0  # how often it has one
     wing: float = 1.0  # length of the raised wing, 1 = usual

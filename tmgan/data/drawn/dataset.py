@@ -1,7 +1,7 @@
 """The embedded data set: drawn birds in CUB's folder layout, with captions that name the true colours.
 
-Image i is a pure function of (seed, i), so a larger set begins with the smaller one. The folder is written beside its
-place and renamed at the end: there is never half a data set.
+Image i is a pure function of (seed, i), so a larger set begins with the smaller one. The folder is written under a
+temporary name beside its place and renamed at the end: there is never half a data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tmgan.data.drawn.birds import SPECIES
 from tmgan.data.drawn.drawing import Drawing, draw_bird
 from tmgan.data.palette import PALETTE, PARTS
 
-# {head}, {body} and {wings} are the bare colours; "a {head}" becomes "an orange" where it must.
+# {head}, {body} and {wings} are the bare colours; "a {head}" becomes "an orange" where needed.
 _TEMPLATES = (
     "this bird has a {head} head, {wings} wings and a {body} belly.",
     "a bird with a {body} body, {wings} wings and a {head} head.",
@@ -42,8 +42,11 @@ _JPEG_QUALITY = 92
 def describe(colours: Mapping[str, str], variant: int) -> str:
     """Caption number `variant` (0..9) of a bird with these colours.
 
-    `colours` maps every name in PARTS to a name in PALETTE. Variants 0 to 3 and 7 to 9 name all three parts, the others
-    two; 7 and 8 have more than 18 words. The body's underside is called body, belly or breast, the head head or crown.
+    Variants 0 to 3 and 7 to 9 name all three parts, the others two; 7 and 8 have more than 18 words. The underside is
+    called body, belly or breast, the head is called head or crown.
+
+    Args:
+        colours: a name in PALETTE for every name in PARTS.
     """
     if not 0 <= variant < CAPTIONS_PER_IMAGE:
         raise ValueError(f"caption variant {variant} does not exist: choose 0 to {CAPTIONS_PER_IMAGE - 1}")
@@ -68,12 +71,17 @@ def write_birds(
 ) -> None:
     """Draw `count` birds and write them to `directory` as a CUB folder with captions, true masks and part maps.
 
-    Besides CUB's own files there are text/ (ten captions an image), train/ and test/ (filenames.pickle and
-    class_info.pickle, as the AttnGAN metadata has them), CUB_200_2011/segmentations (0/255), CUB_200_2011/parts_map
+    Besides CUB's own files there are text/ (ten captions per image), train/ and test/ (filenames.pickle and
+    class_info.pickle, as in the AttnGAN metadata), CUB_200_2011/segmentations (0/255), CUB_200_2011/parts_map
     (0 background, 1 + index in PARTS, 100 other parts of the bird) and colours.json (name -> part -> colour).
-    `progress(done, count)` is called after every image.
 
-    An earlier drawn set in `directory` is replaced. Raises ValueError for a bad argument, or if anything else is there.
+    Args:
+        directory: an earlier drawn set in it is replaced.
+        image_size: edge of the pictures in pixels.
+        progress: called as progress(done, count) after every image.
+
+    Raises:
+        ValueError: an argument is out of range, or `directory` holds anything but a drawn set.
     """
     directory = Path(directory)
     if count < 1:
@@ -96,9 +104,9 @@ def _check_replaceable(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: give the name of a folder for the drawn birds")
-    found = {entry.name for entry in directory.iterdir()}
-    if found and found != _TOP_LEVEL:
-        strange = ", ".join(sorted(found - _TOP_LEVEL)[:3]) or "an incomplete set"
+    names = {entry.name for entry in directory.iterdir()}
+    if names and names != _TOP_LEVEL:
+        strange = ", ".join(sorted(names - _TOP_LEVEL)[:3]) or "an incomplete set"
         raise ValueError(f"{directory} holds more than drawn birds ({strange}): give a new or an empty folder")
 
 
@@ -122,7 +130,7 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
             (folder / name).mkdir(parents=True)
     images, labels, splits, boxes = [], [], [], []
     colours: dict[str, dict[str, str]] = {}
-    listed: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "test": ([], [])}
+    lists: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "test": ([], [])}
     for index in range(count):
         drawing = bird(seed, index, image_size)
         class_id, test = class_ids[drawing.species], _is_test(seed, index)
@@ -138,7 +146,7 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
         splits.append(f"{index + 1} {int(not test)}")
         boxes.append(f"{index + 1} " + " ".join(f"{value:.1f}" for value in drawing.box))
         colours[name] = drawing.colours
-        names, ids = listed["test" if test else "train"]
+        names, ids = lists["test" if test else "train"]
         names.append(name)
         ids.append(class_id)
         if progress is not None:
@@ -148,7 +156,7 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
     _write_lines(cub / "classes.txt", [f"{k} {name}" for k, name in enumerate(classes, 1)])
     _write_lines(cub / "train_test_split.txt", splits)
     _write_lines(cub / "bounding_boxes.txt", boxes)
-    for split, (names, ids) in listed.items():
+    for split, (names, ids) in lists.items():
         (root / split).mkdir()
         (root / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=2))
         (root / split / "class_info.pickle").write_bytes(pickle.dumps(ids, protocol=2))

@@ -1,6 +1,6 @@
 """From the shapes of a bird to a picture with true labels. `draw_bird` is a pure function of its random generator.
 
-The polygons' numbers are painted on a three times larger canvas; one look-up of it gives the colours, another the
+The polygons' numbers are painted on a three times larger canvas; one look-up in it gives the colours, another the
 parts, so masks agree with pixels and what is hidden is hidden in both.
 """
 
@@ -16,16 +16,19 @@ from tmgan.data.drawn.scenery import Scene, paint_scene
 from tmgan.data.palette import PALETTE, PARTS
 
 SUPERSAMPLING = 3
-MINIMUM_SHARE = 0.03  # of the area of the bird's box that every coloured part shows
-_LONGER_SIDE = (0.50, 0.60)  # of the bird, in shares of the image edge
+MINIMUM_SHARE = 0.03  # of the area of the bird's box, for every coloured part
+_LONGER_SIDE = (0.50, 0.60)  # of the bird, as a fraction of the image edge
 _LABELS = np.array([HEAD, BODY, WINGS, OTHER], np.uint8)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn bird and the truth about it.
+    """A drawn bird and its ground truth.
 
-    pixels: uint8 (S, S, 3). parts: uint8 (S, S), 0 background, 1 + index in PARTS, OTHER. colours: part -> colour name.
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        parts: uint8 (S, S), 0 background, 1 + index in PARTS, OTHER.
+        colours: name of each part's colour.
     """
 
     pixels: np.ndarray
@@ -49,8 +52,8 @@ def draw_bird(rng: np.random.Generator, size: int) -> Drawing:
     while True:
         drawing = _draw(species, colours, rng, size)
         _, _, width, height = drawing.box
-        shown = np.bincount(drawing.parts.reshape(-1), minlength=OTHER + 1)[1 : len(PARTS) + 1]
-        if shown.min() >= MINIMUM_SHARE * width * height:
+        areas = np.bincount(drawing.parts.reshape(-1), minlength=OTHER + 1)[1 : len(PARTS) + 1]
+        if areas.min() >= MINIMUM_SHARE * width * height:
             return drawing
 
 
@@ -76,7 +79,7 @@ def _draw(species: Species, colours: dict[str, str], rng: np.random.Generator, s
 
 
 def _placement(points: np.ndarray, waterline: float | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (2,) and shift (2,) to shares of the image; a negative scale of x lets the bird look left."""
+    """Scale (2,) and shift (2,) to fractions of the image edge; a negative scale of x makes the bird look left."""
     low, high = points.min(0), points.max(0)
     if waterline is not None:
         high[1] = min(high[1], waterline)
@@ -88,9 +91,14 @@ def _placement(points: np.ndarray, waterline: float | None, rng: np.random.Gener
 
 
 def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Layers (polygon in shares of the edge, RGB, label) from back to front, over a background -> pixels, parts.
+    """Paint layers over a background.
 
-    Label 0 is scenery, and a colour of None uncovers the background.
+    Args:
+        layers: (polygon in fractions of the edge, RGB, label) from back to front. Label 0 is scenery, and a colour of
+            None uncovers the background.
+
+    Returns:
+        The pixels and the part labels.
     """
     size = len(background)
     assert len(layers) < 256
@@ -110,15 +118,15 @@ def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tu
     # Three palettes give the nine averages: red, green, blue; head, body, wings; other, bird, opaque.
     paint = np.asarray(average(colours), np.float32)
     is_label = (labels[:, None] == _LABELS) * 255
-    coloured = average(is_label[:, :3])
+    part_shares = average(is_label[:, :3])
     other, bird, opaque = average(np.stack([is_label[:, 3], (labels > 0) * 255, (numbers > 0) * 255], 1)).split()
-    majority = np.argmax(np.dstack([np.asarray(coloured), np.asarray(other)]), -1)
+    majority = np.argmax(np.dstack([np.asarray(part_shares), np.asarray(other)]), -1)
     parts = np.where(np.asarray(bird) >= 128, _LABELS[majority], 0).astype(np.uint8)
 
-    relief = _relief(bird, 0.05) + _relief(coloured, 0.03).sum(-1)
+    relief = _relief(bird, 0.05) + _relief(part_shares, 0.03).sum(-1)
     light = 1 + np.clip(0.42 * relief, -0.22, 0.26) + 0.035 * _grain(rng, size)
     alpha = np.asarray(opaque, np.float32)[..., None] / 255
-    # Light scales a colour, and a highlight adds white, which is all that shows on black.
+    # Light scales a colour, and a highlight adds white: only that is visible on black.
     picture = paint * light[..., None] + alpha * (34 * np.clip(relief, 0, 0.6))[..., None]
     picture += (1 - alpha) * background + 1.6 * rng.standard_normal((size, size, 1), np.float32)
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8), parts
@@ -127,7 +135,8 @@ def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tu
 def _relief(cover: Image.Image, depth: float) -> np.ndarray:
     """Slope towards a light at the upper left of a cushion on each channel's covered area; 0 elsewhere.
 
-    `depth` is how far the cushion's edge is rounded, in shares of the image edge.
+    Args:
+        depth: how far the cushion's edge is rounded, as a fraction of the image edge.
     """
     radius = depth * cover.width
     height = np.asarray(cover.filter(ImageFilter.GaussianBlur(radius)), np.float32)
@@ -138,6 +147,6 @@ def _relief(cover: Image.Image, depth: float) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Fine level streaks, like barbs of feathers."""
+    """Fine horizontal streaks, like barbs of feathers."""
     grain = Image.fromarray(rng.standard_normal((size // 2, size // 4), np.float32))
     return np.asarray(grain.resize((size, size), Image.Resampling.BILINEAR))

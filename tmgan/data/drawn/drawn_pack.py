@@ -1,4 +1,4 @@
-"""Birds drawn and packed in one folder, for runs that are given no data."""
+"""Birds drawn and packed in one folder, for runs without data of their own."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 
-_SCALE = 2  # drawn pictures are this many times larger than the networks' images
+_SCALE = 2  # drawn pictures are this many times as large as the networks' images
 
 
 def drawn_pack(
     folder: Path, count: int, seed: int, image_size: int, say: Callable[[str], None], replace: bool = True
 ) -> Pack:
-    """The pack FOLDER/pack of the birds in FOLDER/birds, drawn unless they are there with the same settings.
+    """The pack FOLDER/pack of the birds in FOLDER/birds, drawn unless they exist with the same settings.
 
     Args:
-        say: told before birds are drawn.
-        replace: draw other birds in place of those that are there; False: ValueError, for runs may have been trained
-            on them.
+        say: called with a message before birds are drawn.
+        replace: draw new birds in place of those with other settings.
+
+    Raises:
+        ValueError: there are birds with other settings, and not `replace`: runs may have been trained on them.
     """
-    source, packed, record = folder / "birds", folder / "pack", folder / "settings.json"
+    source, pack, record = folder / "birds", folder / "pack", folder / "settings.json"
     settings = {"count": count, "seed": seed, "image_size": image_size}
     before = json.loads(record.read_text()) if record.exists() else None
     if before not in (None, settings) and not replace:
         raise ValueError(
-            f"{packed} holds {before['count']} drawn birds and --drawn-images is {count}. Ask for as many as "
+            f"{pack} holds {before['count']} drawn birds and --drawn-images is {count}. Ask for as many as "
             "before, or choose another --out."
         )
     if before != settings:
@@ -40,6 +42,6 @@ def drawn_pack(
         show = Progress(visible=True)
         with show.bar(total=count, unit="birds"):
             write_birds(source, count, seed, _SCALE * image_size, lambda done, total: show.advance())
-        prepare(source, packed, image_size, workers=1, progress=False)
+        prepare(source, pack, image_size, workers=1, progress=False)
         write_json(record, settings)
-    return Pack.open(packed, image_size)
+    return Pack.open(pack, image_size)

@@ -1,7 +1,7 @@
 """What is around a drawn bird: out-of-focus foliage, sky, field or water, and the branch, ground or water it is on.
 
-All is muted and of middle brightness, so that nothing here can be taken for a colour of the birds' palette. Positions
-are shares of the image edge, x to the right and y down.
+All of it is muted and of medium brightness, so that nothing here can be taken for a colour of the birds' palette.
+Positions are fractions of the image edge, x to the right and y down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BACKDROPS = {
     "field": (((112, 126, 98), (150, 144, 108)), ((148, 156, 150), (128, 136, 98)), ((124, 130, 98), (164, 148, 118))),
     "water": (((132, 148, 146), (98, 124, 136)), ((154, 158, 148), (118, 138, 144)), ((108, 126, 114), (94, 116, 122))),
 }
-_FITTING = {
+_BACKDROPS_OF_POSE = {
     "perch": ("foliage", "sky", "field"),
     "front": ("foliage", "foliage", "field"),
     "fly": ("sky", "sky", "foliage"),
@@ -37,7 +37,7 @@ _GRASS, _LEAF, _RIPPLE = np.array((112, 122, 84.0)), np.array((104, 122, 84.0)),
 
 @dataclass(frozen=True)
 class Scene:
-    """What scenery must know of the bird; `scale` is half its body's length, `left` and `right` its extent."""
+    """What scenery must know about the bird; `scale` is half its body's length, `left` and `right` its extent."""
 
     pose: str
     foot: np.ndarray | None
@@ -46,11 +46,21 @@ class Scene:
     right: float
     scale: float
 
+    @property
+    def stand(self) -> np.ndarray:
+        """Where the bird stands (x, y), for the poses that do."""
+        assert self.foot is not None, self.pose
+        return self.foot
+
 
 def paint_scene(scene: Scene, rng: np.random.Generator, size: int) -> tuple[np.ndarray, Polygons, Polygons]:
-    """-> blurred background float32 (size, size, 3) in 0..255; sharp things behind the bird; and before it."""
-    fitting = _FITTING[scene.pose]
-    kind = fitting[rng.integers(len(fitting))]
+    """The surroundings of a bird.
+
+    Returns:
+        The blurred background, float32 (size, size, 3) in 0..255; the sharp things behind the bird; those before it.
+    """
+    kinds = _BACKDROPS_OF_POSE[scene.pose]
+    kind = kinds[rng.integers(len(kinds))]
     backdrop = _backdrop(kind, scene, rng, size // 2)
     background = np.asarray(backdrop.resize((size, size), Image.Resampling.BICUBIC), np.float32)
     if scene.waterline is not None:
@@ -60,7 +70,7 @@ def paint_scene(scene: Scene, rng: np.random.Generator, size: int) -> tuple[np.n
     if scene.pose == "ground":
         return background, _ground(scene, rng), []
     if scene.pose == "shore":
-        return background, _ripples(scene.foot[1], scene, rng)[1:], []
+        return background, _ripples(scene.stand[1], scene, rng)[1:], []
     return background, [], []
 
 
@@ -72,7 +82,7 @@ def _backdrop(kind: str, scene: Scene, rng: np.random.Generator, size: int) -> I
     upper, lower = np.array(pair, np.float32) + rng.normal(0, 5, 3).astype(np.float32)
     horizon = {"foliage": 0.5, "sky": 0.55, "field": rng.uniform(0.5, 0.7), "water": rng.uniform(0.2, 0.35)}[kind]
     if scene.pose == "ground":
-        horizon = scene.foot[1] - rng.uniform(0.05, 0.15)
+        horizon = scene.stand[1] - rng.uniform(0.05, 0.15)
     softness = {"foliage": 5, "sky": 5, "field": 22, "water": 12}[kind]
     y = (np.arange(size, dtype=np.float32) + 0.5) / size
     mix = 1 / (1 + np.exp(-softness * (y - horizon)))[:, None, None]
@@ -105,7 +115,9 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int, int], size: int) -> 
 
 
 def _near_colour(image: Image.Image, x: float, y: float, change: float) -> tuple[int, ...]:
-    return tuple(int(min(max(value + change, 50), 205)) for value in image.getpixel((int(x), int(y))))
+    pixel = image.getpixel((int(x), int(y)))
+    assert isinstance(pixel, tuple)
+    return tuple(int(min(max(value + change, 50), 205)) for value in pixel)
 
 
 def _leaves(pencil, image: Image.Image, rng: np.random.Generator, bottom: float) -> None:
@@ -131,23 +143,24 @@ def _stalks(pencil, image: Image.Image, rng: np.random.Generator, horizon: float
 def _lights(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Discs of light between leaves, as a lens paints them when they are out of focus."""
     size = image.width
-    lit = image.copy()
-    pencil = ImageDraw.Draw(lit)
+    bright = image.copy()
+    pencil = ImageDraw.Draw(bright)
     for x, y, wide in rng.random((int(rng.integers(0, 9)), 3)) * (size, size, 1):
         r = size * (0.03 + 0.05 * wide)
         pencil.ellipse((x - r, y - r, x + r, y + r), fill=_near_colour(image, x, y, 46))
-    return Image.blend(image, lit.filter(ImageFilter.GaussianBlur(size * 0.018)), 0.6)
+    return Image.blend(image, bright.filter(ImageFilter.GaussianBlur(size * 0.018)), 0.6)
 
 
 def _shadow(image: Image.Image, scene: Scene) -> Image.Image:
     """The shadow of the bird on the ground or the water."""
     size = image.width
-    floating = scene.waterline is not None
-    x = (scene.left + scene.right) / 2 if floating else scene.foot[0]
-    y = scene.waterline if floating else scene.foot[1]
-    half = (scene.right - scene.left) * (0.42 if floating else 0.30)
+    if scene.waterline is None:
+        (x, y), width, depth = scene.stand, 0.30, 0.26
+    else:
+        x, y, width, depth = (scene.left + scene.right) / 2, scene.waterline, 0.42, 0.42
+    half = (scene.right - scene.left) * width
     dark, shade = Image.new("RGB", image.size, (56, 58, 54)), Image.new("L", image.size, 0)
-    box = np.array([x - half, y - half * 0.26, x + half, y + half * (0.42 if floating else 0.26)]) * size
+    box = np.array([x - half, y - half * 0.26, x + half, y + half * depth]) * size
     ImageDraw.Draw(shade).ellipse(box.tolist(), fill=120)
     return Image.composite(dark, image, shade.filter(ImageFilter.GaussianBlur(size * 0.03)))
 
@@ -162,15 +175,15 @@ def _ripples(y: float, scene: Scene, rng: np.random.Generator) -> Polygons:
     polygons: Polygons = [(np.concatenate([surface, [(1.05, 1.05), (-0.05, 1.05)]]), None)]
     middle, half = (scene.left + scene.right) / 2, (scene.right - scene.left) / 2
     for k in range(5):
-        x, reach, low = middle + half * rng.normal(0, 0.3), half * rng.uniform(0.3, 0.8), y + 0.008 + 0.022 * k
-        line = np.array([(x - reach, low), (x, low - 0.004), (x + reach, low), (x, low + 0.004)])
+        at, reach, low = middle + half * rng.normal(0, 0.3), half * rng.uniform(0.3, 0.8), y + 0.008 + 0.022 * k
+        line = np.array([(at - reach, low), (at, low - 0.004), (at + reach, low), (at, low + 0.004)])
         polygons.append((line, _RIPPLE + rng.uniform(-24, 8)))
     return polygons
 
 
 def _ground(scene: Scene, rng: np.random.Generator) -> Polygons:
     """A stone under the feet, or none, and blades of grass around them."""
-    x, y = scene.foot
+    x, y = scene.stand
     polygons: Polygons = []
     if rng.random() < 0.5:
         stone = np.array(_STONE[rng.integers(len(_STONE))], float)
@@ -188,7 +201,7 @@ def _ground(scene: Scene, rng: np.random.Generator) -> Polygons:
 
 def _branch(scene: Scene, rng: np.random.Generator) -> Polygons:
     """A branch through the feet, with a few leaves."""
-    x0, y0 = scene.foot
+    x0, y0 = scene.stand
     thick, bark = scene.scale * rng.uniform(0.18, 0.30), np.array(_BARK[rng.integers(len(_BARK))], float)
     slope, bow, phase = rng.uniform(-0.16, 0.16), rng.uniform(-0.2, 0.2), rng.uniform(0, 6)
     x = np.linspace(-0.05, 1.05, 14)

@@ -1,6 +1,6 @@
 """Read CUB-200-2011 with the captions of Reed and the lists of AttnGAN.
 
-Everything is joined by name, never by position, except where the published pickles know nothing but positions
+Everything is joined by name, never by position, except where the published pickles have nothing but positions
 (captions.pickle, class_info.pickle): there the counts, the captions' own text and the class folders are compared.
 """
 
@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from tmgan.data.captions import read_lines, tokenize
-from tmgan.data.sources.source import Box, Item, Source
+from tmgan.data.sources.source import Box, Item, Source, Split
 from tmgan.data.sources.unpickle import load_metadata_pickle
 from tmgan.data.vocabulary import Vocabulary
 
 CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is DF-GAN's name for the same file
+_SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a CUB folder lie; a part that is not there is None."""
+    """Where the parts of a CUB folder are; a missing part is None."""
 
     path: Path
     cub: Path
@@ -31,11 +32,11 @@ class Layout:
     segmentations: Path | None
     parts: Path | None
     colours: Path | None
-    archive: Path | None  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, which people overlook
+    archive: Path | None  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, easily overlooked
 
     @classmethod
     def find(cls, path: Path) -> Layout:
-        """Look for the parts in and around `path`. Raises ValueError when there is no CUB_200_2011/images."""
+        """Look for the parts in and around `path`. ValueError when there is no CUB_200_2011/images."""
         cub = path / "CUB_200_2011" if (path / "CUB_200_2011").is_dir() else path
         if not (cub / "images").is_dir():
             raise ValueError(
@@ -65,34 +66,35 @@ class Layout:
 class _Entry:
     name: str
     class_id: int
-    split: str
+    split: Split
 
 
 def read(layout: Layout) -> Source:
     """Read the lists and captions of a CUB folder.
 
-    Raises ValueError saying which list is missing, damaged or does not fit another, and what to do.
+    Raises:
+        ValueError: a list is missing, damaged or does not fit another; the message says which, and what to do.
     """
     if (layout.lists / "train/filenames.pickle").exists():
         entries, class_names, notes = _split_of_pickles(layout.lists)
     else:
         entries, class_names = _split_of_cub(layout.cub)
-        notes = (
-            "train/filenames.pickle is not there: CUB's own split is used, in which both splits have all classes (the "
-            "published one has other classes in its test split)",
-        )
+        notes = [
+            "train/filenames.pickle is missing: CUB's own split is used, in which both splits have all classes (the "
+            "published one has other classes in its test split)"
+        ]
     _check_unique(entries, layout)
     if layout.captions is None and layout.text is None:
         unpack = f"unpack {layout.archive} there" if layout.archive else "put a text (or text_c10) folder there"
         raise ValueError(f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle")
 
-    texts, missing, dropped = _read_texts(layout.text, entries)
+    texts, problems, dropped = _read_texts(layout.text, entries)
     vocabulary = token_ids = None
     if layout.captions is not None:
         vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
         _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
         texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
-        missing = {
+        problems = {
             entry.name: f"no captions in {layout.captions}"
             for entry, image in zip(entries, texts, strict=True)
             if not image
@@ -103,7 +105,7 @@ def read(layout: Layout) -> Source:
     colours = _read_colours(layout.colours) if layout.colours else {}
     items = []
     for entry, captions in zip(entries, texts, strict=True):
-        problem = missing.get(entry.name, "")
+        problem = problems.get(entry.name, "")
         if boxes is not None and entry.name not in boxes:
             problem = problem or f"no bounding box: images.txt does not list {entry.name}.jpg"
         if layout.colours and entry.name not in colours:
@@ -137,21 +139,21 @@ def read(layout: Layout) -> Source:
 def _read_texts(folder: Path | None, entries: list[_Entry]) -> tuple[list[list[str]], dict[str, str], int]:
     """Captions of each entry, what is wrong with the captions of a name, and the number of lines without a word."""
     texts: list[list[str]] = [[] for _ in entries]
-    missing: dict[str, str] = {}
+    problems: dict[str, str] = {}
     dropped = 0
     for entry, captions in zip(entries, texts, strict=True):
         if folder is None:
             continue
         file = folder / f"{entry.name}.txt"
         if not file.is_file():
-            missing[entry.name] = f"no captions: {file} is missing"
+            problems[entry.name] = f"no captions: {file} is missing"
             continue
         lines, empty = read_lines(file)
         captions += lines
         dropped += empty
         if not lines:
-            missing[entry.name] = f"no captions: {file} holds none"
-    return texts, missing, dropped
+            problems[entry.name] = f"no captions: {file} holds none"
+    return texts, problems, dropped
 
 
 def _read_colours(file: Path) -> dict[str, dict[str, str]]:
@@ -162,15 +164,15 @@ def _read_colours(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[str]]:
-    """AttnGAN's split (by class): {train,test}/filenames.pickle, and class_info.pickle where it is there."""
+    """AttnGAN's split (by class): {train,test}/filenames.pickle, and class_info.pickle if it exists."""
     entries: list[_Entry] = []
     class_names: dict[int, str] = {}
     notes: list[str] = []
-    for split in ("train", "test"):
+    for split in _SPLITS:
         file, info = folder / split / "filenames.pickle", folder / split / "class_info.pickle"
         if not file.exists():
             raise ValueError(
-                f"{file} is missing, though that of the other split is there: both belong to AttnGAN's metadata"
+                f"{file} is missing, but that of the other split exists: both belong to AttnGAN's metadata"
             )
         names = load_metadata_pickle(file)
         if not isinstance(names, list) or not all(isinstance(name, str) and ".." not in name for name in names):
@@ -181,15 +183,15 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
                 raise ValueError(
                     f"{info} has {len(classes)} classes, {file} {len(names)} names: they are not of one set"
                 )
-            found = _name_classes(info, names, classes)
-            if any(class_names.get(number, name) != name for number, name in found.items()):
+            folders = _name_classes(info, names, classes)
+            if any(class_names.get(number, name) != name for number, name in folders.items()):
                 # Each split counts its classes on its own: keep them apart.
                 shift = max(class_names) + 1
                 classes = [number + shift for number in classes]
-                found = {number + shift: name for number, name in found.items()}
-            class_names |= found
+                folders = {number + shift: name for number, name in folders.items()}
+            class_names |= folders
         else:  # As published: without class_info.pickle every image is a class of its own
-            notes.append(f"{info} is not there: every {split} image is its own class")
+            notes.append(f"{info} is missing: every {split} image is its own class")
             start = max((entry.class_id for entry in entries), default=-1) + 1
             classes = list(range(start, start + len(names)))
         entries += [_Entry(name, number, split) for name, number in zip(names, classes, strict=True)]
@@ -197,14 +199,14 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
 
 
 def _name_classes(file: Path, names: list[str], classes: list[int]) -> dict[int, str]:
-    """The folder of each class. A class in two folders means that the list is that of another order of images."""
+    """The folder of each class. A class in two folders means that the list is for another order of images."""
     class_names: dict[int, str] = {}
     for name, number in zip(names, classes, strict=True):
         folder = name.split("/")[0] if "/" in name else str(number)
-        known = class_names.setdefault(number, folder)
-        if known != folder:
+        first = class_names.setdefault(number, folder)
+        if first != folder:
             raise ValueError(
-                f"{file}: class {number} is {known}, but at {name} it is {folder}: it does not belong to this "
+                f"{file}: class {number} is {first}, but at {name} it is {folder}: it does not belong to this "
                 "list of names. Get both again; without the file, every image is its own class"
             )
     return class_names
@@ -228,14 +230,14 @@ def _split_of_cub(cub: Path) -> tuple[list[_Entry], dict[int, str]]:
 
 
 def _read_boxes(cub: Path) -> dict[str, Box] | None:
-    """Boxes by name; None when the set has no bounding_boxes.txt. As published: fractions of pixels are cut off."""
+    """Boxes by name; None when the set has no bounding_boxes.txt. As published: coordinates are truncated."""
     if not (cub / "bounding_boxes.txt").exists():
         return None
     names, boxes = _table(cub / "images.txt"), _table(cub / "bounding_boxes.txt")
     if names.keys() != boxes.keys():
         number = min(names.keys() ^ boxes.keys())
         raise ValueError(f"{cub}/bounding_boxes.txt does not fit images.txt: image id {number} is in only one of them")
-    result = {}
+    result: dict[str, Box] = {}
     for number, text in boxes.items():
         try:
             x, y, width, height = (int(float(value)) for value in text.split())
@@ -248,7 +250,7 @@ def _read_boxes(cub: Path) -> dict[str, Box] | None:
 
 
 def _table(file: Path) -> dict[int, str]:
-    """CUB's text tables: a line is an id and the rest."""
+    """CUB's text tables: each line is an id and the rest."""
     if not file.exists():
         raise ValueError(f"{file} is missing: it belongs to the CUB_200_2011 archive")
     rows: dict[int, str] = {}
@@ -274,7 +276,7 @@ def _check_unique(entries: list[_Entry], layout: Layout) -> None:
 
 
 def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, ...], tuple]:
-    """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions an image) + k."""
+    """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions per image) + k."""
     value = load_metadata_pickle(file)
     if not (isinstance(value, (list, tuple)) and list(map(type, value[2:])) == [dict, dict]):
         raise ValueError(f"{file}: expected [train captions, test captions, word of id, id of word]")
@@ -287,29 +289,31 @@ def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, 
         raise ValueError(f"{file}: {error}") from None
 
     token_ids: list[tuple[tuple[int, ...], ...]] = []
-    for split, captions in zip(("train", "test"), value[:2], strict=True):
+    for split, captions in zip(_SPLITS, value[:2], strict=True):
         count = sum(entry.split == split for entry in entries)
         if count == 0 and not len(captions):
             continue
         if count == 0 or len(captions) % count:
             raise ValueError(
-                f"{file} has {len(captions)} {split} captions for {count} {split} images, not as many for each: it "
-                "does not belong to these lists. Without it, captions are read from the text folder"
+                f"{file} has {len(captions)} {split} captions for {count} {split} images, not equally many for each: "
+                "it does not belong to these lists. Without it, captions are read from the text folder"
             )
-        each = len(captions) // count
+        per_image = len(captions) // count
         rows = [tuple(_integers(caption, file)) for caption in captions]
         if any(not 0 < token < len(vocabulary) for row in rows for token in row):
-            raise ValueError(f"{file}: a {split} caption holds a word id outside of 1..{len(vocabulary) - 1}")
-        token_ids += [tuple(row for row in rows[start : start + each] if row) for start in range(0, len(rows), each)]
+            raise ValueError(f"{file}: a {split} caption holds a word id outside 1..{len(vocabulary) - 1}")
+        token_ids += [
+            tuple(row for row in rows[start : start + per_image] if row) for start in range(0, len(rows), per_image)
+        ]
     return vocabulary, tuple(token_ids)
 
 
 def _check_same_captions(
     file: Path, entries: list[_Entry], vocabulary: tuple[str, ...], token_ids: tuple, texts: list
 ) -> None:
-    """Refuse a captions.pickle whose captions are those of other images than the text folder says.
+    """Refuse a captions.pickle whose captions do not belong to the images that the text folder has them for.
 
-    A caption or two may differ (tokenizers do); a list that is shifted differs nearly everywhere from some image on.
+    A caption or two may differ (tokenizers do); a shifted list differs nearly everywhere from some image on.
     """
     for entry, image, captions in zip(entries, token_ids, texts, strict=True):
         pairs = list(zip(image, captions, strict=False))

@@ -13,23 +13,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tmgan.data.captions import tokenize
-from tmgan.data.sources.source import Item, Source
+from tmgan.data.sources.source import Item, Source, Split
 
-# Held-out splits of whatever name are our test split.
-SPLITS = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test"}
+# Held-out splits of any name are our test split.
+SPLITS: dict[str, Split] = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test"}
 
 
 def metadata_files(path: Path) -> dict[Path, str | None]:
-    """The metadata.jsonl files of a folder, with the split their sub folder stands for (None at the top)."""
-    places = [(path, None)] + [(path / name, split) for name, split in SPLITS.items()]
+    """The metadata.jsonl files of a folder, with the split that their subfolder stands for (None at the top)."""
+    places: list[tuple[Path, str | None]] = [(path, None), *((path / name, split) for name, split in SPLITS.items())]
     return {folder / "metadata.jsonl": split for folder, split in places if (folder / "metadata.jsonl").is_file()}
 
 
 def read(path: Path) -> Source:
-    """Read every metadata.jsonl of `path`. Raises ValueError naming the file and the line that is wrong.
+    """Read every metadata.jsonl of `path`.
 
     Without a split, an image is in the test split when its name's hash says so (1 in 10, the same in every run).
     Without a class, every image is its own class.
+
+    Raises:
+        ValueError: a line is wrong; the message names the file and the line.
     """
     rows: dict[str, dict[str, Any]] = {}
     dropped = 0
@@ -41,11 +44,11 @@ def read(path: Path) -> Source:
                 _merge(rows, row, f"{file}, line {number}")
     if not rows:
         raise ValueError(f"{path}: its metadata.jsonl names no image")
-    ordered = sorted(rows.values(), key=lambda row: row["split"] == "test")
-    class_ids, class_names = _classes(ordered, path)
-    some_masks = any(row["mask"] for row in ordered)
+    entries = sorted(rows.values(), key=lambda row: row["split"] == "test")
+    class_ids, class_names = _classes(entries, path)
+    some_masks = any(row["mask"] for row in entries)
     items = []
-    for row, class_id in zip(ordered, class_ids, strict=True):
+    for row, class_id in zip(entries, class_ids, strict=True):
         problem = "" if row["captions"] else "no caption with a word in metadata.jsonl"
         if some_masks and row["mask"] is None:
             problem = problem or "no mask in metadata.jsonl, though other images have one"
@@ -92,50 +95,50 @@ def _read_line(line: str, where: str, root: Path, folder: Path, split: str | Non
         box = tuple(float(side) for side in box)
     name = _inside(value["file_name"], folder, root, where)
     mask = value.get("mask")
-    given = value.get("split", split)
-    if given is None:
+    split = value.get("split", split)
+    if split is None:
         digest = hashlib.sha256(name.encode()).digest()
-        given = "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
-    if given not in SPLITS:
-        raise ValueError(f"{where}: the split is one of {', '.join(SPLITS)}, found {given!r}")
-    kept = [caption.strip() for caption in captions if tokenize(caption)]
+        split = "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
+    if split not in SPLITS:
+        raise ValueError(f"{where}: the split is one of {', '.join(SPLITS)}, found {split!r}")
+    usable = [caption.strip() for caption in captions if tokenize(caption)]
     row = {
         "name": name,
-        "captions": kept,
+        "captions": usable,
         "class": value.get("class"),
         "box": box,
-        "split": SPLITS[given],
+        "split": SPLITS[split],
         "mask": None if mask is None else root / _inside(mask, folder, root, where),
     }
-    return row, len(captions) - len(kept)
+    return row, len(captions) - len(usable)
 
 
 def _inside(name: Any, folder: Path, root: Path, where: str) -> str:
     """`name`, which is relative to `folder`, made relative to `root`."""
     if not isinstance(name, str) or not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{where}: {name!r} is not a path inside of {folder}")
+        raise ValueError(f"{where}: {name!r} is not a path inside {folder}")
     return (folder.relative_to(root) / name).as_posix()
 
 
 def _merge(rows: dict[str, dict[str, Any]], row: dict[str, Any], where: str) -> None:
-    known = rows.setdefault(row["name"], row)
-    if known is row:
+    first = rows.setdefault(row["name"], row)
+    if first is row:
         return
     for key in ("class", "box", "split", "mask"):
-        if known[key] != row[key]:
+        if first[key] != row[key]:
             raise ValueError(
-                f"{where}: {row['name']} was listed before with another {key}: {known[key]!r}, here {row[key]!r}"
+                f"{where}: {row['name']} was listed before with another {key}: {first[key]!r}, here {row[key]!r}"
             )
-    known["captions"] += row["captions"]
+    first["captions"] += row["captions"]
 
 
 def _classes(rows: list[dict[str, Any]], path: Path) -> tuple[list[int], dict[int, str]]:
-    given = [row["class"] for row in rows]
-    if all(value is None for value in given):
+    classes = [row["class"] for row in rows]
+    if all(value is None for value in classes):
         return list(range(len(rows))), {}
-    if all(isinstance(value, int) for value in given):
-        return given, {value: str(value) for value in sorted(set(given))}
-    if all(isinstance(value, str) for value in given):
-        names = sorted(set(given))
-        return [names.index(value) for value in given], dict(enumerate(names))
+    if all(isinstance(value, int) for value in classes):
+        return classes, {value: str(value) for value in sorted(set(classes))}
+    if all(isinstance(value, str) for value in classes):
+        names = sorted(set(classes))
+        return [names.index(value) for value in classes], dict(enumerate(names))
     raise ValueError(f"{path}: give every image a class, all numbers or all names, or none a class")

@@ -12,7 +12,9 @@ def read_source(path: Path) -> Source:
     """Read the lists and captions of the folder `path`, in either layout (`tmgan data doctor` shows both).
 
     The folder may be the one that holds `CUB_200_2011`, or `CUB_200_2011` itself with the captions in it or beside it.
-    Raises ValueError saying which list is missing, damaged or does not fit another, and what to do.
+
+    Raises:
+        ValueError: a list is missing, damaged or does not fit another; the message says which, and what to do.
     """
     path = Path(path)
     if not path.is_dir():

@@ -1,7 +1,7 @@
 """What a folder of photographs and captions looks like once its lists have been read, whatever its layout was.
 
 Reading a source looks at lists and captions only; pictures are opened by `prepare`. What is wrong with one picture
-goes to that item's `problem`, so that all of them can be reported together; what makes the lists themselves unusable
+becomes that item's `problem`, so that all of them can be reported together; what makes the lists themselves unusable
 is a ValueError.
 """
 
@@ -14,23 +14,26 @@ from pathlib import Path
 from typing import Literal
 
 Box = tuple[float, float, float, float]
+Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One photograph.
 
-    box      (x, y, width, height) in pixels of the upright image
-    mask     white on the object        parts    label map (drawn birds only)
-    colours  name of each part's colour (drawn birds only)
-    problem  why it cannot be used, as far as the lists tell; "" if it can
+    Attributes:
+        box: (x, y, width, height) in pixels of the upright image.
+        mask: white on the object.
+        parts: label map (drawn birds only).
+        colours: name of each part's colour (drawn birds only).
+        problem: why it cannot be used, as far as the lists tell; "" if it can.
     """
 
     name: str
     image: Path
     captions: tuple[str, ...]
     class_id: int
-    split: Literal["train", "test"]
+    split: Split
     box: Box | None = None
     mask: Path | None = None
     parts: Path | None = None
@@ -40,12 +43,14 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All photographs of a folder, the training split first, and the words in which they are described.
+    """All photographs of a folder, the training split first, and the words of their captions.
 
-    vocabulary  words in order of their ids, "<end>" first: given by captions.pickle, or None
-    token_ids   for each item, for each caption its word ids: given by captions.pickle, or None
-    class_names name of each class id; empty where every image is its own class
-    dropped     number of caption lines without any word        notes  what the user should know
+    Attributes:
+        vocabulary: words in order of their ids, "<end>" first, from captions.pickle; None without it.
+        token_ids: word ids of each caption of each item, from captions.pickle; None without it.
+        class_names: name of each class id; empty where every image is its own class.
+        dropped: number of caption lines without any word.
+        notes: what the user should know.
     """
 
     path: Path
@@ -59,11 +64,11 @@ class Source:
 
     @property
     def exif(self) -> bool:
-        """Whether an EXIF orientation is obeyed. As published: not for CUB (which has none)."""
+        """Whether EXIF orientations are obeyed. As published: not for CUB (which has none)."""
         return self.kind == "imagefolder"
 
     def listing_hash(self) -> str:
-        """sha256 (hex) of everything the lists say, in order. It does not look into the pictures."""
+        """sha256 (hex) of everything the lists say, in order; the pictures are not read."""
         digest = hashlib.sha256(json.dumps([self.kind, self.vocabulary, sorted(self.class_names.items())]).encode())
         for number, item in enumerate(self.items):
             maps = [file and file.name for file in (item.mask, item.parts)]

@@ -1,4 +1,4 @@
-"""Read a pickle of data set metadata without running anything in it.
+"""Read a pickle of data set metadata without running anything it contains.
 
 A pickle is a program. This one may build lists, dictionaries, numbers, strings and numeric numpy arrays; whatever else
 it asks for is refused. Arrays are rebuilt here from their bytes, so numpy's own (C) reconstructors are never reached.
@@ -10,7 +10,7 @@ import collections
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +20,10 @@ MAX_BYTES = 64 * 1024**2  # a captions.pickle of birds has a few MB, one of COCO
 def load_metadata_pickle(path: Path) -> Any:
     """What the pickle at `path` holds: lists, tuples, dicts, strings, bytes, numbers, None and numeric numpy arrays.
 
-    Pickles of Python 2 are read with `encoding="latin1"`. Raises ValueError naming the file when it is over 64 MB, is
-    not a pickle, or asks for anything else (and then says for what).
+    Pickles of Python 2 are read with `encoding="latin1"`.
+
+    Raises:
+        ValueError: the file is over 64 MB, is not a pickle, or asks for anything else; the message says for what.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -43,7 +45,7 @@ class _Refused(Exception):
 
 
 class _DType:
-    """Stands in for numpy.dtype: numbers only, and of its state nothing but the byte order is used."""
+    """Stands in for numpy.dtype: numbers only, and only the byte order of its state is used."""
 
     def __init__(self, code: Any) -> None:
         if not isinstance(code, str) or code[:1] not in tuple("biuf") or not code[1:].isdigit():
@@ -54,7 +56,7 @@ class _DType:
         if state[1] in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(state[1])
 
-    def array(self, data: Any, shape: tuple, order: str) -> np.ndarray:
+    def array(self, data: Any, shape: tuple, order: Literal["C", "F"]) -> np.ndarray:
         if isinstance(data, str):  # the bytes of Python 2
             data = data.encode("latin1")
         return np.frombuffer(bytes(data), self.dtype).astype(self.dtype.newbyteorder("=")).reshape(shape, order=order)
@@ -110,7 +112,7 @@ class _Unpickler(pickle.Unpickler):
     def _scalar(self, dtype: Any, data: Any) -> int | float | bool:
         return _check_dtype(dtype).array(data, (), "C").item()
 
-    def _frombuffer(self, data: Any, dtype: Any, shape: tuple, order: str) -> np.ndarray:
+    def _frombuffer(self, data: Any, dtype: Any, shape: tuple, order: Literal["C", "F"]) -> np.ndarray:
         return _check_dtype(dtype).array(data, shape, order)
 
 

@@ -26,15 +26,19 @@ _NO_EDIT = 1e-6  # a shorter difference of embeddings has no direction
 
 
 class ClipDirection(PerImage):
-    """clip_direction, clip_image and clip_text. ValueError when there is no model, or no change of caption."""
+    """clip_direction, clip_image and clip_text.
+
+    Raises:
+        ValueError: when there is no model, or no change of caption.
+    """
 
     def __init__(self, editor: Editor, folder: str, captions: str):
         super().__init__()
-        missing = [name for name in _FILES if not (Path(folder) / name).is_file()]
-        if not folder or missing:
+        absent = [name for name in _FILES if not (Path(folder) / name).is_file()]
+        if not folder or absent:
             raise ValueError(
                 f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and "
-                f"lacks {', '.join(missing or _FILES)}. Put a copy of "
+                f"lacks {', '.join(absent or _FILES)}. Put a copy of "
                 "https://huggingface.co/openai/clip-vit-large-patch14 there."
             )
         if captions == "own":
@@ -52,9 +56,9 @@ class ClipDirection(PerImage):
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
         before, after = self._images(batch.photos), self._images(batch.edits)
         own, target = self._texts(batch.own), self._texts(batch.texts)
-        change, wanted = after - before, target - own
-        direction = F.cosine_similarity(change, wanted)
-        none = (change.norm(dim=1) < _NO_EDIT) | (wanted.norm(dim=1) < _NO_EDIT)
+        of_image, of_text = after - before, target - own
+        direction = F.cosine_similarity(of_image, of_text)
+        none = (of_image.norm(dim=1) < _NO_EDIT) | (of_text.norm(dim=1) < _NO_EDIT)
         return {
             "clip_direction": direction.masked_fill(none, 0.0),
             "clip_image": F.cosine_similarity(before, after),
@@ -70,8 +74,8 @@ class ClipDirection(PerImage):
         """images (B, 3, H, W) in [-1, 1] -> embeddings (B, D) of length 1."""
         size = self.model.config.vision_config.image_size
         small = F.interpolate((images + 1) / 2, size=(size, size), mode="bicubic", align_corners=False)
-        found = self.model.get_image_features(pixel_values=(small - self.mean) / self.std)
-        return F.normalize(found.pooler_output.double(), dim=1)
+        features = self.model.get_image_features(pixel_values=(small - self.mean) / self.std)
+        return F.normalize(features.pooler_output.double(), dim=1)
 
     def _texts(self, texts: list[str]) -> Tensor:
         tokens = self.tokenizer(

@@ -47,7 +47,8 @@ def drawn(pack: Pack) -> bool:
 def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     """The first `count` held-out birds, each with one part's colour swapped by the seed.
 
-    ValueError when the pack is not made of drawn birds.
+    Raises:
+        ValueError: when the pack is not made of drawn birds.
     """
     if pack.parts is None or pack.colours is None or pack.masks is None:
         raise ValueError(
@@ -77,43 +78,46 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
 def colour_accuracy(
     test: ColourTest, edit: Callable[[Tensor, list[str]], Tensor], batch: int = 32
 ) -> dict[str, Measure]:
-    """Measure `edit(images, texts) -> images` on the test: colour_accuracy, others_kept and background_psnr, whose
-    mean is over all background pixels of all birds. It is infinite for an exact copy.
+    """Measure `edit(images, texts) -> images` on the test: colour_accuracy, others_kept and background_psnr.
 
-    FloatingPointError when an edit is not finite.
+    The PSNR is that of the mean over all background pixels of all birds, infinite for an exact copy.
+
+    Raises:
+        FloatingPointError: when an edit is not finite.
     """
-    hits, kept, mse, pixels = [], [], [], []
+    hits, shares, mse, pixels = [], [], [], []
     palette = torch.tensor([PALETTE[name] for name in PALETTE], dtype=torch.float32)
     for start in range(0, len(test.images), batch):
         rows = slice(start, start + batch)
-        edited = edit(test.images[rows], test.texts[rows]).float().cpu()
-        if not torch.isfinite(edited).all():
+        edits = edit(test.images[rows], test.texts[rows]).float().cpu()
+        if not torch.isfinite(edits).all():
             raise FloatingPointError(
                 "The edits hold numbers that are not finite: the network diverged or its file is damaged."
             )
         masks = test.part_masks[rows].float()
         area = masks.sum((2, 3))
-        mean = torch.einsum("bchw,bphw->bpc", (edited + 1) * 127.5, masks) / area.clamp(min=1)[..., None]
+        mean = torch.einsum("bchw,bphw->bpc", (edits + 1) * 127.5, masks) / area.clamp(min=1)[..., None]
         right = (torch.cdist(mean, palette).argmin(-1) == test.colours[rows]) & (area > 0)
         named = torch.nn.functional.one_hot(test.part[rows], len(PARTS)).bool()
         hits += right[named].tolist()
-        kept += (right & ~named).double().sum(1).div(len(PARTS) - 1).tolist()
-        background = test.background[rows].expand_as(edited)
-        error = ((edited - test.images[rows]) / 2).double().square().masked_fill(~background, 0).sum((1, 2, 3))
+        shares += (right & ~named).double().sum(1).div(len(PARTS) - 1).tolist()
+        background = test.background[rows].expand_as(edits)
+        error = ((edits - test.images[rows]) / 2).double().square().masked_fill(~background, 0).sum((1, 2, 3))
         count = background.sum((1, 2, 3))
         mse += (error / count).tolist()  # NaN for a bird that fills the picture
         pixels += count.tolist()
     return {
         "colour_accuracy": Measure.of([float(hit) for hit in hits], "of the named parts", "higher"),
-        "others_kept": Measure.of(kept, "of the other parts", "higher"),
+        "others_kept": Measure.of(shares, "of the other parts", "higher"),
         "background_psnr": Measure.of(mse, "dB", "higher", "psnr", pixels),
     }
 
 
 class ColourAccuracy:
-    """The metric: on a test of its own, so it looks at no other edits.
+    """The metric, on a test of its own: it looks at no other edits.
 
-    ValueError when the pack is not made of drawn birds.
+    Raises:
+        ValueError: when the pack is not made of drawn birds.
     """
 
     sees_edits = False

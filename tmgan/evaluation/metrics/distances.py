@@ -1,7 +1,7 @@
-"""FID, KID and Inception score of a model's edits, straight from the device: no picture is saved on the way.
+"""FID, KID and Inception score of a model's edits, computed on the device: no picture is saved on the way.
 
 The reals are the centre crops of a whole split, and pass through the network once: their statistics and features are
-kept in a folder (TMGAN_CACHE, else ~/.cache/tmgan) under a name that follows from pack, split, size, network and
+kept in a folder (TMGAN_CACHE, else ~/.cache/tmgan) under a name derived from pack, split, size, network and
 preprocessing. Protocols: "test" against the held-out split, "paper" against the training split (with the photos'
 own captions, as the paper measures it).
 """
@@ -35,12 +35,16 @@ _SPLITS, _LEAST = 10, 100  # of the Inception score, as published; fewer photos 
 
 
 def protocol_name(split: str) -> str:
-    """Of a FID against this split."""
+    """The protocol of a FID against this split."""
     return {"train": "paper", "test": "test"}[split]
 
 
 class Distances:
-    """fid/PROTOCOL and kid/PROTOCOL of the edits. ValueError when the network's weights are missing."""
+    """fid/PROTOCOL and kid/PROTOCOL of the edits.
+
+    Raises:
+        ValueError: when the network's weights are missing.
+    """
 
     sees_edits = True
 
@@ -55,11 +59,11 @@ class Distances:
 
     def measures(self, show: Progress) -> dict[str, Measure]:
         """Over everything seen."""
-        moments, features = reals(self.network, self.pack, self.split, self.size, self.batch, show)
+        real, features = reals(self.network, self.pack, self.split, self.size, self.batch, show)
         fakes = torch.cat(self._fakes)
-        made = Moments(self.network.dim, self.network.name, PROTOCOL, fakes.device)
-        made.add(fakes)
-        distance, name = frechet_distance(moments, made), protocol_name(self.split)
+        fake = Moments(self.network.dim, self.network.name, PROTOCOL, fakes.device)
+        fake.add(fakes)
+        distance, name = frechet_distance(real, fake), protocol_name(self.split)
         note = f"fid/{name}, kid/{name}: against {distance.n_real} photos of the {self.split} split; {PROTOCOL}."
         note = f"{note} {distance.note}".strip()
         return {
@@ -69,7 +73,11 @@ class Distances:
 
 
 class InceptionScores:
-    """inception_score of the edits. ValueError when the network's weights are missing."""
+    """inception_score of the edits.
+
+    Raises:
+        ValueError: when the network's weights are missing.
+    """
 
     sees_edits = True
 
@@ -98,8 +106,8 @@ class InceptionScores:
 
 def cache_folder() -> Path:
     """Where statistics of reals are kept."""
-    given = os.environ.get("TMGAN_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "tmgan"
+    folder = os.environ.get("TMGAN_CACHE")
+    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "tmgan"
 
 
 @torch.no_grad()
@@ -108,14 +116,14 @@ def reals(
 ) -> tuple[Moments, Tensor]:
     """Moments, with their factor, and features (N, D) float32 of a split's photos; from the cache if they are there.
 
-    The files can be deleted at any time. One that is damaged is made again.
+    The files can be deleted at any time. A damaged one is rebuilt.
     """
     key = hashlib.sha256(json.dumps([pack.hash, split, size, network.digest(), PROTOCOL]).encode()).hexdigest()
     path = cache_folder() / f"reals-{key[:32]}.safetensors"
-    stored, device = path.with_suffix(".features.safetensors"), next(network.parameters()).device
-    if path.is_file() and stored.is_file():
+    features_path, device = path.with_suffix(".features.safetensors"), next(network.parameters()).device
+    if path.is_file() and features_path.is_file():
         try:
-            return Moments.load(path, device), load_file(stored)["features"].to(device)
+            return Moments.load(path, device), load_file(features_path)["features"].to(device)
         except (ValueError, SafetensorError, KeyError):
             pass
     index = {"train": pack.train, "test": pack.test}[split]
@@ -129,6 +137,6 @@ def reals(
     moments = Moments(network.dim, network.name, PROTOCOL, device)
     moments.add(features)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(stored, save({"features": features.cpu()}))
+    write_bytes(features_path, save({"features": features.cpu()}))
     moments.save(path)
-    return Moments.load(path, device), features  # as it will be from now on, to the last bit
+    return Moments.load(path, device), features  # as later calls will read it, to the last bit

@@ -20,7 +20,7 @@ from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.methods.image_comparing import keep_mask
 
-_PHOTOS, _OTHERS, _CAPTIONS = range(3)  # one Philox key a purpose
+_PHOTOS, _OTHERS, _CAPTIONS = range(3)  # one Philox key per purpose
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ class Pairs:
 def make_pairs(pack: Pack, split: str, count: int, captions: str, seed: int) -> Pairs:
     """The first `count` photos of a split in a seeded order, or all: small sets are part of large ones.
 
-    captions: "own", each photo by its own caption; "other", by a caption of a photo of another class of the split (of
-    any other photo where there is one class only). ValueError when the split cannot give that.
+    Args:
+        captions: "own", each photo by its own caption; "other", by a caption of a photo of another class of the split
+            (of any other photo where there is one class only).
+
+    Raises:
+        ValueError: when the split has too few photos.
     """
     items = {"train": pack.train, "test": pack.test}[split]
     if len(items) < (2 if captions == "other" else 1):
@@ -69,7 +73,7 @@ def _random(seed: int, *purpose: int) -> np.random.Generator:
 
 
 def _captions(pack: Pack, image: Tensor, random: np.random.Generator) -> Tensor:
-    """One caption of each image."""
+    """One caption per image."""
     first, last = pack.first[image], pack.first[image + 1]
     return first + torch.from_numpy((random.random(len(image)) * (last - first).numpy()).astype(np.int64))
 
@@ -88,7 +92,11 @@ class Edits:
 def make_edits(
     editor: Editor, pack: Pack, pairs: Pairs, masks: tuple[str, ...], seed: int, batch: int
 ) -> Iterator[Edits]:
-    """Edit the photos of all pairs. FloatingPointError when an edit is not finite."""
+    """Edit the photos of all pairs.
+
+    Raises:
+        FloatingPointError: when an edit is not finite.
+    """
     for start in range(0, len(pairs), batch):
         rows = slice(start, start + batch)
         index = pairs.image[rows]
@@ -100,7 +108,11 @@ def make_edits(
 
 
 def eight_bit(images: Tensor) -> Tensor:
-    """images in [-1, 1], rounded to what a file would hold; fp32, in [-1, 1]. FloatingPointError if not finite."""
+    """images in [-1, 1], rounded to what a file would hold; fp32, in [-1, 1].
+
+    Raises:
+        FloatingPointError: when they are not finite.
+    """
     if not torch.isfinite(images).all():
         raise FloatingPointError(
             "The edits hold numbers that are not finite: the network diverged or its file is damaged."
@@ -109,27 +121,31 @@ def eight_bit(images: Tensor) -> Tensor:
 
 
 def available_masks(pack: Pack) -> tuple[str, ...]:
-    """Names of the masks to score under: the pack's own, those of edits, and those `tmgan data masks` has stored."""
-    stored = sorted(path.stem.removeprefix("masks-") for path in pack.path.glob("masks-*.u8"))
-    return (*(() if pack.masks is None else ("dataset",)), "histogram", *stored)
+    """Names of the masks to score under: the pack's own, those of edits, and those `tmgan data masks` stored."""
+    providers = sorted(path.stem.removeprefix("masks-") for path in pack.path.glob("masks-*.u8"))
+    return (*(() if pack.masks is None else ("dataset",)), "histogram", *providers)
 
 
 def require_masks(pack: Pack, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names themselves, or all that are available if there are none. ValueError when the pack lacks one."""
-    found = available_masks(pack)
+    """The names themselves, or all that are available if there are none.
+
+    Raises:
+        ValueError: when the pack lacks one.
+    """
+    available = available_masks(pack)
     for name in names:
-        if name not in found:
+        if name not in available:
             how = (
                 "Prepare it from a source with segmentations"
                 if name == "dataset"
                 else f"Make them with\n  tmgan data masks {pack.path} --provider {name}\nif there is such a provider"
             )
-            raise ValueError(f"{pack.path} has no masks {name!r} to score under; it has {', '.join(found)}. {how}.")
-    return names or found
+            raise ValueError(f"{pack.path} has no masks {name!r} to score under; it has {', '.join(available)}. {how}.")
+    return names or available
 
 
 def mask_notes(pack: Pack, names: tuple[str, ...]) -> list[str]:
-    """A sentence for each stored mask that was found with random weights."""
+    """A sentence for each stored mask that was made with random weights."""
     records = {name: read_record(pack, name) for name in names if name not in ("dataset", "histogram")}
     return [
         f"{name}: {RANDOM_NOTE}"
@@ -141,5 +157,9 @@ def mask_notes(pack: Pack, names: tuple[str, ...]) -> list[str]:
 def _mask(name: str, pack: Pack, index: Tensor, photos: Tensor, edits: Tensor) -> Tensor:
     """(B, 1, S, S) in [0, 1], 1 on what should stay. Only the histogram mask depends on the edit."""
     if name == "histogram":
-        return keep_mask(MethodConfig(keep_mask="histogram"), photos, edits, None).float()
-    return 1 - centre_crops(open_masks(pack, name), index, photos.shape[-1], (0.0, 1.0)).to(photos.device)
+        keep = keep_mask(MethodConfig(keep_mask="histogram"), photos, edits, None)
+        assert keep is not None
+        return keep.float()
+    objects = open_masks(pack, name)
+    assert objects is not None  # require_masks has checked it
+    return 1 - centre_crops(objects, index, photos.shape[-1], (0.0, 1.0)).to(photos.device)

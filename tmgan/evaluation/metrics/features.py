@@ -60,16 +60,14 @@ class FrozenInception(nn.Module):
 
 @contextmanager
 def full_fp32() -> Iterator[None]:
-    """No TF32 inside, whatever the process has chosen: its ten bits of mantissa move a distance in the third digit."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [switch.allow_tf32 for switch in switches]
+    """No TF32 inside, whatever the process has set: its ten bits of mantissa move a distance in the third digit."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        for switch in switches:
-            switch.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
         yield
     finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def to_inception(images: Tensor) -> Tensor:
@@ -85,8 +83,13 @@ def to_inception(images: Tensor) -> Tensor:
 def fid_network(pretrained: str = "pretrained", weights_dir: str = "", seed: int = 0) -> FrozenInception:
     """The network that defines FID, to its 2048 pooled features ("pool3"); use PROTOCOL for their `Moments`.
 
-    pretrained: "pretrained" (see weights.py; ValueError when the file is missing), or "random" weights from the seed,
-    with which a distance still tells sets apart but is no FID.
+    Args:
+        pretrained: "pretrained" (see weights.py) or "random" weights from the seed, with which a distance still tells
+            sets apart but is no FID.
+        weights_dir: searched first.
+
+    Raises:
+        ValueError: when the file with the weights is missing.
     """
     state = _state("fid_inception", pretrained, weights_dir)
     network = _fid_inception()
@@ -104,7 +107,7 @@ def random_fid_state(seed: int = 0) -> dict[str, Tensor]:
 
 def _fid_inception() -> Inception3:
     network = inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
-    # What pytorch_fid.inception.fid_inception_v3 does, which would then download the weights itself.
+    # As in pytorch_fid.inception.fid_inception_v3, which would then download the weights itself.
     network.Mixed_5b = FIDInceptionA(192, pool_features=32)
     network.Mixed_5c = FIDInceptionA(256, pool_features=64)
     network.Mixed_5d = FIDInceptionA(288, pool_features=64)
@@ -121,7 +124,7 @@ def score_network(pretrained: str = "pretrained", weights_dir: str = "", seed: i
     """torchvision's ImageNet Inception-v3 to its 1000 logits, as in the paper's Inception score.
 
     As published: inputs in [-1, 1], not ImageNet's mean and deviation. Other papers on CUB use a network fine-tuned on
-    birds; their scores are other numbers. pretrained, weights_dir, seed: as for `fid_network`.
+    birds; their scores are not comparable. Arguments and errors are those of `fid_network`.
     """
     state = _state("inception", pretrained, weights_dir)
     network = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
@@ -130,7 +133,7 @@ def score_network(pretrained: str = "pretrained", weights_dir: str = "", seed: i
 
 
 def _state(key: str, pretrained: str, weights_dir: str) -> dict[str, Tensor] | None:
-    """The weights, None for random ones. Asked for first: a missing file is said before anything is built."""
+    """The weights, None for random ones. Called first: a missing file is reported before anything is built."""
     return None if pretrained == "random" else weights.load(key, weights_dir)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from tmgan.evaluation.metrics.moments import Moments
 
-ENOUGH = 2048  # pictures a side, below which the 2048-dimensional covariance is singular
+ENOUGH = 2048  # pictures per side, below which the 2048-dimensional covariance is singular
 
 
 class FrechetDistance(NamedTuple):
@@ -44,9 +44,12 @@ class FrechetDistance(NamedTuple):
 
 
 def frechet_distance(real: Moments, fake: Moments) -> FrechetDistance:
-    """The distance; symmetric, but the factor of `real` is the one used and kept, so give the cached set there.
+    """The distance; symmetric, but the factor of `real` is the one used and kept, so pass the cached set there.
 
-    Computed on the device of `real`. ValueError for fewer than two vectors a side, or when network or protocol differ.
+    Computed on the device of `real`.
+
+    Raises:
+        ValueError: for fewer than two vectors per side, or when network or protocol differ.
     """
     real.require_comparable(fake)
     factor = real.factor

@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 class InceptionScore(NamedTuple):
-    """mean and unbiased standard deviation over the splits; std is None for a single split, which has no spread.
+    """Mean and unbiased standard deviation over the splits.
 
-    As published the latter is NaN, which JSON cannot say.
+    The latter is None for a single split, which has no spread; as published it is NaN, which JSON cannot hold.
     """
 
     mean: float
@@ -29,9 +29,12 @@ class InceptionScore(NamedTuple):
 def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
     """Score of N pictures from their logits (N, C), in float64.
 
-    As published: consecutive splits of floor(N / splits) rows in the order given, the remaining rows left out, and the
+    As published: consecutive splits of floor(N / splits) rows in their order, the remaining rows left out, and the
     marginal p(class) taken within a split. So the score depends on the order, and on N.
-    ValueError for fewer rows than splits, FloatingPointError for logits that are not finite.
+
+    Raises:
+        ValueError: for fewer rows than splits.
+        FloatingPointError: for logits that are not finite.
     """
     if logits.ndim != 2:
         raise ValueError(f"inception_score: logits have the shape {tuple(logits.shape)}, expected (N, classes).")

@@ -1,7 +1,7 @@
 """Kernel Inception distance (Binkowski et al., ICLR 2018), the exact unbiased estimate over all pairs of the sets.
 
-Published code averages over random subsets, which only adds noise to the same estimate. Unlike FID it does not
-depend on how many pictures there are, but for its variance; it can come out slightly below zero.
+Published code averages over random subsets, which only adds noise to the same estimate. Unlike FID its
+expectation does not depend on the number of pictures, only its variance does; it can come out slightly below zero.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ _TILE = 2048  # rows of one tile of the kernel matrix: 32 MiB in float64
 
 @torch.no_grad()
 def kid(real: Tensor, fake: Tensor) -> float:
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, in float64. Lower is better; often given x1000.
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, in float64. Lower is better; often shown x1000.
 
-    real (N, D), fake (M, D): features of any floating type, on one device. Memory: one tile, whatever N and M.
-    ValueError for fewer than two rows a side or other shapes, FloatingPointError for numbers that are not finite.
+    Memory: one tile, whatever N and M.
+
+    Args:
+        real: (N, D) features of any floating type.
+        fake: (M, D), on the same device.
+
+    Raises:
+        ValueError: for fewer than two rows per side or other shapes.
+        FloatingPointError: for numbers that are not finite.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(
@@ -25,7 +32,7 @@ def kid(real: Tensor, fake: Tensor) -> float:
         )
     n, m = len(real), len(fake)
     if min(n, m) < 2:
-        raise ValueError(f"kid: {n} real and {m} generated pictures given, needs two or more of each.")
+        raise ValueError(f"kid: {n} real and {m} generated pictures, needs two or more of each.")
     result = _within(real) / (n * (n - 1)) + _within(fake) / (m * (m - 1)) - 2 * _between(real, fake) / (n * m)
     if not torch.isfinite(result):
         raise FloatingPointError(

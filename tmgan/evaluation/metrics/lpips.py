@@ -30,11 +30,18 @@ class Lpips(nn.Module):
     """The frozen network, always in eval mode and fp32.
 
     Args:
-        pretrained: "pretrained" (see weights.py; ValueError when a file is missing) or "random" weights from the seed.
+        pretrained: "pretrained" (see weights.py) or "random" weights from the seed.
+        weights_dir: searched first.
+
+    Raises:
+        ValueError: when a file with weights is missing.
 
     Attributes:
         random: whether the weights are random numbers.
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, pretrained: str = "pretrained", weights_dir: str = "", seed: int = 0):
         super().__init__()
@@ -50,10 +57,10 @@ class Lpips(nn.Module):
             trunk.load_state_dict({k: state[f"features.{k}"] for k in trunk.state_dict()})
             linear = [heads[f"lin{layer}.model.1.weight"].flatten() for layer in range(len(_CHANNELS))]
         self.trunk = trunk.eval().requires_grad_(False)
-        for name, values in (("shift", _SHIFT), ("scale", _SCALE)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        for layer, values in enumerate(linear):
-            self.register_buffer(f"linear{layer}", values.view(1, -1, 1, 1), persistent=False)
+        for name, constants in (("shift", _SHIFT), ("scale", _SCALE)):
+            self.register_buffer(name, torch.tensor(constants).view(3, 1, 1), persistent=False)
+        for layer, weight in enumerate(linear):
+            self.register_buffer(f"linear{layer}", weight.view(1, -1, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, H, W) in [-1, 1], H and W at least 63 -> five maps (B, C, h, w) of length 1 over C."""
@@ -100,10 +107,10 @@ class LpipsOutside(PerImage):
 
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
         photos = self.network.features(batch.photos)
-        pasted = {name: torch.lerp(batch.photos, batch.edits, keep) for name, keep in batch.keep.items()}
+        composites = {name: torch.lerp(batch.photos, batch.edits, keep) for name, keep in batch.keep.items()}
         return {
             f"lpips/{name}": self.network.between(photos, self.network.features(images))
-            for name, images in pasted.items()
+            for name, images in composites.items()
         }
 
     def measure(self, name: str, values: list[float]) -> Measure:

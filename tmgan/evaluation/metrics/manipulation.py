@@ -2,9 +2,9 @@
 
     mp = (1 - mean |x - y|) * cos(image code of y, sentence code of its text),  x and y in [0, 1]
 
-A mean of products, an image at a time. The code that defined its encoders was never published; here they are the run's
+A mean of products, one per image. The code that defined its encoders was never published; here they are the run's
 own DAMSM encoders, so numbers of runs with other encoders are not comparable. A model that copies its input has no
-difference but the photo's own likeness to the text: always read `mp_difference` beside it.
+difference, but the photo's own similarity to the text: always read `mp_difference` beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A measured number with what it takes to judge it: a value an image, a 95% interval, and comparison of two models.
+"""A measured number with what it takes to judge it: a value per image, a 95% interval, and comparison of two models.
 
 Intervals are percentile bootstraps over images (Efron, 1979). Two models measured on the same images are compared
 image by image: `compare` resamples the images of both at once, so that what makes an image hard cancels out.
@@ -23,12 +23,17 @@ _CHUNK = 1 << 21  # resampled values at once: 16 MiB
 class Measure:
     """One number about one model.
 
-    value: the number, infinite for the PSNR of an exact copy, NaN where n is 0. low, high: its 95% interval over
-    images, None where a number belongs to the whole set (FID). n: images it comes from. unit: "" for none. better:
-    "lower", "higher", or "" where neither is. values: one an image, in the order of the evaluation, NaN where it is not
-    defined for an image; empty where the number belongs to the whole set. statistic: how values become the value,
-    "mean" or "psnr", which is -10 log10 of the mean. weights: of the mean, one an image; empty: all equal. note: what
-    a reader must know.
+    Attributes:
+        value: the number, infinite for the PSNR of an exact copy, NaN where n is 0.
+        n: images it comes from.
+        unit: "" for none.
+        better: "lower", "higher", or "" where neither is.
+        low, high: its 95% interval over images, None where a number belongs to the whole set (FID).
+        statistic: how values become the value, "mean" or "psnr", which is -10 log10 of the mean.
+        values: one per image, in the order of the evaluation, NaN where it is not defined for an image; empty where
+            the number belongs to the whole set.
+        weights: of the mean, one per image; empty: all equal.
+        note: what a reader must know.
     """
 
     value: float
@@ -52,9 +57,9 @@ class Measure:
         weights: Sequence[float] = (),
         note: str = "",
     ) -> Measure:
-        """From one value an image. NaN with n = 0 when it is defined for no image."""
-        defined = _columns(values, weights)
-        if not len(defined):
+        """From one value per image. NaN with n = 0 when it is defined for no image."""
+        columns = _columns(values, weights)
+        if not len(columns):
             return cls(
                 math.nan,
                 0,
@@ -65,10 +70,10 @@ class Measure:
                 weights=tuple(weights),
                 note="Defined for no image: the region it is measured on is empty in all of them.",
             )
-        low, high = _interval(_resample(defined, statistic, _statistic))
+        low, high = _interval(_resample(columns, statistic, _statistic))
         return cls(
-            _statistic(defined[None], statistic).item(),
-            len(defined),
+            _statistic(columns[None], statistic).item(),
+            len(columns),
             unit,
             better,
             low,
@@ -95,7 +100,7 @@ class Measure:
 
     @classmethod
     def from_json(cls, about: dict[str, Any]) -> Measure:
-        """What `to_json` gave."""
+        """The inverse of `to_json`."""
         numbers = {k: about[k] for k in ("value", "low", "high") if k in about}
         numbers = {k: (math.inf if about["n"] else math.nan) if v is None else v for k, v in numbers.items()}
         rows = {k: tuple(math.nan if v is None else v for v in about[k]) for k in ("values", "weights")}
@@ -103,7 +108,7 @@ class Measure:
 
 
 class Comparison(NamedTuple):
-    """How a second model's number differs from a first one's, over the same n images, with its 95% interval."""
+    """How the second model's number differs from the first one's, over the same n images, with its 95% interval."""
 
     value: float
     low: float
@@ -119,7 +124,8 @@ class Comparison(NamedTuple):
 def compare(first: Measure, second: Measure, relative: bool = False) -> Comparison:
     """second - first, or second / first - 1, over the images where both are defined.
 
-    ValueError when the two were not measured image by image, the same way, on equally many images.
+    Raises:
+        ValueError: when the two were not measured image by image, the same way, on equally many images.
     """
     if not first.values or len(first.values) != len(second.values) or first.statistic != second.statistic:
         raise ValueError(
@@ -164,9 +170,9 @@ def _resample(rows: np.ndarray, statistic: str, function: Any) -> np.ndarray:
     return np.concatenate([function(rows[random.integers(n, size=(size, n))], statistic) for size in sizes])
 
 
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
+def _interval(samples: np.ndarray) -> tuple[float, float]:
     # Nearest, not interpolated: between a finite PSNR and an infinite one lies no number.
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return float(low), float(high)
 
 

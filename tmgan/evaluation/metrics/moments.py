@@ -1,4 +1,4 @@
-"""Mean and covariance of a stream of features, in float64: all that the Frechet distance wants to know of a set.
+"""Mean and covariance of a stream of features, in float64: all that the Frechet distance needs to know of a set.
 
 The sums are kept about the running mean (Chan, Golub and LeVeque, 1979), so features far from zero lose no digits,
 and adding a batch is the same operation as merging two streams. Saved as safetensors, with the covariance's factor, so
@@ -44,7 +44,9 @@ class Moments:
     def add(self, features: Tensor) -> None:
         """Add a batch (B, D) of any floating type, on any device.
 
-        ValueError for another shape, FloatingPointError for numbers that are not finite.
+        Raises:
+            ValueError: for another shape.
+            FloatingPointError: for numbers that are not finite.
         """
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"Moments: features have the shape {tuple(features.shape)}, expected (B, {self.dim}).")
@@ -60,7 +62,11 @@ class Moments:
             self._scatter.addmm_(rows.T, rows)
 
     def merge(self, other: Moments) -> None:
-        """Add everything another stream has seen. ValueError when it comes from another network or protocol."""
+        """Add everything another stream has seen.
+
+        Raises:
+            ValueError: when it comes from another network or protocol.
+        """
         self.require_comparable(other)
         if other.n:
             lever = self._advance(other.n, other._mean.to(self._mean))
@@ -68,7 +74,11 @@ class Moments:
             self._scatter.addr_(lever, lever)
 
     def require_comparable(self, other: Moments) -> None:
-        """ValueError unless both sets come from the same network by the same protocol."""
+        """Check that both sets come from the same network by the same protocol.
+
+        Raises:
+            ValueError: when they do not.
+        """
         for what in ("network", "protocol", "dim"):
             ours, theirs = getattr(self, what), getattr(other, what)
             if ours != theirs:
@@ -78,7 +88,11 @@ class Moments:
                 )
 
     def _advance(self, n: int, mean: Tensor) -> Tensor:
-        """Count n more vectors of this mean. Returns v: their distance from those before adds v v^T to the scatter."""
+        """Count n more vectors of this mean.
+
+        Returns:
+            v: their distance from those before adds v v^T to the scatter.
+        """
         total, delta = self.n + n, mean - self._mean
         lever = delta * math.sqrt(self.n * n / total)
         self._mean += delta * (n / total)
@@ -87,13 +101,21 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """(D,) float64. ValueError before the first vector."""
+        """(D,) float64.
+
+        Raises:
+            ValueError: before the first vector.
+        """
         self._require(1)
         return self._mean.clone()
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D) float64, unbiased: divided by n - 1, as numpy.cov does. ValueError for fewer than two vectors."""
+        """(D, D) float64, unbiased: divided by n - 1, as numpy.cov does.
+
+        Raises:
+            ValueError: for fewer than two vectors.
+        """
         self._require(2)
         return self._scatter / (self.n - 1)
 
@@ -119,21 +141,25 @@ class Moments:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Moments:
-        """Read what `save` wrote. ValueError when the file is missing, damaged, or of another kind."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: when the file is missing, damaged, or of another kind.
+        """
         if not path.is_file():
             raise ValueError(f"There is no {path} with the statistics of the real pictures.")
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["moments"])
                 mean, covariance, factor = (file.get_tensor(k).to(device) for k in ("mean", "covariance", "factor"))
-            made = cls(len(mean), about["network"], about["protocol"], device)
-            made.n = about["n"]
+            moments = cls(len(mean), about["network"], about["protocol"], device)
+            moments.n = about["n"]
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(
-                f"{path} is damaged or holds no statistics of pictures ({error}). Delete it, and it is made again."
+                f"{path} is damaged or holds no statistics of pictures ({error}). Delete it, and it is rebuilt."
             ) from None
-        made._mean, made._scatter, made._factor = mean, covariance * (made.n - 1), factor
-        return made
+        moments._mean, moments._scatter, moments._factor = mean, covariance * (moments.n - 1), factor
+        return moments
 
     def _require(self, n: int) -> None:
         if self.n < n:

@@ -1,4 +1,4 @@
-"""Metrics that give every edit a number of its own.
+"""Metrics with one number per edit.
 
 mask_score     Table I: mean of ((photo - edit) * keep)^2 over all pixels, in levels of 255 squared
 kept           the share of the picture that the mask says should stay; a mask score is proportional to it
@@ -19,7 +19,7 @@ LEAST_AREA = 0.01  # preserved-region numbers leave out images whose mask covers
 
 
 class PerImage:
-    """A metric that looks at one batch of edits after the other. Subclasses say what an image's numbers are."""
+    """A metric that looks at one batch of edits after the other. Subclasses define the numbers of an image."""
 
     sees_edits = True
 
@@ -27,11 +27,11 @@ class PerImage:
         self._values: dict[str, list[Tensor]] = {}
 
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
-        """(B,) by name of the number."""
+        """Values (B,) by the name of the number."""
         raise NotImplementedError
 
     def measure(self, name: str, values: list[float]) -> Measure:
-        """Unit and direction for a number's values, one an image."""
+        """The measure of a number's values, one per image: adds unit and direction."""
         raise NotImplementedError
 
     def add(self, batch: Edits) -> None:
@@ -80,13 +80,13 @@ class Preserved(PerImage):
 
     def of_batch(self, batch: Edits) -> dict[str, Tensor]:
         squared = ((batch.photos - batch.edits) / 2).square().mean(1, keepdim=True)
-        found = {}
+        numbers: dict[str, Tensor] = {}
         for name, keep in batch.keep.items():
             area = keep.sum((1, 2, 3))
             mse = (squared * keep).sum((1, 2, 3)) / area
             mse = mse.masked_fill(area < LEAST_AREA * keep[0].numel(), float("nan"))
-            found |= {f"preserved_mse/{name}": mse, f"preserved_psnr/{name}": mse}
-        return found
+            numbers |= {f"preserved_mse/{name}": mse, f"preserved_psnr/{name}": mse}
+        return numbers
 
     def measure(self, name: str, values: list[float]) -> Measure:
         if name.startswith("preserved_mse/"):

@@ -1,4 +1,4 @@
-"""What the generator is told about a photo."""
+"""What the generator knows about a photo."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,13 @@ from torch import Tensor
 
 
 class ImageFeatures(NamedTuple):
-    """regions (B, R, g, g): what is where, in the space of the words; code (B, C): the whole photo, in the space of
-    the sentences; perceptual (B, P, S/2, S/2): low-level features, for texture and for the perceptual loss."""
+    """Three views of a batch of photos.
+
+    Attributes:
+        regions: (B, R, g, g), what is where, in the space of the words.
+        code: (B, C), the whole photo, in the space of the sentences.
+        perceptual: (B, P, S/2, S/2), low-level features, for texture and for the perceptual loss.
+    """
 
     regions: Tensor
     code: Tensor

@@ -59,8 +59,7 @@ class InceptionEncoder(nn.Module):
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
         """Load torchvision's ImageNet weights of inception_v3; the classifiers' entries are left out."""
-        wanted = {k: v for k, v in state_dict.items() if not k.startswith(("fc.", "AuxLogits."))}
-        self.trunk.load_state_dict(wanted)
+        self.trunk.load_state_dict({k: v for k, v in state_dict.items() if not k.startswith(("fc.", "AuxLogits."))})
 
     @torch.no_grad()
     def init_heads(self, generator: torch.Generator) -> None:
@@ -76,7 +75,7 @@ class InceptionEncoder(nn.Module):
             return block(x)
         if is_folded(block):
             return conv_pool_relu(block.conv, x, 3, 2)
-        return max_pool(block(x), 3, 2)  # a normalisation may turn the order of two values round
+        return max_pool(block(x), 3, 2)  # a normalisation may reverse the order of two values
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""

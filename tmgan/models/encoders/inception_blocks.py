@@ -1,8 +1,11 @@
 """torchvision's Inception blocks, moving less memory: pooled by `max_pool`, and 1x1 convolutions of one input as one.
 
-Weights, names and values are torchvision's. What is joined are blocks whose batch norms were folded
-(`fold_batch_norms`): the input is then read once, and its gradient written once, instead of once for each branch.
+Weights, names and values are torchvision's. Only blocks whose batch norms were
+folded (`fold_batch_norms`) are joined: the input is then read once, and its gradient written once, instead of once per
+branch.
 """
+
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +23,7 @@ from torchvision.models.inception import (
 from tmgan.models.resampling import max_pool, mean3
 
 
-def is_folded(block: BasicConv2d) -> bool:
+def is_folded(block: nn.Module) -> TypeGuard[BasicConv2d]:
     """Whether the block is a convolution with a bias, and ReLU."""
     return isinstance(block.bn, nn.Identity)
 
@@ -29,8 +32,8 @@ def side_by_side(x: Tensor, *blocks: BasicConv2d) -> list[Tensor]:
     """[block(x) for block in blocks], all of them 1x1."""
     if not all(map(is_folded, blocks)):
         return [block(x) for block in blocks]
-    joined = F.conv2d(x, torch.cat([block.conv.weight for block in blocks]))
-    parts = joined.split([block.conv.out_channels for block in blocks], dim=1)
+    outputs = F.conv2d(x, torch.cat([block.conv.weight for block in blocks]))
+    parts = outputs.split([block.conv.out_channels for block in blocks], dim=1)
     return [
         F.relu(part + block.conv.bias.to(part.dtype).view(-1, 1, 1)) for part, block in zip(parts, blocks, strict=True)
     ]

@@ -31,9 +31,10 @@ class TextEncoder(nn.Module):
         """Encode a batch of captions.
 
         Args:
-            tokens: int (B, L) word ids, 0 after each caption's end. lengths: int64 (B,), 1 <= length <= L.
+            tokens: (B, L) int word ids, 0 after each caption's end.
+            lengths: (B,) int64, 1 <= length <= L.
             dropout: (B, L, word_dim), what to multiply the word embeddings by while training: 0, or 1 over the
-                probability to keep an entry. Drawn by the caller. None for no dropout.
+                probability of keeping an entry. Drawn by the caller. None for no dropout.
 
         Returns:
             words (B, dim, L), exactly 0 from each caption's length on; sentence (B, dim), the final state of both
@@ -41,21 +42,21 @@ class TextEncoder(nn.Module):
         """
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         inside = steps < lengths[:, None]  # (B, L)
-        mirrored = torch.where(inside, lengths[:, None] - 1 - steps, steps)
+        mirror = torch.where(inside, lengths[:, None] - 1 - steps, steps)
 
-        embedded = self.embedding(tokens)
+        vectors = self.embedding(tokens)
         if dropout is not None:
-            embedded = embedded * dropout
-        # In full precision also under autocast: cheap here, and a cell state adds up rounding errors.
+            vectors = vectors * dropout
+        # In full precision even under autocast: cheap here, and a cell state accumulates rounding errors.
         with torch.autocast(tokens.device.type, enabled=False):
-            ahead, _ = self.forwards(embedded)
-            back, _ = self.backwards(_reorder(embedded, mirrored))
+            ahead, _ = self.forwards(vectors)
+            back, _ = self.backwards(_reorder(vectors, mirror))
         last = (lengths - 1)[:, None]
         sentence = torch.cat([_reorder(ahead, last), _reorder(back, last)], dim=2).squeeze(1)
-        words = torch.cat([ahead, _reorder(back, mirrored)], dim=2)
+        words = torch.cat([ahead, _reorder(back, mirror)], dim=2)
         return words.masked_fill(~inside[:, :, None], 0).transpose(1, 2), sentence
 
 
 def _reorder(sequence: Tensor, steps: Tensor) -> Tensor:
-    """sequence (B, L, C), steps (B, K) -> (B, K, C): the given steps of each sequence."""
+    """sequence (B, L, C), steps (B, K) -> (B, K, C): these steps of each sequence."""
     return sequence.gather(1, steps[:, :, None].expand(-1, -1, sequence.shape[2]))

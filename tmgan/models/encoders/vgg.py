@@ -28,8 +28,8 @@ class VGGFeatures(nn.Module):
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
         """Load torchvision's ImageNet weights of vgg16; entries of later layers are left out."""
-        wanted = self.layers.state_dict().keys()
-        self.layers.load_state_dict({k: state_dict[f"features.{k}"] for k in wanted})
+        names = self.layers.state_dict().keys()
+        self.layers.load_state_dict({name: state_dict[f"features.{name}"] for name in names})
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [-1, 1] -> (B, 128, S/2, S/2)."""

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 def make_loader(
     runtime: Runtime, pack: Pack, planner: Planner, columns: Columns, masks: Tensor | None
 ) -> tuple[Loader, str]:
-    """The loader that `runtime` decides on, and why. masks: (N, T, T, 1) uint8, None for a run that needs none.
+    """The loader that `runtime` decides on, and why.
 
-    ValueError when the loader that was asked for cannot be had here, with what to do.
+    Args:
+        masks: (N, T, T, 1) uint8; None for a run that needs none.
+
+    Raises:
+        ValueError: the loader that the configuration names cannot run here; the message says what to do.
     """
     from tmgan.data.originals import Originals
 

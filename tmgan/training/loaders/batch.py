@@ -1,8 +1,9 @@
-"""What a training step is given: images and texts of one plan, on the device; and what all loaders share."""
+"""What a training step takes: images and texts of one plan, on the device; and what all loaders share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -29,14 +30,20 @@ class Batch:
     mismatched: Tensor  # (B,) bool: the target text is another image's
     noise: Tensor  # (B, Z) float32
     eps: Tensor  # (B, C) float32
-    blur_sizes: Tensor  # (B,) int64, edge of the blur of each photo that the discriminator is shown
+    blur_sizes: Tensor  # (B,) int64, edge of the blur of each photo that the discriminator sees
     word_labels: Tensor | None = None  # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with `function` applied to every column that it has."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: function(column) for name, column in columns.items() if column is not None})
 
 
 class Loader(Protocol):
-    """Gives the Batch of any step. It has no state that a checkpoint would need: the plan is a function of the step.
+    """Loads the Batch of any step. It has no state that a checkpoint would need: the plan is a function of the step.
 
-    pixels: what the images equal to the bit: "tiles", those of the pack, or the loader's own.
+    Attributes:
+        pixels: what the images equal to the bit: "tiles", those of the pack, or the loader's own.
     """
 
     pixels: str
@@ -49,7 +56,7 @@ class Loader(Protocol):
 
 
 class Columns:
-    """All columns of a Batch but its pictures: they are the same, and made the same way, for every loader."""
+    """All columns of a Batch except its pictures: every loader has the same ones, made the same way."""
 
     def __init__(self, pack: Pack, table: CaptionTable, device: torch.device):
         self.device = device

@@ -5,8 +5,8 @@ Imports no torch: a worker starts in a tenth of a second and stays small.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
-from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,14 @@ _slots: np.ndarray | None = None  # (slots, B, S, S, 3) uint8, shared with the p
 
 
 class Crop(NamedTuple):
-    """One row of a batch. region: left, top, right, bottom in the picture. scaled: (width, height) that the region is
-    resized to. corner: (left, top) of the crop in it."""
+    """One row of a batch.
+
+    Attributes:
+        path: of the picture.
+        region: left, top, right, bottom in the picture.
+        scaled: (width, height) that the region is resized to.
+        corner: (left, top) of the crop in the resized region.
+    """
 
     path: Path
     region: tuple[int, int, int, int]
@@ -29,16 +35,20 @@ class Crop(NamedTuple):
     corner: tuple[int, int]
 
 
-def start(memory: SynchronizedArray, shape: tuple[int, ...], all_there: Barrier) -> None:
-    """Set up the process: where the crops go, and that it ends with its parent. Waits for the others to be there."""
+def start(memory: ctypes.Array[ctypes.c_ubyte], shape: tuple[int, ...], all_there: Barrier) -> None:
+    """Set up the process: where the crops go, and that it ends with its parent. Waits until the others have started."""
     global _slots
-    _slots = np.frombuffer(memory, np.uint8).reshape(shape)
+    _slots = np.frombuffer(memoryview(memory), np.uint8).reshape(shape)
     start_worker()
     all_there.wait()
 
 
 def cut_crops(slot: int, row: int, crops: Sequence[Crop], exif: bool) -> str:
-    """Write `crops` into rows `row`... of a slot. Returns what is wrong with the first that cannot be, else ""."""
+    """Write `crops` into a slot, from row `row` on.
+
+    Returns:
+        What is wrong with the first picture that cannot be read, else "".
+    """
     assert _slots is not None
     size = _slots.shape[2]
     for offset, crop in enumerate(crops):

@@ -10,7 +10,7 @@ from tmgan_kernels import gather_crop
 
 
 def planned_crops(tiles: Tensor, plan: Plan, size: int, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
-    """The crops that `plan` asks for, (B, C, size, size) float32, channels_last, where `tiles` (N, T, T, C) lie."""
+    """The crops of `plan`, (B, C, size, size) float32, channels_last, on the device of tiles (N, T, T, C)."""
     index, top, left, flip = (
         tensor.to(tiles.device, non_blocking=True) for tensor in (plan.index, plan.top, plan.left, plan.flip)
     )
@@ -35,10 +35,10 @@ def host_keep_masks(masks: Tensor | None, plan: Plan, size: int, device: torch.d
     """Keep-masks (B, 1, size, size) on the device from object masks (N, T, T, 1) in the host's memory; None if none."""
     if masks is None:
         return None
-    cut = torch.stack(
+    crops = torch.stack(
         [
             masks[index, top : top + size, left : left + size]
             for index, top, left in zip(plan.index.tolist(), plan.top.tolist(), plan.left.tolist(), strict=True)
         ]
     )
-    return 1.0 - finish_on_device(cut, plan.flip, device, value_range=(0.0, 1.0))
+    return 1.0 - finish_on_device(crops, plan.flip, device, value_range=(0.0, 1.0))

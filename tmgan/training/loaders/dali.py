@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
+from nvidia.dali.data_node import DataNode
 from PIL import Image
 from torch import Tensor
 
@@ -21,14 +24,21 @@ from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import host_keep_masks
 from tmgan.training.plan import Plan, Planner
 
+if TYPE_CHECKING:
+    import nvidia.dali.fn.io.file  # noqa: F401 (DALI's stubs do not say that fn.io has it)
+
 AHEAD = 3  # batches that are decoded or waiting
 _KNOWN = {"JPEG", "MPO", "JPEG2000", "PNG", "TIFF", "WEBP", "BMP", "PPM"}  # Pillow's names of what DALI decodes
 
 
 class DaliLoader:
-    """A Loader. threads: of DALI, on the CPU.
+    """A Loader on DALI.
 
-    A picture that is missing, damaged or of a format that DALI does not know is a ValueError that names it.
+    Args:
+        threads: of DALI, on the CPU.
+
+    Raises:
+        ValueError: by the step that needs it, a picture is missing, damaged or of a format that DALI does not know.
     """
 
     pixels = "dali"
@@ -42,17 +52,17 @@ class DaliLoader:
         self._start, self._shape = region[:, :2], region[:, 2:] - region[:, :2]
         self._scale = self._shape / originals.scaled[:, ::-1]
         self._names = [np.frombuffer(os.fsencode(path), np.uint8) for path in originals.paths]
-        self._ahead: deque[tuple[int, Plan]] = deque()  # what DALI has been given and not yet returned
-        self._next = 0  # the step that it is given next
-        self._pipeline = self._build(threads)
+        self._ahead: deque[tuple[int, Plan]] = deque()  # what DALI has and has not yet returned
+        self._next = 0  # the step that it gets next
+        self._pipeline: Pipeline | None = self._build(threads)
 
     def __call__(self, step: int) -> Batch:
-        if all(given != step for given, _ in self._ahead):
+        if all(other != step for other, _ in self._ahead):
             self._next = step
-        given = None
-        while given != step:  # more than once only where another step is wanted than the next one
+        number = None
+        while number != step:  # more than once only if `step` is not the next one
             pictures = self._run()
-            given, plan = self._ahead.popleft()
+            number, plan = self._ahead.popleft()
         # DALI writes into the same memory again
         images = torch.from_dlpack(pictures.as_tensor()).permute(0, 3, 1, 2).clone(memory_format=torch.preserve_format)
         return self.columns.batch(plan, images, host_keep_masks(self.masks, plan, self.size, self.columns.device))
@@ -71,36 +81,38 @@ class DaliLoader:
             device_id=(device.index or 0) if on_gpu else None,
         )
         # The hardware decoder's memory is taken once, for the largest picture. Its chroma is upsampled as libjpeg does.
-        for_gpu = (
-            dict(
+        decode = (
+            partial(
+                fn.decoders.image_slice,
                 device="mixed",
                 jpeg_fancy_upsampling=True,
                 preallocate_width_hint=int(self.originals.sizes[:, 0].max()),
                 preallocate_height_hint=int(self.originals.sizes[:, 1].max()),
             )
             if on_gpu
-            else {}
+            else fn.decoders.image_slice
         )
         with pipeline:
             names, start, shape, low, high, flip = fn.external_source(source=self._give, num_outputs=6, batch=True)
-            pictures = fn.decoders.image_slice(
-                fn.io.file.read(names),
-                start=start,
-                shape=shape,
-                axes=(0, 1),
-                adjust_orientation=self.originals.exif,
-                **for_gpu,
+            regions = decode(
+                fn.io.file.read(names), start=start, shape=shape, axes=(0, 1), adjust_orientation=self.originals.exif
             )
-            pictures = fn.resize(
-                pictures,
+            crops = fn.resize(
+                regions,
                 size=(self.size, self.size),
                 roi_start=low,
                 roi_end=high,
-                interp_type=types.INTERP_LINEAR,
+                interp_type=types.DALIInterpType.INTERP_LINEAR,
                 antialias=True,
             )
+            assert isinstance(crops, DataNode)
             pictures = fn.crop_mirror_normalize(
-                pictures, mirror=flip, mean=[127.5] * 3, std=[127.5] * 3, dtype=types.FLOAT, output_layout="HWC"
+                crops,
+                mirror=flip,
+                mean=[127.5] * 3,
+                std=[127.5] * 3,
+                dtype=types.DALIDataType.FLOAT,
+                output_layout="HWC",
             )
             pipeline.set_outputs(pictures)
         pipeline.build()
@@ -125,6 +137,7 @@ class DaliLoader:
 
     def _run(self):
         stream = (torch.cuda.current_stream(self.columns.device),) if self.columns.device.type == "cuda" else ()
+        assert self._pipeline is not None
         try:
             return self._pipeline.run(*stream)[0]
         except RuntimeError as error:

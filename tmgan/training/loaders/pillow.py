@@ -1,6 +1,6 @@
 """The portable loader: processes decode the original files with Pillow, steps ahead of the training.
 
-Its images are those of the resident loader to the bit. Where pillow-simd has taken Pillow's place it is used by itself,
+Its images are those of the resident loader to the bit. Where pillow-simd has taken Pillow's place it is used instead,
 and the images differ by what its resize does (docs/data.md).
 """
 
@@ -24,14 +24,18 @@ from tmgan.training.loaders.crop_worker import Crop, cut_crops, start
 from tmgan.training.loaders.crops import finish_on_device, host_keep_masks
 from tmgan.training.plan import Plan, Planner
 
-AHEAD = 4  # steps under way: a worker that meets a large picture delays nobody
-CHUNK = 8  # rows a task
+AHEAD = 4  # steps in flight: a worker with a large picture delays nobody
+CHUNK = 8  # rows per task
 
 
 class PillowLoader:
-    """A Loader. workers: processes; spawned, so a script that makes this needs the `if __name__ == "__main__":` guard.
+    """A Loader on Pillow.
 
-    A picture that is missing or damaged by now is a ValueError that names it, raised by the step that needs it.
+    Args:
+        workers: processes; spawned, so a script that makes this needs the `if __name__ == "__main__":` guard.
+
+    Raises:
+        ValueError: by the step that needs it, a picture is missing or damaged by now.
     """
 
     pixels = "tiles"
@@ -48,8 +52,8 @@ class PillowLoader:
             workers, mp_context=context, initializer=start, initargs=(memory, shape, context.Barrier(workers))
         )
         # Each task starts a worker unless one is idle, and none is before all have met at the barrier: so all start
-        # here. They inherit that Ctrl-C, which a terminal sends to them too, is held back: one that was still importing
-        # would print a traceback. Python's tracker would let it through, so it starts before.
+        # here. They inherit that Ctrl-C, which a terminal sends to them too, is blocked: one that was still importing
+        # would print a traceback. Python's resource tracker would unblock it, so it starts before.
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -89,9 +93,9 @@ class PillowLoader:
         return batch
 
     def _start_at(self, step: int) -> None:
-        """Give up what is under way, since another step is wanted than the next one."""
-        under_way = [task for *_, tasks in self._ahead for task in tasks if not task.cancel()]
-        wait(under_way)  # they write into the slots
+        """Cancel what is in flight, and start at another step than the next one."""
+        in_flight = [task for *_, tasks in self._ahead for task in tasks if not task.cancel()]
+        wait(in_flight)  # they write into the slots
         self._ahead.clear()
         for slot in range(AHEAD):
             self._submit(step + slot, slot)

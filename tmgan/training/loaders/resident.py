@@ -13,7 +13,12 @@ from tmgan.training.plan import Planner
 
 
 class ResidentLoader:
-    """A Loader. tiles: uint8 (N, T, T, 3). masks: uint8 (N, T, T, 1) with 255 = object, or None for a run without."""
+    """A Loader on tiles in memory.
+
+    Args:
+        tiles: (N, T, T, 3) uint8.
+        masks: (N, T, T, 1) uint8 with 255 = object, or None for a run without.
+    """
 
     pixels = "tiles"
 

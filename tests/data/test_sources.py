@@ -83,7 +83,7 @@ def test_word_labels(backend):
     assert label_backend().split()[0] == backend
     tokens = tokenize("this bird has a yellow eyering and mostly grey wings with a long pointed bill")
     assert word_labels(tokens) == [
-        token in ["bird", "yellow", "eyering", "grey", "wings", "long", "pointed", "bill"] for token in tokens
+        token in "bird yellow eyering grey wings long pointed bill".split() for token in tokens
     ]
     assert word_labels([]) == []
 

@@ -17,21 +17,7 @@ from tmgan_kernels import _dispatch
 
 
 def test_the_table_has_the_step_and_its_parts(capsys):
-    main(
-        [
-            "bench",
-            "--batch",
-            "2",
-            "--seconds",
-            "0",
-            "--engines",
-            "eager",
-            "--runtime.device",
-            "cpu",
-            "--runtime.threads",
-            "1",
-        ]
-    )
+    main("bench --batch 2 --seconds 0 --engines eager --runtime.device cpu --runtime.threads 1".split())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Preset quickstart, batch 2, 64 pixels, on cpu")
     numbers = {line[:24].strip(): line[24:].split() for line in lines[2:-1]}

@@ -11,21 +11,10 @@ from tmgan.models.encoders.inception_blocks import BLOCKS, is_folded
 from tmgan.models.resampling import bilinear_resize, conv_pool_relu, max_pool
 
 INPUT_SIZE = 299
-_UP_TO_REGIONS = [
-    "Conv2d_1a_3x3",
-    "Conv2d_2a_3x3",
-    "Conv2d_2b_3x3",
-    "Conv2d_3b_1x1",
-    "Conv2d_4a_3x3",
-    "Mixed_5b",
-    "Mixed_5c",
-    "Mixed_5d",
-    "Mixed_6a",
-    "Mixed_6b",
-    "Mixed_6c",
-    "Mixed_6d",
-    "Mixed_6e",
-]
+_UP_TO_REGIONS = (
+    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 "
+    "Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e"
+).split()
 _POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")  # a maximum pooling follows
 _AFTER_REGIONS = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 

@@ -29,7 +29,7 @@ ROOMS = {
     "paper": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training"),
     "cli": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training", "paper"),
 }
-# What anyone may import in a module, whatever its room: which rooms import it.
+# Modules that only these rooms may import.
 ONLY_FROM = {"tmgan.training.jobs": {"cli", "paper"}, "tmgan.models.bundle": {*ROOMS} - {"losses", "methods", "data"}}
 
 
@@ -89,7 +89,7 @@ def test_the_product_imports_neither_tests_nor_benchmarks():
     assert _wrong((ROOT / "benchmarks").rglob("*.py"), ("tests",)) == []
 
 
-def test_the_import_of_a_forbidden_room_is_noticed(tmp_path):
+def test_the_import_of_a_forbidden_room_is_noticed():
     file = ROOT / "tmgan/losses/adversarial.py"
     assert _wrong(iter([file]), ("tmgan.models",)) != []
 

@@ -38,7 +38,7 @@ def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
 
 
 def settings_of(lines: list[dict], field: str) -> dict | None:
-    """The first line of settings that has `wanted`."""
+    """The first line of settings that has `field`."""
     return next((line for line in lines if line["kind"] == "settings" and field in line), None)
 
 

@@ -12,7 +12,7 @@ from torch._functorch.aot_autograd import aot_module_simplified
 from torch._inductor.decomposition import select_decomp_table
 
 from tmgan.models import resampling
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 from tmgan.models.resampling import mean3, nearest_doubling
 
 

@@ -14,13 +14,14 @@ from typing import Literal
 
 from tmgan.common.text import first_lines
 from tmgan.data.captions import label_backend
+from tmgan.data.decode import BadImage
 from tmgan.data.masks import read_record
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
 from tmgan.data.sources import image_folder
 from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
 from tmgan.data.sources.read import read_source
 from tmgan.data.sources.source import Item, Source
-from tmgan.data.tiles import BadImage, Job, cut_tiles, tile_edge
+from tmgan.data.tiles import Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
 Level = Literal["ok", "warning", "problem"]

@@ -22,8 +22,8 @@ from torch import Tensor
 from tmgan.common.files import write_json
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
+from tmgan.data.crops import centre_crops
 from tmgan.data.pack import Pack, spread
-from tmgan_kernels import gather_crop
 
 RANDOM_NOTE = "the stored masks were found with random weights; they mean nothing."
 SYNC_SECONDS = 5.0  # how much work a kill may cost
@@ -150,10 +150,7 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dic
         result["dataset"] = _iou(masks, pack.masks)
     if find is not None:
         rows, size = spread(torch.arange(len(pack)), _COMPARED), pack.image_size
-        corner = torch.full_like(rows, (pack.tiles.shape[1] - size) // 2)
-        still = torch.zeros_like(rows, dtype=torch.bool)
-        ours = gather_crop(masks, rows, corner, corner, still, size, (0.0, 1.0))
-        crops = gather_crop(pack.tiles, rows, corner, corner, still, size)
+        ours, crops = centre_crops(masks, rows, size, (0.0, 1.0)), centre_crops(pack.tiles, rows, size)
         texts = first_captions(pack, rows)
         again = [find(crops[at : at + batch], texts[at : at + batch], 1.0).cpu() for at in range(0, len(rows), batch)]
         result["crops"] = _iou(ours, torch.cat(again), 0.5)

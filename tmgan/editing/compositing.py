@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tmgan.config.settings import MethodConfig
-from tmgan.data import tiles
+from tmgan.data import decode
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider
 
@@ -71,7 +71,7 @@ def keep_file(path: Path) -> KeepSource:
 
     def keep(view: View) -> Tensor:
         left, top, side = view.square
-        mask = tiles.open_map(path, view.photo.size, exif=True, labels=False)
+        mask = decode.open_map(path, view.photo.size, exif=True, labels=False)
         return torch.from_numpy(np.array(mask.crop((left, top, left + side, top + side))))[None, None].float() / 255
 
     return keep

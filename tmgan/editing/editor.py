@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tmgan.common.philox import Purpose, normal
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig, TrainConfig
-from tmgan.data import tiles
+from tmgan.data import decode
 from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_tensor
 from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
 from tmgan.models.lightweight import GeneratorOutput
@@ -168,7 +168,7 @@ def open_photo(photo: str | Path | Image.Image) -> Image.Image:
     """Any picture as upright RGB. ValueError names the file when it is missing, damaged or of an unsuitable kind."""
     if isinstance(photo, Image.Image):
         return ImageOps.exif_transpose(photo).convert("RGB")
-    return tiles.open_photo(Path(photo), exif=True)
+    return decode.open_photo(Path(photo), exif=True)
 
 
 def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:

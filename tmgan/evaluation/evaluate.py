@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
@@ -34,10 +33,11 @@ from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.clip import ClipDirection
 from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
 from tmgan.evaluation.metrics.distances import Distances, InceptionScores
-from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs, mask_notes, require_masks
+from tmgan.evaluation.metrics.edits import make_edits, make_pairs, mask_notes, require_masks
 from tmgan.evaluation.metrics.lpips import LpipsOutside
 from tmgan.evaluation.metrics.manipulation import ManipulativePrecision
 from tmgan.evaluation.metrics.measure import Measure
+from tmgan.evaluation.metrics.metric import Metric
 from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.evaluation.protocol import METRICS, Protocol
 from tmgan.models.bundle import build_generator
@@ -114,22 +114,6 @@ class Evaluation(Mapping[str, Measure]):
             raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
 
 
-class Metric(Interface):
-    """Collects what it needs from each batch of edits, and returns its numbers at the end.
-
-    Attributes:
-        sees_edits: False for one that has a test of its own: nothing is edited on its behalf.
-    """
-
-    sees_edits: bool
-
-    def add(self, batch: Edits) -> None:
-        """Look at one more batch."""
-
-    def measures(self, show: Progress) -> dict[str, Measure]:
-        """By name, over everything seen."""
-
-
 Build = Callable[[Editor, Pack, Protocol], Metric]
 
 # Which metrics a class measures, and how it is built when one of them is requested; ValueError when it cannot be
@@ -156,7 +140,7 @@ _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
     (("lpips",), lambda editor, pack, protocol: LpipsOutside(editor, protocol.weights, protocol.weights_dir)),
     (("clip",), lambda editor, pack, protocol: ClipDirection(editor, protocol.clip, protocol.captions)),
 )
-assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS
+assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS, "the names of protocol.py, in their order"
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tmgan.models.discriminator import Discriminator
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 
 
 class DiscriminatorLoss(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 
 
 class MatchingLoss(NamedTuple):

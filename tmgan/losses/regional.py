@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 
 
 def keep_mask_loss(keep_logits: Tensor, keep: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ over channels. Logits are sums over up to 4096 products, so both modules compute
 import torch
 from torch import Tensor, nn
 
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 
 
 class SpatialAttention(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tmgan.models.precision import at_least_float32
 from tmgan.models.resampling import nearest_doubling
 from tmgan_kernels import instance_norm_glu
 
@@ -18,11 +19,6 @@ from tmgan_kernels import instance_norm_glu
 def conv3(channels_in: int, channels_out: int) -> nn.Conv2d:
     """3x3 convolution that keeps the size, without bias."""
     return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x in fp32 if it is in half precision, else x itself."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:

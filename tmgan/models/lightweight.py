@@ -20,9 +20,9 @@ from tmgan.models.layers import (
     GatedConv,
     ResidualBlock,
     UpBlock,
-    at_least_float32,
     conv3,
 )
+from tmgan.models.precision import at_least_float32
 
 
 class GeneratorOutput(NamedTuple):

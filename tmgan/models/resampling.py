@@ -13,10 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def _wide(x: Tensor) -> Tensor:
-    """x in fp32 if it is in half precision, else x itself."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from tmgan.models.precision import at_least_float32
 
 
 def _pick(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -66,7 +63,7 @@ class _MaxPool(torch.autograd.Function):
             for column, across in columns:
                 # Of a window that does not reach here `down` or `across` is so negative that no place equals the sum.
                 here = _pick(place, row, column) == (down[:, None] * ctx.kernel + across)[:, :, None]
-                part = torch.where(here, _wide(_pick(values, row, column)), 0.0)
+                part = torch.where(here, at_least_float32(_pick(values, row, column)), 0.0)
                 total = part if total is None else total + part
         assert total is not None  # every kernel has at least one row and column
         return total.to(grad.dtype).permute(0, 3, 1, 2), None, None
@@ -129,7 +126,7 @@ class _BilinearResize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        total = _wide(grad).permute(0, 2, 3, 1)
+        total = at_least_float32(grad).permute(0, 2, 3, 1)
         for dim, edge in zip((1, 2), ctx.edges, strict=True):
             parts = [
                 total.index_select(dim, output) * weight.view(-1, *[1] * (3 - dim))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tmgan.models.encoders.text import TextEncoder
-from tmgan.models.layers import at_least_float32
+from tmgan.models.precision import at_least_float32
 from tmgan.training.plan import CaptionTable
 
 _CHUNK = 1024  # captions encoded at a time

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tmgan.data.tiles import BadImage, open_photo, start_worker
+from tmgan.data.decode import BadImage, open_photo
+from tmgan.data.tiles import start_worker
 
 _slots: np.ndarray | None = None  # (slots, B, S, S, 3) uint8, shared with the parent
 

@@ -18,8 +18,8 @@ from nvidia.dali.data_node import DataNode
 from PIL import Image
 from torch import Tensor
 
+from tmgan.data.decode import BadImage, open_photo
 from tmgan.data.originals import Originals
-from tmgan.data.tiles import BadImage, open_photo
 from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import host_keep_masks
 from tmgan.training.plan import Plan, Planner

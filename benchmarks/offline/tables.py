@@ -1,6 +1,7 @@
 """The offline report's section of docs/performance.md, as markdown, from benchmarks/results/offline-*.json.
 
-STEPS lists the reports shown there, in the order of the changes: add a line for each, with a title, and run `python -m benchmarks.report`.
+STEPS lists the reports shown there, in the order of the changes: add a line for each, with a title, and run
+`python -m benchmarks.report`.
 """
 
 from __future__ import annotations

@@ -37,6 +37,13 @@ def textured(size: tuple[int, int], seed: int, mode: str = "RGB") -> Image.Image
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
+def mask_of(number: int) -> Image.Image:
+    """An object whose width tells the number."""
+    mask = Image.new("L", SIZE)
+    mask.paste(255, (0, 0, 20 + number, SIZE[1]))
+    return mask
+
+
 def write_cub(
     folder: Path,
     count: int = 20,
@@ -58,7 +65,7 @@ def write_cub(
         if masks:
             file = cub / "segmentations" / f"{name}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", SIZE, number + 100).save(file)
+            mask_of(number).save(file)
         lines["images"].append(f"{number + 1} {name}.jpg")
         lines["bounding_boxes"].append(f"{number + 1} 10.9 {number % 5}.0 40.0 30.5")
         lines["image_class_labels"].append(f"{number + 1} {number // 5 + 1}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import shutil
 import sys
@@ -246,11 +245,6 @@ def box_missing(folder):
     file.write_text("\n".join(file.read_text().split("\n")[1:]))
 
 
-def box_of_three_numbers(folder):
-    file = folder / "CUB_200_2011" / "bounding_boxes.txt"
-    file.write_text(file.read_text().replace(" 30.5", "", 1))
-
-
 def image_id_twice(folder):
     file = folder / "CUB_200_2011" / "images.txt"
     file.write_text(file.read_text() + "1 other.jpg\n")
@@ -292,7 +286,6 @@ def colours_are_no_json(folder):
         (names_that_are_no_list, "train/filenames.pickle: expected a list of names"),
         (names_outside, "train/filenames.pickle: expected a list of names"),
         (box_missing, "bounding_boxes.txt does not fit images.txt: image id 20"),
-        (box_of_three_numbers, "bounding_boxes.txt: expected `id x y width height`, found `20 "),
         (image_id_twice, "images.txt, line 21: expected a new id"),
         (no_image_list, "images.txt is missing"),
         (no_captions, "no captions: put a text"),
@@ -392,79 +385,3 @@ def test_default_split_depends_on_the_name_alone(tmp_path):
     test = [name for name, split in splits.items() if split == "test"]
     assert 20 < len(test) < 60
     assert all(hashlib.sha256(name.encode()).digest()[7] % 2 == 0 for name in test)  # divisible by ten, so even
-
-
-GOOD = {"file_name": "x.png", "text": "a bird"}
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([{"text": "a"}], 'line 1: expected an object with "file_name"'),
-        ([GOOD, ["a"]], "line 2: expected an object"),
-        ([GOOD, {"file_name": "y.png"}], "line 2: expected exactly one of .* found 0"),
-        ([{**GOOD, "texts": ["b"]}], "line 1: expected exactly one of .* found 2"),
-        ([{"file_name": "y.png", "texts": [1]}], "line 1: a caption is a string"),
-        ([{**GOOD, "text": None}], "line 1: a caption is a string"),
-        ([{**GOOD, "bbox": [1, 2, 3]}], "line 1: bbox is"),
-        ([{**GOOD, "bbox": [1, 2, 3, float("nan")]}], "line 1: bbox is"),
-        ([{**GOOD, "split": "dev"}], "line 1: the split is one of train, test"),
-        ([{**GOOD, "file_name": "../x.png"}], "line 1: '../x.png' is not a path inside"),
-        ([{**GOOD, "file_name": "/etc/x.png"}], "line 1: '/etc/x.png' is not a path inside"),
-        ([{**GOOD, "mask": 3}], "line 1: 3 is not a path inside"),
-        ([GOOD, {**GOOD, "bbox": [1, 2, 3, 4]}], "line 2: x.png was listed before with another box"),
-        ([{**GOOD, "class": "a"}, {"file_name": "y.png", "text": "b"}], "give every image a class"),
-    ],
-)
-def test_bad_metadata_names_its_line(tmp_path, rows, message):
-    write_image_folder(tmp_path, [])
-    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    with pytest.raises(ValueError, match=message):
-        read_source(tmp_path)
-
-
-def test_metadata_that_is_no_json_or_empty(tmp_path):
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "x.png", "text": "a"}\n{"file_name')
-    with pytest.raises(ValueError, match="metadata.jsonl, line 2: not JSON"):
-        read_source(tmp_path)
-    (tmp_path / "metadata.jsonl").write_text("\n")
-    with pytest.raises(ValueError, match="names no image"):
-        read_source(tmp_path)
-
-
-def texts_of(findings, level):
-    return "\n".join(f"{finding.text} -> {finding.remedy}" for finding in findings if finding.level == level)
-
-
-def test_doctor_of_a_good_folder(tmp_path):
-    findings = examine(write_cub(tmp_path, masks=True))
-    assert texts_of(findings, "problem") == ""
-    assert "15 training and 5 test images, 4 classes" in texts_of(findings, "ok")
-    assert "60 captions (3 to 3 per image" in texts_of(findings, "ok") and "20 sampled" in texts_of(findings, "ok")
-    assert "captions.pickle: not found" in texts_of(findings, "warning")
-
-
-def test_doctor_of_a_folder_in_disorder(tmp_path):
-    folder = write_cub(tmp_path)
-    images = folder / "CUB_200_2011" / "images"
-    (images / f"{name_of(3)}.jpg").unlink()
-    whole = (images / f"{name_of(4)}.jpg").read_bytes()
-    (images / f"{name_of(4)}.jpg").write_bytes(whole[: len(whole) // 2])
-    (images / "001.Kind1" / "stray.jpg").write_bytes(whole)
-    (folder / "text" / f"{name_of(7)}.txt").unlink()
-    shutil.rmtree(folder / "train")
-    findings = examine(folder)
-    problems, warnings = texts_of(findings, "problem"), texts_of(findings, "warning")
-    assert "Kind_0003.jpg" in problems and "--skip-bad" in problems
-    assert "Kind_0004" in problems and "cannot be decoded" in problems
-    assert "Kind_0007.txt is missing" in problems
-    assert "not used: 1, such as" in warnings and "stray.jpg" in warnings
-    assert "train/filenames.pickle" in warnings and "birds.zip" in warnings
-
-
-def test_doctor_shows_what_is_expected(tmp_path):
-    (tmp_path / "CUB_200_2011.tgz").write_bytes(b"")
-    for folder in (tmp_path, tmp_path / "nothing"):
-        problems = texts_of(examine(folder), "problem")
-        assert "DIR/train/metadata.jsonl" in problems and "bounding_boxes.txt" in problems
-    assert "Unpack CUB_200_2011.tgz" in texts_of(examine(tmp_path), "problem")

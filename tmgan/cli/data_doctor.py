@@ -9,13 +9,14 @@ from pathlib import Path
 import tyro
 
 from tmgan.cli.parse import parse
+from tmgan.common.errors import REFUSED
 
 _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 1 if there is a problem."""
+    """Say what a source folder or a pack holds, what is missing and what to do. Exit status 2 if there is a problem."""
 
     directory: tyro.conf.Positional[Path]
     """Source folder, or pack."""
@@ -29,4 +30,4 @@ def main(arguments: list[str]) -> None:
     for finding in findings:
         print(f"{_MARKS[finding.level]} {finding.text}" + (f"\n         -> {finding.remedy}" if finding.remedy else ""))
     if any(finding.level == "problem" for finding in findings):
-        sys.exit(1)
+        sys.exit(REFUSED)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 _WORD = re.compile(r"\w+")
+_RUN = re.compile(r"[\w\x80-\U0010ffff]+")  # of what may be words: no ASCII character but letters, digits and _
+_PAIR = "\ufffd\ufffd"  # what is left of a character that was lost before the captions were published
 
 
 def tokenize(text: str) -> list[str]:
@@ -20,22 +22,38 @@ def tokenize(text: str) -> list[str]:
 
     As published: other characters are dropped from a word ("café" -> "caf"), and a pair of U+FFFD is a space.
     """
-    words = _WORD.findall(text.replace("\ufffd\ufffd", " ").lower())
+    words = _WORD.findall(text.replace(_PAIR, " ").lower())
     if not text.isascii():
         words = [word.encode("ascii", "ignore").decode("ascii") for word in words]
     return [word for word in words if word]
 
 
-def read_lines(path: Path) -> tuple[list[str], int]:
-    """Captions of a text file (one per line) with at least one word, and how many other lines were dropped.
+def lost_letters(text: str) -> list[tuple[str, str]]:
+    """The words of `text` that `tokenize` takes letters from, each once, and what it leaves of them.
 
-    The empty piece after the last line feed is not counted. Bytes that are not UTF-8 become U+FFFD: they split words.
+    [("café", "caf"), ("красных", "")]: only the letters of ASCII are read. What is left may be several words: "cafe s"
+    where the accent of "cafés" is a character of its own.
     """
-    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
-    if not lines[-1].strip():
-        lines.pop()
-    captions = [line.strip() for line in lines if tokenize(line)]
-    return captions, len(lines) - len(captions)
+    if text.isascii():
+        return []
+    lost = {word: " ".join(tokenize(word)) for word in whole_words(text) if not word.isascii()}
+    return list(lost.items())
+
+
+def whole_words(text: str) -> list[str]:
+    """The words of `text` in any script, as they are written: letters, digits, _ and the marks on letters."""
+    if text.isascii():
+        return _WORD.findall(text)
+    words: list[str] = []
+    for run in _RUN.findall(text.replace(_PAIR, " ")):
+        if not run.isascii():
+            run = "".join(character if _is_of_a_word(character) else " " for character in run)
+        words += [word for word in run.split() if _WORD.search(word)]
+    return words
+
+
+def _is_of_a_word(character: str) -> bool:
+    return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
 
 
 def word_labels(tokens: Sequence[str]) -> list[bool]:

@@ -6,17 +6,23 @@ decoded.
 
 from __future__ import annotations
 
+import os
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from PIL import Image
+
+from tmgan.common.commands import command
+from tmgan.common.files import user_path
 from tmgan.common.text import first_lines
-from tmgan.data.captions import label_backend
+from tmgan.data.captions import label_backend, tokenize
 from tmgan.data.decode import BadImage
-from tmgan.data.masks import read_record
-from tmgan.data.pack import CHANNELS, HEADER, PARTIAL, Pack
+from tmgan.data.findings import Finding, Level, optional
+from tmgan.data.pack import CHANNELS, HEADER, PARTIAL
+from tmgan.data.pack_doctor import examine_pack
 from tmgan.data.sources import image_folder
 from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
 from tmgan.data.sources.read import read_source
@@ -24,8 +30,8 @@ from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
-Level = Literal["ok", "warning", "problem"]
 SAMPLE = 50
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".heic", ".heif", ".avif")
 FIX = "Fix them, or leave them out with --skip-bad"
 
 EXPECTED = """\
@@ -40,25 +46,17 @@ CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
 An image folder:
   DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, one line per image:
   {"file_name": "0001.jpg", "text": "a red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "m/1.png"}
-  (`texts`: [...] for several captions; class, bbox, mask and split are optional)"""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One observation. A "problem" stops `prepare`, a "warning" is worth knowing; `remedy` is what to do, or empty."""
-
-    level: Level
-    text: str
-    remedy: str = ""
+  (`texts`: [...] for several captions; class, bbox, mask and split are optional)
+docs/data.md says what is read and what is refused."""
 
 
 def examine(path: Path) -> list[Finding]:
     """Examine a source folder, a pack or an unfinished pack. What is wrong with them is reported, never raised."""
-    path = Path(path)
+    path = user_path(path)
     if not path.is_dir():
         return [Finding("problem", f"{path} is not a folder", f"Expected: a pack, or one of these.\n{EXPECTED}")]
     if (path / HEADER).exists() and (path / "tiles.u8").exists():
-        return list(_examine_pack(path))
+        return list(examine_pack(path))
     if path.suffix == PARTIAL and (path / "tiles.u8").exists():
         return [
             Finding(
@@ -66,47 +64,6 @@ def examine(path: Path) -> list[Finding]:
             )
         ]
     return list(_examine_source(path))
-
-
-def _examine_pack(path: Path) -> Iterator[Finding]:
-    try:
-        pack = Pack.open(path)
-    except ValueError as error:
-        yield Finding("problem", str(error))
-        return
-    header = pack.header
-    yield Finding(
-        "ok",
-        f"a pack of {len(pack)} images for {header['image_size']} pixels, placement {header['placement']}, made from "
-        f"{header['source']}",
-    )
-    yield Finding(
-        "ok",
-        f"{len(pack.train)} training and {len(pack.test)} test images, {len(pack.class_ids.unique())} classes, "
-        f"{len(pack.tokens)} captions, {len(pack.vocabulary)} words, labels by {header['labels']}",
-    )
-    yield _optional(
-        pack.masks is not None,
-        "true masks",
-        "the method that keeps what lies outside the masks cannot use the data set's own",
-    )
-    for record in sorted(path.glob("masks-*.json")):
-        name = record.stem.removeprefix("masks-")
-        try:
-            masks = read_record(pack, name)
-        except ValueError as error:
-            yield Finding("problem", str(error))
-        else:
-            if masks is not None:
-                about = ", ".join(f"{key} {value}" for key, value in masks["about"].items())
-                yield Finding("ok", f"masks found by {name}: {about}")
-    if not len(pack.test):
-        yield Finding(
-            "warning", "no image is in the test split", "Metrics on held-out images need one: see `split` in the source"
-        )
-    if header["skipped"]:
-        lines = first_lines([f"{name}: {problem}" for name, problem in header["skipped"].items()])
-        yield Finding("warning", f"{len(header['skipped'])} images of the source were left out:\n{lines}")
 
 
 def _examine_source(path: Path) -> Iterator[Finding]:
@@ -117,6 +74,11 @@ def _examine_source(path: Path) -> Iterator[Finding]:
         try:
             layout = Layout.find(path)
         except ValueError:
+            try:
+                image_folder.refuse_misplaced_metadata(path)
+            except ValueError as error:
+                yield Finding("problem", str(error))
+                return
             archives = sorted(file.name for pattern in ("*.zip", "*.tgz", "*.tar.gz") for file in path.glob(pattern))
             unpack = f"Unpack {', '.join(archives)} here first. " if archives else ""
             yield Finding(
@@ -132,19 +94,33 @@ def _examine_source(path: Path) -> Iterator[Finding]:
         yield Finding("problem", str(error))
         return
     yield from _examine_listing(source)
-    yield from _examine_files(source)
-    yield from _examine_sample(source)
+    missing = [(item, file) for item in source.items for file in _files(item) if not file.exists()]
+    if missing:
+        files = [str(file) for _, file in missing]
+        yield Finding("problem", f"missing files: {len(missing)}\n{first_lines(files)}", FIX)
+    yield from _examine_folder(source)
+    without_files = {item.name for item, _ in missing}
+    usable = [item for item in source.items if not item.problem and item.name not in without_files]
+    yield from _examine_variety(usable)
+    sample = usable[:: max(1, len(usable) // SAMPLE)][:SAMPLE]
+    bad = _open_sample(source, sample)
+    yield from bad.findings
+    yield from _verdict(source, [item for item in usable if item.name not in bad.names], len(sample))
+
+
+def _files(item: Item) -> list[Path]:
+    return [file for file in (item.image, item.mask, item.parts) if file is not None]
 
 
 def _examine_layout(layout: Layout) -> Iterator[Finding]:
     yield Finding("ok", f"a CUB folder: images in {layout.cub / 'images'}")
-    yield _optional(
+    yield optional(
         (layout.cub / "bounding_boxes.txt").exists(),
         "bounding_boxes.txt",
         "images are not cropped to the bird, as they are in published results",
         "It is part of CUB_200_2011.tgz",
     )
-    yield _optional(
+    yield optional(
         (layout.lists / "train/filenames.pickle").exists(),
         "the published split (train/filenames.pickle)",
         "CUB's own split is used, in which both splits have all classes",
@@ -153,14 +129,14 @@ def _examine_layout(layout: Layout) -> Iterator[Finding]:
     if layout.text is None and layout.archive is not None:
         level: Level = "problem" if layout.captions is None else "warning"
         yield Finding(level, f"{layout.archive} is not unpacked", f"unzip {layout.archive} -d {layout.archive.parent}")
-    yield _optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
-    yield _optional(
+    yield optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
+    yield optional(
         layout.captions is not None,
         CAPTION_PICKLES[0],
         "the vocabulary is made from the texts, so published text encoders do not fit",
         "It is in AttnGAN's birds.zip",
     )
-    yield _optional(
+    yield optional(
         layout.segmentations is not None,
         "true masks (segmentations)",
         "methods cannot use the data set's own masks",
@@ -168,17 +144,14 @@ def _examine_layout(layout: Layout) -> Iterator[Finding]:
     )
 
 
-def _optional(there: bool, what: str, loss: str, remedy: str = "") -> Finding:
-    return Finding("ok", f"{what}: found") if there else Finding("warning", f"{what}: not found; {loss}", remedy)
-
-
 def _examine_listing(source: Source) -> Iterator[Finding]:
     items = source.items
+    total = len(items) + len(source.unreadable)
     train = sum(item.split == "train" for item in items)
-    classes = len({item.class_id for item in items})
+    classes = len({item.class_id for item in items if not item.problem})
     level: Level = "ok" if 0 < train < len(items) else "warning" if train else "problem"
     yield Finding(level, f"{train} training and {len(items) - train} test images, {classes} classes")
-    counts = [len(item.captions) for item in items]
+    counts = [len(item.captions) for item in items] or [0]
     words = source.vocabulary or Vocabulary.from_captions(caption for item in items for caption in item.captions).words
     yield Finding(
         "ok",
@@ -189,54 +162,130 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
         yield Finding("warning", f"{source.dropped} caption lines have no word in them; they are left out")
     for note in source.notes:
         yield Finding("warning", note)
-    problems = [f"{item.name}: {item.problem}" for item in items if item.problem]
+    problems = [f"{where}: {problem}" for where, problem in source.unreadable.items()]
+    problems += [f"{item.name}: {item.problem}" for item in items if item.problem]
     if problems:
+        yield Finding("problem", f"{len(problems)} of {total} images cannot be used:\n{first_lines(problems)}", FIX)
+
+
+def _examine_folder(source: Source) -> Iterator[Finding]:
+    """Pictures that lie there and that no list names."""
+    known = {file for item in source.items for file in _files(item)}
+    folder = source.path
+    if source.kind == "cub":
+        folder = source.items[0].image.parents[source.items[0].name.count("/")]
+    others = sorted(
+        file.relative_to(folder).as_posix()
+        for place, _, names in os.walk(folder)
+        for file in (Path(place, name) for name in names)
+        if file.suffix.lower() in _PICTURES and file not in known
+    )
+    if others:
         yield Finding(
-            "problem", f"{len(problems)} of {len(items)} images cannot be used:\n{first_lines(problems)}", FIX
+            "warning", f"pictures in {folder} that no list names, so not used: {len(others)}, such as {others[0]}"
         )
 
 
-def _examine_files(source: Source) -> Iterator[Finding]:
-    missing = [
-        str(file)
-        for item in source.items
-        for file in (item.image, item.mask, item.parts)
-        if file is not None and not file.exists()
-    ]
-    if missing:
-        yield Finding("problem", f"missing files: {len(missing)}\n{first_lines(missing)}", FIX)
-    if source.kind == "cub":
-        images = {item.image for item in source.items}
-        folder = source.items[0].image.parents[source.items[0].name.count("/")]
-        others = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.jpg") if file not in images)
-        if others:
-            yield Finding(
-                "warning", f"pictures in {folder} that no list names, so not used: {len(others)}, such as {others[0]}"
+def _examine_variety(items: list[Item]) -> Iterator[Finding]:
+    """A set too much alike trains nothing, and says so only by its results."""
+    if len(items) > 1 and len({item.class_id for item in items}) == 1:
+        yield Finding(
+            "warning",
+            "all images are of one class",
+            "The encoders learn from wrong answers, which are pictures of other classes: give classes, or leave out "
+            "`class` so that every image is its own",
+        )
+    captions = {tuple(tokenize(caption)) for item in items for caption in item.captions}
+    if len(items) > 1 and len(captions) == 1:
+        yield Finding("warning", "all captions are equal", "A text that every image has says nothing about any of them")
+    if sum(item.split == "train" for item in items) == 1:
+        yield Finding("warning", "a single image is for training", "Its loss compares images with each other: add some")
+
+
+@dataclass(frozen=True)
+class _SampleResult:
+    """What was found in the pictures that were opened, and the names of those that cannot be used."""
+
+    findings: list[Finding]
+    names: set[str]
+
+
+def _open_sample(source: Source, sample: list[Item]) -> _SampleResult:
+    """Cut the tiles of some images spread over the set, as `prepare` would."""
+    bad: dict[str, str] = {}
+    masks: Counter[str] = Counter()
+    foreign = []
+    for item in sample:
+        try:
+            tiles = cut_tiles(
+                Job(0, item.image, item.box, item.mask, item.parts), tile_edge(256), "centre", source.exif
             )
-    sizes = {size: len(source.items) * tile_edge(size) ** 2 * _planes(source) / 1e6 for size in (64, 128, 256)}
+        except BadImage as error:
+            bad[item.name] = str(error)
+            continue
+        if item.mask is not None:
+            grey = tiles[1].histogram()
+            masks["empty" if not any(grey[1:]) else "full" if not any(grey[:255]) else "parted"] += 1
+        if _has_other_colours(item.image):
+            foreign.append(item.name)
+    findings = []
+    if bad:
+        lines = first_lines([f"{name}: {problem}" for name, problem in bad.items()])
+        findings.append(
+            Finding("problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{lines}", FIX)
+        )
+    elif sample:
+        findings.append(Finding("ok", f"{len(sample)} sampled pictures can be read"))
+    if masks["empty"] or masks["full"]:
+        findings.append(
+            Finding(
+                "warning",
+                f"of {masks.total()} sampled masks {masks['empty']} are empty and {masks['full']} are full, in the "
+                "part of the picture that is used",
+            )
+        )
+    if foreign:
+        findings.append(
+            Finding(
+                "warning",
+                f"{len(foreign)} of {len(sample)} sampled pictures have a colour profile other than sRGB, or CMYK "
+                f"pixels, such as {foreign[0]}; profiles are not applied when preparing",
+                "Convert them to sRGB if their colours matter",
+            )
+        )
+    return _SampleResult(findings, set(bad))
+
+
+def _has_other_colours(path: Path) -> bool:
+    """Whether a picture's numbers mean other colours than those of sRGB, by its header and the name of its profile."""
+    with Image.open(path) as image:
+        profile = image.info.get("icc_profile") or b""
+        return image.mode == "CMYK" or bool(profile) and b"sRGB" not in profile.replace(b"\0", b"")
+
+
+def _verdict(source: Source, usable: list[Item], opened: int) -> Iterator[Finding]:
+    """What was looked at, and what `prepare` would do."""
+    total = len(source.items) + len(source.unreadable)
+    yield Finding(
+        "ok",
+        f"checked: all lists and captions, whether all files are there, and the pixels of {opened} of "
+        f"{len(source.items)} images as `prepare` cuts them",
+    )
+    call = f"`{command('data', 'prepare', source.path, 'PACK')}`"
+    train = sum(item.split == "train" for item in usable)
+    if not train:
+        yield Finding("problem", f"{call} would refuse: no usable image is in the training split")
+        return
+    sizes = {size: len(usable) * tile_edge(size) ** 2 * _planes(usable[0]) / 1e6 for size in (64, 128, 256)}
     yield Finding(
         "ok", "its pack will take " + ", ".join(f"{mega:.0f} MB at {size} pixels" for size, mega in sizes.items())
     )
+    pack = f"a pack of {len(usable)} images, {train} for training and {len(usable) - train} for testing"
+    if len(usable) < total:
+        yield Finding("warning", f"{call} would refuse; with --skip-bad it would make {pack}, if no more are bad")
+    else:
+        yield Finding("ok", f"{call} would make {pack}")
 
 
-def _planes(source: Source) -> int:
-    item = source.items[0]
+def _planes(item: Item) -> int:
     return CHANNELS["tiles.u8"] + (item.mask is not None) + (item.parts is not None)
-
-
-def _examine_sample(source: Source) -> Iterator[Finding]:
-    """Cut the tiles of some images spread over the set, as `prepare` would."""
-    usable = [item for item in source.items if item.image.exists() and not item.problem]
-    sample: list[Item] = usable[:: max(1, len(usable) // SAMPLE)][:SAMPLE]
-    bad = []
-    for item in sample:
-        try:
-            cut_tiles(Job(0, item.image, item.box, item.mask, item.parts), tile_edge(256), "centre", source.exif)
-        except BadImage as error:
-            bad.append(f"{item.name}: {error}")
-    if bad:
-        yield Finding(
-            "problem", f"{len(bad)} of {len(sample)} sampled pictures cannot be used:\n{first_lines(bad)}", FIX
-        )
-    elif sample:
-        yield Finding("ok", f"{len(sample)} sampled pictures can be read")

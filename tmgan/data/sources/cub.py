@@ -7,12 +7,22 @@ Everything is joined by name, never by position, except where the published pick
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tmgan.data.captions import read_lines, tokenize
-from tmgan.data.sources.source import Box, Item, Source, Split
+from tmgan.common.commands import command
+from tmgan.data.captions import tokenize
+from tmgan.data.sources.cub_tables import (
+    integers,
+    is_inside,
+    read_beside_images,
+    read_boxes,
+    read_names,
+    read_train_ids,
+)
+from tmgan.data.sources.lines import read_lines, read_text
+from tmgan.data.sources.lost_words import LostWords
+from tmgan.data.sources.source import Item, Source, Split
 from tmgan.data.sources.unpickle import load_metadata_pickle
 from tmgan.data.vocabulary import Vocabulary
 
@@ -40,8 +50,8 @@ class Layout:
         cub = path / "CUB_200_2011" if (path / "CUB_200_2011").is_dir() else path
         if not (cub / "images").is_dir():
             raise ValueError(
-                f"{path} has neither CUB_200_2011/images nor metadata.jsonl: `tmgan data doctor {path}` shows what is "
-                "expected where"
+                f"{path} has neither CUB_200_2011/images nor metadata.jsonl. What is expected where is shown by\n"
+                f"  {command('data', 'doctor', path)}"
             )
         around = [path, cub] if cub != path else [path, path.parent]
 
@@ -88,7 +98,8 @@ def read(layout: Layout) -> Source:
         unpack = f"unpack {layout.archive} there" if layout.archive else "put a text (or text_c10) folder there"
         raise ValueError(f"{layout.path} has no captions: {unpack}, with <class>/<image>.txt in it, or captions.pickle")
 
-    texts, problems, dropped = _read_texts(layout.text, entries)
+    text_folder = _read_texts(layout.text, entries)
+    texts, problems, dropped = text_folder.captions, text_folder.problems, text_folder.dropped
     vocabulary = token_ids = None
     if layout.captions is not None:
         vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
@@ -100,12 +111,16 @@ def read(layout: Layout) -> Source:
             if not image
         }
         dropped = 0
+    else:
+        text_folder.lost.check(layout.path)
+        notes += text_folder.notes()
 
-    boxes = _read_boxes(layout.cub)
+    box_table = read_boxes(layout.cub)
+    boxes, bad_boxes = (None, {}) if box_table is None else box_table
     colours = _read_colours(layout.colours) if layout.colours else {}
     items = []
     for entry, captions in zip(entries, texts, strict=True):
-        problem = problems.get(entry.name, "")
+        problem = problems.get(entry.name) or bad_boxes.get(entry.name, "")
         if boxes is not None and entry.name not in boxes:
             problem = problem or f"no bounding box: images.txt does not list {entry.name}.jpg"
         if layout.colours and entry.name not in colours:
@@ -136,31 +151,67 @@ def read(layout: Layout) -> Source:
     )
 
 
-def _read_texts(folder: Path | None, entries: list[_Entry]) -> tuple[list[list[str]], dict[str, str], int]:
-    """Captions of each entry, what is wrong with the captions of a name, and the number of lines without a word."""
-    texts: list[list[str]] = [[] for _ in entries]
-    problems: dict[str, str] = {}
-    dropped = 0
-    for entry, captions in zip(entries, texts, strict=True):
+@dataclass
+class _Texts:
+    """What the text folder says.
+
+    Attributes:
+        captions: of each entry, those with a word in them.
+        problems: what is wrong with the captions of a name.
+        dropped: number of lines without a word.
+        damaged: lines with bytes that are not UTF-8, as "file, line n".
+    """
+
+    captions: list[list[str]]
+    problems: dict[str, str] = field(default_factory=dict)
+    dropped: int = 0
+    lost: LostWords = field(default_factory=LostWords)
+    damaged: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """What of the captions is not read."""
+        damaged = f"{len(self.damaged)} caption lines hold bytes that are not UTF-8 (they split words), the first in "
+        return [
+            *([damaged + self.damaged[0]] if self.damaged else []),
+            *([self.lost.note()] if self.lost.note() else []),
+        ]
+
+
+def _read_texts(folder: Path | None, entries: list[_Entry]) -> _Texts:
+    texts = _Texts([[] for _ in entries])
+    for entry, captions in zip(entries, texts.captions, strict=True):
         if folder is None:
             continue
         file = folder / f"{entry.name}.txt"
         if not file.is_file():
-            problems[entry.name] = f"no captions: {file} is missing"
+            texts.problems[entry.name] = f"no captions: {file} is missing"
             continue
-        lines, empty = read_lines(file)
-        captions += lines
-        dropped += empty
-        if not lines:
-            problems[entry.name] = f"no captions: {file} holds none"
-    return texts, problems, dropped
+        for line in read_lines(file):
+            text = line.text.strip()
+            texts.lost.add(text)
+            if tokenize(text):
+                captions.append(text)
+            else:
+                texts.dropped += 1
+            if line.damaged:
+                texts.damaged.append(f"{file}, line {line.number}")
+        if not captions:
+            texts.problems[entry.name] = f"no captions: {file} holds none"
+    return texts
 
 
 def _read_colours(file: Path) -> dict[str, dict[str, str]]:
     try:
-        return json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+        colours = json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON ({error})") from None
+    for name, parts in colours.items() if isinstance(colours, dict) else [("", colours)]:
+        if not isinstance(parts, dict) or not all(isinstance(colour, str) for colour in parts.values()):
+            raise ValueError(
+                f'{file}: expected an object such as {{"001.Kind/Kind_0000": {{"head": "red"}}}}, found '
+                f"{f'{name!r}: ' if name else ''}{parts!r:.60}"
+            )
+    return colours
 
 
 def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[str]]:
@@ -175,10 +226,10 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
                 f"{file} is missing, but that of the other split exists: both belong to AttnGAN's metadata"
             )
         names = load_metadata_pickle(file)
-        if not isinstance(names, list) or not all(isinstance(name, str) and ".." not in name for name in names):
+        if not isinstance(names, list) or not all(map(is_inside, names)):
             raise ValueError(f"{file}: expected a list of names such as 001.Blackbird/Blackbird_0000_000001")
         if info.exists():
-            classes = _integers(load_metadata_pickle(info), info)
+            classes = integers(load_metadata_pickle(info), info)
             if len(classes) != len(names):
                 raise ValueError(
                     f"{info} has {len(classes)} classes, {file} {len(names)} names: they are not of one set"
@@ -214,54 +265,15 @@ def _name_classes(file: Path, names: list[str], classes: list[int]) -> dict[int,
 
 def _split_of_cub(cub: Path) -> tuple[list[_Entry], dict[int, str]]:
     """CUB's own split: images.txt, train_test_split.txt and image_class_labels.txt, joined by image id."""
-    names = {number: name.rsplit(".", 1)[0] for number, name in _table(cub / "images.txt").items()}
-    train, classes = _table(cub / "train_test_split.txt"), _table(cub / "image_class_labels.txt")
-    for file, table in (("train_test_split.txt", train), ("image_class_labels.txt", classes)):
-        if table.keys() != names.keys():
-            number = min(table.keys() ^ names.keys())
-            raise ValueError(f"{cub / file} does not fit images.txt: image id {number} is in only one of them")
-    numbers = _integers([classes[n] for n in names], cub / "image_class_labels.txt")
+    names = read_names(cub)
+    train, classes = read_train_ids(cub, names), read_beside_images(cub, "image_class_labels.txt", names)
+    numbers = integers([classes[n].text for n in names], cub / "image_class_labels.txt")
     class_names = _name_classes(cub / "image_class_labels.txt", list(names.values()), numbers)
     entries = [
-        _Entry(names[n], number, "train" if train[n] == "1" else "test")
-        for n, number in zip(names, numbers, strict=True)
+        _Entry(name, number, "train" if n in train else "test")
+        for (n, name), number in zip(names.items(), numbers, strict=True)
     ]
     return sorted(entries, key=lambda entry: entry.split == "test"), class_names
-
-
-def _read_boxes(cub: Path) -> dict[str, Box] | None:
-    """Boxes by name; None when the set has no bounding_boxes.txt. As published: coordinates are truncated."""
-    if not (cub / "bounding_boxes.txt").exists():
-        return None
-    names, boxes = _table(cub / "images.txt"), _table(cub / "bounding_boxes.txt")
-    if names.keys() != boxes.keys():
-        number = min(names.keys() ^ boxes.keys())
-        raise ValueError(f"{cub}/bounding_boxes.txt does not fit images.txt: image id {number} is in only one of them")
-    result: dict[str, Box] = {}
-    for number, text in boxes.items():
-        try:
-            x, y, width, height = (int(float(value)) for value in text.split())
-        except ValueError:
-            raise ValueError(
-                f"{cub}/bounding_boxes.txt: expected `id x y width height`, found `{number} {text}`"
-            ) from None
-        result[names[number].rsplit(".", 1)[0]] = (x, y, width, height)
-    return result
-
-
-def _table(file: Path) -> dict[int, str]:
-    """CUB's text tables: each line is an id and the rest."""
-    if not file.exists():
-        raise ValueError(f"{file} is missing: it belongs to the CUB_200_2011 archive")
-    rows: dict[int, str] = {}
-    for line_number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
-        if not line.strip():
-            continue
-        number, _, rest = line.strip().partition(" ")
-        if not number.isdigit() or not rest or int(number) in rows:
-            raise ValueError(f"{file}, line {line_number}: expected a new id and a value, found {line!r}")
-        rows[int(number)] = rest.strip()
-    return rows
 
 
 def _check_unique(entries: list[_Entry], layout: Layout) -> None:
@@ -278,13 +290,15 @@ def _check_unique(entries: list[_Entry], layout: Layout) -> None:
 def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, ...], tuple]:
     """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions per image) + k."""
     value = load_metadata_pickle(file)
-    if not (isinstance(value, (list, tuple)) and list(map(type, value[2:])) == [dict, dict]):
+    captions_and_words = isinstance(value, (list, tuple)) and [isinstance(part, dict) for part in value]
+    if captions_and_words != [False, False, True, True] or not all(isinstance(x, (list, tuple)) for x in value[:2]):
         raise ValueError(f"{file}: expected [train captions, test captions, word of id, id of word]")
     by_id, by_word = value[2:]
-    if set(by_id) != set(range(len(by_id))) or any(by_word.get(word) != index for index, word in by_id.items()):
+    words = [by_id.get(index) for index in range(len(by_id))]
+    if not all(isinstance(word, str) and by_word.get(word) == index for index, word in enumerate(words)):
         raise ValueError(f"{file}: its two word tables are not inverse to each other, or ids are missing")
     try:
-        vocabulary = Vocabulary(tuple(str(by_id[index]) for index in range(len(by_id)))).words
+        vocabulary = Vocabulary(tuple(words)).words
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -299,7 +313,7 @@ def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, 
                 "it does not belong to these lists. Without it, captions are read from the text folder"
             )
         per_image = len(captions) // count
-        rows = [tuple(_integers(caption, file)) for caption in captions]
+        rows = [tuple(integers(caption, file)) for caption in captions]
         if any(not 0 < token < len(vocabulary) for row in rows for token in row):
             raise ValueError(f"{file}: a {split} caption holds a word id outside 1..{len(vocabulary) - 1}")
         token_ids += [
@@ -324,10 +338,3 @@ def _check_same_captions(
                 f"{file} does not fit the text folder: at {entry.name} it says {sentence!r}, the text says "
                 f"{captions[0]!r}. It was made for another list of images: remove the one that is wrong"
             )
-
-
-def _integers(values: Any, file: Path) -> list[int]:
-    try:
-        return [int(value) for value in values]
-    except (TypeError, ValueError):
-        raise ValueError(f"{file}: expected whole numbers, found {values!r:.60}") from None

@@ -1,144 +1,185 @@
 """Read an image folder with metadata.jsonl, laid out as Hugging Face's `imagefolder` data sets are.
 
-Each line is an object with `file_name` (relative to its metadata.jsonl) and `text`, `texts` or `captions`; optional
-are `class`, `bbox` ([x, y, width, height]), `mask` and `split`. Several lines for one file add their captions.
+Each line is an object with `file_name` (relative to its metadata.jsonl) and `text`, `texts`, `caption` or `captions`;
+optional are `class`, `bbox` ([x, y, width, height]), `mask` and `split`. Several lines for one file add their captions.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from pathlib import Path, PurePosixPath
-from typing import Any
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from tmgan.data.captions import tokenize
+from tmgan.data.sources.lines import read_lines
+from tmgan.data.sources.lost_words import LostWords
+from tmgan.data.sources.metadata_row import SPLITS, Row, Unreadable, read_row, split_of
 from tmgan.data.sources.source import Item, Source, Split
 
-# Held-out splits of any name are our test split.
-SPLITS: dict[str, Split] = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test"}
+METADATA = "metadata.jsonl"
+_OTHER_METADATA = ("metadata.csv", "metadata.parquet")  # that Hugging Face's loader reads too
+_SHOWN = 5  # keys and files that a note names
 
 
-def metadata_files(path: Path) -> dict[Path, str | None]:
+def metadata_files(path: Path) -> dict[Path, Split | None]:
     """The metadata.jsonl files of a folder, with the split that their subfolder stands for (None at the top)."""
-    places: list[tuple[Path, str | None]] = [(path, None), *((path / name, split) for name, split in SPLITS.items())]
-    return {folder / "metadata.jsonl": split for folder, split in places if (folder / "metadata.jsonl").is_file()}
+    return {folder / METADATA: split for folder, split in _places(path) if (folder / METADATA).is_file()}
+
+
+def refuse_other_metadata(path: Path) -> None:
+    """Raise ValueError when a folder has its metadata in a form that is not read: its images would be left out."""
+    for folder, _ in _places(path):
+        for name in _OTHER_METADATA:
+            if (folder / name).is_file() and not (folder / METADATA).is_file():
+                reader = name.replace("metadata.", "read_")
+                raise ValueError(
+                    f"{folder / name} is not read, only {METADATA} is: one JSON object per line. With pandas: "
+                    f'pandas.{reader}("{name}").to_json("{METADATA}", orient="records", lines=True)'
+                )
+
+
+def refuse_misplaced_metadata(path: Path) -> None:
+    """Raise ValueError when the metadata of a folder without metadata.jsonl is in another form or one level deeper."""
+    refuse_other_metadata(path)
+    for file in sorted(path.glob(f"*/{METADATA}")):
+        raise ValueError(f"{path} has no {METADATA}, but {file.parent} has: name that folder, or move its files here")
+
+
+def _places(path: Path) -> list[tuple[Path, Split | None]]:
+    """The folder itself, and its subfolders that are named like a split, however that is written on the disk."""
+    order = list(SPLITS)
+    found = [name for name in os.listdir(path) if split_of(name) and (path / name).is_dir()]
+    found.sort(key=lambda name: (order.index(name.strip().lower()), name))
+    return [(path, None), *((path / name, split_of(name)) for name in found)]
+
+
+@dataclass
+class _Listing:
+    """What the lines of all files add up to."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
+    lost: LostWords = field(default_factory=LostWords)
 
 
 def read(path: Path) -> Source:
     """Read every metadata.jsonl of `path`.
 
     Without a split, an image is in the test split when its name's hash says so (1 in 10, the same in every run).
-    Without a class, every image is its own class.
+    Without a class, every image is its own class. A line that is wrong is its image's problem, or unreadable.
 
     Raises:
-        ValueError: a line is wrong; the message names the file and the line.
+        ValueError: there are no lines, classes are of two kinds, or captions are in a script that is not read.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    dropped = 0
-    for file, split in metadata_files(path).items():
-        for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").split("\n"), 1):
-            if line.strip():
-                row, empty = _read_line(line, f"{file}, line {number}", path, file.parent, split)
-                dropped += empty
-                _merge(rows, row, f"{file}, line {number}")
-    if not rows:
+    refuse_other_metadata(path)
+    files = metadata_files(path)
+    listing = _read_files(path, files)
+    if not listing.rows and not listing.unreadable:
         raise ValueError(f"{path}: its metadata.jsonl names no image")
-    entries = sorted(rows.values(), key=lambda row: row["split"] == "test")
-    class_ids, class_names = _classes(entries, path)
-    some_masks = any(row["mask"] for row in entries)
-    items = []
-    for row, class_id in zip(entries, class_ids, strict=True):
-        problem = "" if row["captions"] else "no caption with a word in metadata.jsonl"
-        if some_masks and row["mask"] is None:
-            problem = problem or "no mask in metadata.jsonl, though other images have one"
-        items.append(
-            Item(
-                name=row["name"],
-                image=path / row["name"],
-                captions=tuple(row["captions"]),
-                class_id=class_id,
-                split=row["split"],
-                box=row["box"],
-                mask=row["mask"],
-                problem=problem,
-            )
+    listing.lost.check(path)
+    rows = sorted(listing.rows.values(), key=lambda row: row.split == "test")
+    captions = [tuple(text.strip() for text in row.texts if tokenize(text)) for row in rows]
+    class_ids, class_names = _classes(rows, path)
+    _find_gaps(rows, captions)
+    items = [
+        Item(
+            name=row.name,
+            image=path / row.name,
+            captions=usable,
+            class_id=class_id,
+            split=row.split,
+            box=row.box,
+            mask=None if row.mask is None else path / row.mask,
+            problem=row.problem,
         )
-    return Source(path=path, kind="imagefolder", items=tuple(items), class_names=class_names, dropped=dropped)
+        for row, usable, class_id in zip(rows, captions, class_ids, strict=True)
+    ]
+    return Source(
+        path=path,
+        kind="imagefolder",
+        items=tuple(items),
+        class_names=class_names,
+        dropped=sum(len(row.texts) for row in rows) - sum(map(len, captions)),
+        unreadable=listing.unreadable,
+        notes=tuple(note for note in _notes(path, files, listing) if note),
+    )
 
 
-def _read_line(line: str, where: str, root: Path, folder: Path, split: str | None) -> tuple[dict[str, Any], int]:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from None
-    if not isinstance(value, dict) or not isinstance(value.get("file_name"), str):
+def _read_files(path: Path, files: dict[Path, Split | None]) -> _Listing:
+    listing = _Listing()
+    for file, split in files.items():
+        for line in read_lines(file):
+            if not line.text.strip():
+                continue
+            where = f"{file.relative_to(path).as_posix()}, line {line.number}"
+            try:
+                row = read_row(line, where, path, file.parent, split)
+            except Unreadable as error:
+                listing.unreadable[where] = str(error)
+                continue
+            listing.unread.update(row.unread)
+            for text in row.texts:
+                listing.lost.add(text)
+            first = listing.rows.setdefault(row.name, row)
+            if first is not row:
+                first.merge(row)
+    return listing
+
+
+def _find_gaps(rows: list[Row], captions: list[tuple[str, ...]]) -> None:
+    """What other images have and this one lacks is its problem: nothing is guessed."""
+    some_masks, some_classes = (any(getattr(row, key) is not None for row in rows) for key in ("mask", "label"))
+    for row, usable in zip(rows, captions, strict=True):
+        if row.problem:
+            continue
+        if not usable:
+            row.problem = f"no caption with a word in {row.where}"
+        elif some_masks and row.mask is None:
+            row.problem = f"no mask in {row.where}, though other images have one"
+        elif some_classes and row.label is None:
+            row.problem = f"no class in {row.where}, though other images have one"
+
+
+def _classes(rows: list[Row], path: Path) -> tuple[list[int], dict[int, str]]:
+    """The class id of each row, -1 for a row that has no class though others have, and the names of the ids."""
+    labels = [row.label for row in rows]
+    numbers = {label: row.where for label, row in zip(labels, rows, strict=True) if isinstance(label, int)}
+    names = {label: row.where for label, row in zip(labels, rows, strict=True) if isinstance(label, str)}
+    if numbers and names:
+        (number, here), (name, there) = next(iter(numbers.items())), next(iter(names.items()))
         raise ValueError(
-            f'{where}: expected an object with "file_name", such as {{"file_name": "0001.png", "text": "a bird"}}'
+            f"{path}: some classes are numbers ({number} at {here}), others names ({name!r} at {there}): write all of "
+            "them in one way"
         )
-    captions = [value[key] for key in ("text", "texts", "captions") if key in value]
-    if len(captions) != 1:
-        raise ValueError(
-            f'{where}: expected exactly one of "text", "texts" and "captions", found {len(captions)} of them'
-        )
-    captions = [captions[0]] if isinstance(captions[0], str) else captions[0]
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        raise ValueError(f"{where}: a caption is a string, or a list of strings")
-    box = value.get("bbox")
-    if box is not None:
-        if (
-            not isinstance(box, list)
-            or len(box) != 4
-            or not all(isinstance(side, (int, float)) and math.isfinite(side) for side in box)
-        ):
-            raise ValueError(f"{where}: bbox is [x, y, width, height] in pixels, found {box!r}")
-        box = tuple(float(side) for side in box)
-    name = _inside(value["file_name"], folder, root, where)
-    mask = value.get("mask")
-    split = value.get("split", split)
-    if split is None:
-        digest = hashlib.sha256(name.encode()).digest()
-        split = "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
-    if split not in SPLITS:
-        raise ValueError(f"{where}: the split is one of {', '.join(SPLITS)}, found {split!r}")
-    usable = [caption.strip() for caption in captions if tokenize(caption)]
-    row = {
-        "name": name,
-        "captions": usable,
-        "class": value.get("class"),
-        "box": box,
-        "split": SPLITS[split],
-        "mask": None if mask is None else root / _inside(mask, folder, root, where),
-    }
-    return row, len(captions) - len(usable)
+    if numbers:
+        return [label if isinstance(label, int) else -1 for label in labels], {n: str(n) for n in sorted(numbers)}
+    if names:
+        ids = {name: number for number, name in enumerate(sorted(names))}
+        return [ids[label] if isinstance(label, str) else -1 for label in labels], dict(enumerate(sorted(names)))
+    return list(range(len(rows))), {}
 
 
-def _inside(name: Any, folder: Path, root: Path, where: str) -> str:
-    """`name`, which is relative to `folder`, made relative to `root`."""
-    if not isinstance(name, str) or not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{where}: {name!r} is not a path inside {folder}")
-    return (folder.relative_to(root) / name).as_posix()
+def _notes(path: Path, files: dict[Path, Split | None], listing: _Listing) -> list[str]:
+    """What was not read, and what captions lost."""
+    keys = [f"{key!r} ({count} line{'s' * (count != 1)})" for key, count in listing.unread.most_common()]
+    others = [file.relative_to(path).as_posix() for file in _other_files(path) if file not in files]
+    return [
+        f"keys that are not read: {_few(keys)}" if keys else "",
+        f"not read: {_few(others)}; {METADATA} is read in {path} and in subfolders named like a split"
+        if others
+        else "",
+        listing.lost.note(),
+    ]
 
 
-def _merge(rows: dict[str, dict[str, Any]], row: dict[str, Any], where: str) -> None:
-    first = rows.setdefault(row["name"], row)
-    if first is row:
-        return
-    for key in ("class", "box", "split", "mask"):
-        if first[key] != row[key]:
-            raise ValueError(
-                f"{where}: {row['name']} was listed before with another {key}: {first[key]!r}, here {row[key]!r}"
-            )
-    first["captions"] += row["captions"]
+def _other_files(path: Path) -> list[Path]:
+    """Every file that holds metadata by its name, anywhere in a folder."""
+    names = {METADATA, *_OTHER_METADATA}
+    return sorted(Path(folder, name) for folder, _, files in os.walk(path) for name in names.intersection(files))
 
 
-def _classes(rows: list[dict[str, Any]], path: Path) -> tuple[list[int], dict[int, str]]:
-    classes = [row["class"] for row in rows]
-    if all(value is None for value in classes):
-        return list(range(len(rows))), {}
-    if all(isinstance(value, int) for value in classes):
-        return classes, {value: str(value) for value in sorted(set(classes))}
-    if all(isinstance(value, str) for value in classes):
-        names = sorted(set(classes))
-        return [names.index(value) for value in classes], dict(enumerate(names))
-    raise ValueError(f"{path}: give every image a class, all numbers or all names, or none a class")
+def _few(words: list[str]) -> str:
+    more = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
+    return ", ".join(words[:_SHOWN] + more)

@@ -21,4 +21,6 @@ def read_source(path: Path) -> Source:
         raise ValueError(f"{path}: no such folder" if not path.exists() else f"{path}: not a folder")
     if image_folder.metadata_files(path):
         return image_folder.read(path)
+    if not (path / "CUB_200_2011").is_dir() and not (path / "images").is_dir():
+        image_folder.refuse_misplaced_metadata(path)
     return cub.read(cub.Layout.find(path))

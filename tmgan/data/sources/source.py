@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Box = tuple[float, float, float, float]
 Split = Literal["train", "test"]
+BOX_RULE = "[x, y, width, height] in pixels"
+_FARTHEST = 1e9  # in pixels; beyond it is no picture, and whole numbers of that size would overflow later
+
+
+def to_box(values: Sequence[Any]) -> Box | None:
+    """Four finite numbers as a box; None when they are something else. Text is none: see cub.py for lists of words."""
+    if len(values) != 4 or any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
+        return None
+    if not all(-_FARTHEST < value < _FARTHEST for value in values):  # NaN is not
+        return None
+    x, y, width, height = map(float, values)
+    return x, y, width, height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,8 @@ class Source:
         token_ids: word ids of each caption of each item, from captions.pickle; None without it.
         class_names: name of each class id; empty where every image is its own class.
         dropped: number of caption lines without any word.
+        unreadable: lines of a list that name no image that could be looked for: "file, line n" -> what is wrong. They
+            are images that cannot be used, like an item with a problem.
         notes: what the user should know.
     """
 
@@ -60,6 +75,7 @@ class Source:
     vocabulary: tuple[str, ...] | None = None
     token_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = None
     dropped: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -1,0 +1,181 @@
+"""Masks in the forms that people have them: 255 on the object, or a refusal that names the file and what it holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tmgan.data.decode import BadImage
+from tmgan.data.mask_file import open_map, open_mask
+
+OBJECT = np.zeros((8, 8), np.uint8)
+OBJECT[2:6, 3:7] = 1
+
+
+def read(folder, image, name="m.png", **options):
+    image.save(folder / name, **options)
+    return np.array(open_mask(folder / name, image.size, True))
+
+
+def refusal(folder, image, name="m.png", **options):
+    with pytest.raises(BadImage) as error:
+        read(folder, image, name, **options)
+    assert str(error.value).startswith(str(folder / name))
+    return str(error.value)
+
+
+def grey(*levels):
+    """8x8 with these levels in this order of frequency: the first fills what the others leave."""
+    pixels = np.full(64, levels[0], np.uint8)
+    pixels[: len(levels) - 1] = levels[1:]
+    return Image.fromarray(pixels.reshape(8, 8))
+
+
+def paint(index, colours):
+    image = Image.fromarray(OBJECT * np.uint8(index))
+    image.putpalette([value for colour in colours for value in colour])
+    return image
+
+
+def rgba(below, alpha):
+    return Image.fromarray(np.dstack([np.full((8, 8, 3), below, np.uint8), alpha.astype(np.uint8)]))
+
+
+def blue():
+    return Image.fromarray(np.dstack([0 * OBJECT, 0 * OBJECT, 255 * OBJECT]))
+
+
+VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+FORMS = {
+    "0 and 255": Image.fromarray(OBJECT * 255),
+    "0 and 1": Image.fromarray(OBJECT),
+    "0 and 3": Image.fromarray(OBJECT * 3),
+    "100 and 101": Image.fromarray(OBJECT + 100),
+    "one bit": Image.fromarray(OBJECT * 255).convert("1"),
+    "16 bits": Image.fromarray(OBJECT.astype(np.uint16) * 65535),
+    "16 bits, a label": Image.fromarray(OBJECT.astype(np.uint16) * 300),
+    "VOC palette, index 1": paint(1, VOC),
+    "VOC palette, index 3": paint(3, VOC),
+    "palette with a light ground": paint(1, [(255, 255, 255), (0, 0, 255)]),
+    "palette of greys, index 0 is white": Image.fromarray(1 - OBJECT, "L"),
+    "white below alpha": rgba(255, OBJECT * 255),
+    "black below alpha": rgba(0, OBJECT * 255),
+    "grey and alpha": Image.merge("LA", [Image.new("L", (8, 8), 255), Image.fromarray(OBJECT * 255)]),
+    "opaque alpha": Image.fromarray(OBJECT * 255).convert("RGBA"),
+    "opaque grey and alpha": Image.fromarray(OBJECT * 255).convert("LA"),
+    "RGB": Image.fromarray(OBJECT * 255).convert("RGB"),
+    "RGB, nearly grey": Image.fromarray(np.dstack([OBJECT * 250, OBJECT * 255, OBJECT * 247])),
+    "blue on black": blue(),
+    "darkest blue on black": Image.fromarray(np.dstack([0 * OBJECT, 0 * OBJECT, 9 * OBJECT])),
+}
+FORMS["palette of greys, index 0 is white"].putpalette([255, 255, 255, 0, 0, 0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_object_is_white(tmp_path, form):
+    assert np.array_equal(read(tmp_path, FORMS[form]), OBJECT * 255)
+
+
+def test_float_pictures_have_two_values_too(tmp_path):
+    assert np.array_equal(read(tmp_path, Image.fromarray(OBJECT.astype(np.float32)), "m.tif"), OBJECT * 255)
+    half = refusal(tmp_path, Image.fromarray(np.full((8, 8), 0.5, np.float32)), "m.tif")
+    assert "holds the value 0.5 everywhere" in half
+    nan = np.full((8, 8), np.nan, np.float32)
+    assert "more than 8 bits" in refusal(tmp_path, Image.fromarray(nan), "m.tif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "RGB", "RGBA"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_empty_and_full(tmp_path, mode, level):
+    image = Image.new("RGB" if mode == "RGBA" else mode, (8, 8), (level,) * 3 if mode.startswith("RGB") else level)
+    if mode == "RGBA":
+        image.putalpha(255)
+    if mode == "P":
+        image.putpalette([0, 0, 0] + [200, 0, 0] * 255)
+    assert (read(tmp_path, image) == level).all()
+
+
+def test_empty_by_alpha_and_full_by_one(tmp_path):
+    assert (read(tmp_path, rgba(255, 0 * OBJECT)) == 0).all()  # nothing was painted
+    assert (read(tmp_path, grey(1)) == 255).all()
+    assert (read(tmp_path, Image.fromarray(np.full((8, 8), 65535, np.uint16))) == 255).all()
+
+
+def test_a_transparent_colour_is_the_ground(tmp_path):
+    light = Image.fromarray(255 - OBJECT)
+    for image, transparent in ((light, 255), (paint(2, VOC), 0), (blue(), (0, 0, 0))):
+        assert np.array_equal(read(tmp_path, image, transparency=transparent), OBJECT * 255)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        (0, 51, 204, 255),  # shares of five annotators
+        (51, 102, 204),
+        (0, 255, 64, 128, 191),  # four samples per pixel
+        (255, 0, 63, 127, 191),  # cut off, not rounded
+        (0, 255, 85, 170),
+        (0, *range(255, 100, -7)),  # more than 16: soft edges
+    ],
+)
+def test_soft_edges_stay(tmp_path, levels):
+    assert np.array_equal(read(tmp_path, grey(*levels)), np.array(grey(*levels)))
+
+
+def test_jpeg_of_two_values_is_soft(tmp_path):
+    jagged = Image.fromarray(np.kron(OBJECT, np.ones((5, 5), np.uint8)) * 255)
+    mask = read(tmp_path, jagged, "m.jpg", quality=98)
+    assert len(np.unique(mask)) >= 3 and np.abs(mask.astype(int) - np.array(jagged)).max() < 40
+    assert np.array_equal(read(tmp_path, jagged.convert("RGB"), "m.jpg", quality=98), mask)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (grey(0, 3, 255), "holds the labels 0, 3 and 255; a mask has two values"),
+        (grey(0, 128, 255), "holds the labels 0, 128 and 255"),  # a trimap
+        (grey(0, 17, 34, 255), "holds the labels 0, 17, 34 and 255"),  # 4 of 16 steps
+        (grey(0, *range(1, 12)), "holds the labels 0, 1, 2, 3, 4, 5 and 6 more"),
+        (grey(128, 0, 64, 191, 255), "holds the labels 0, 64, 128, 191 and 255"),  # mostly in between: no edges
+        (grey(200), "holds the value 200 everywhere"),
+        (Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4), "holds 64 grey levels from 0 to 252"),
+        (Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) // 3), "holds 22 grey levels from 0 to 21"),
+        (Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)), "more than 8 bits per channel"),
+        (Image.fromarray(np.full((8, 8), 9, np.uint16)), "holds the value 9 everywhere"),
+        (rgba(255, OBJECT * 100 + np.eye(8, dtype=np.uint8)), "in its alpha channel the labels 0, 1, 100 and 101"),
+        (Image.new("RGB", (8, 8), (255, 0, 0)), "holds one colour, not one on black"),
+        (Image.fromarray(np.dstack([OBJECT * 90, 0 * OBJECT, 255 - 0 * OBJECT])), "holds 2 colours, not one on black"),
+    ],
+)
+def test_what_says_nothing_is_refused(tmp_path, image, message):
+    assert message in refusal(tmp_path, image)
+
+
+def test_labels_of_a_palette_are_refused(tmp_path):
+    three = paint(3, VOC)
+    three.putpixel((0, 0), 1)
+    assert "holds the labels 0, 1 and 3 of a palette" in refusal(tmp_path, three)
+    two = paint(2, VOC)
+    two = two.point([1, 1, 2, 3] + [0] * 252)
+    assert "holds the labels 1 and 2 of a palette" in refusal(tmp_path, two)
+
+
+def test_an_animation_and_another_size_are_refused(tmp_path):
+    assert "holds 2 pictures" in refusal(
+        tmp_path, blue(), "m.gif", save_all=True, append_images=[Image.new("L", (8, 8))]
+    )
+    blue().save(tmp_path / "m.png")
+    with pytest.raises(BadImage, match=r"m.png has 8x8 pixels, its image 9x8"):
+        open_mask(tmp_path / "m.png", (9, 8), True)
+
+
+def test_label_maps_are_unchanged(tmp_path):
+    for image in (grey(0, 3, 100), paint(3, VOC)):
+        image.save(tmp_path / "m.png")
+        labels = open_map(tmp_path / "m.png", (8, 8), True, labels=True)
+        assert labels.mode == image.mode and labels.tobytes() == image.tobytes()
+    for image in (blue(), grey(0, 255).convert("1"), Image.fromarray(OBJECT.astype(np.uint16))):
+        image.save(tmp_path / "m.png")
+        with pytest.raises(BadImage, match=r"m.png has (the mode|more than 8 bits)"):
+            open_map(tmp_path / "m.png", (8, 8), True, labels=True)

@@ -1,0 +1,183 @@
+"""Read mask and label files in the forms that people have them. What a file does not say plainly is refused by name.
+
+A mask is 255 on the object and 0 elsewhere, with soft edges in between. What a pixel means follows from the form:
+transparency by alpha, palettes by index, colours by "not black", greys by their levels. Labels such as 0, 3 and 255 do
+not say which one is the object, and as greys they would make a dim mask. Imports no torch: workers start here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+from tmgan.data.decode import BadImage, check_depth, decode, is_deep, read_picture
+
+_SAME = 8  # channels that differ less are grey, and a level as near to black or white is that: what JPEG does to them
+_MOST_LABELS = 16  # a picture with more levels is no list of labels
+_ANNOTATORS = 51  # 255 / 5: the masks of CUB-200-2011 are shares of five annotators
+_RULE = "a mask has two values, 0 elsewhere and 255 (white) on the object"
+
+_SAVE_ONE = "Save one with the object alone in white"
+
+
+class _Meaningless(Exception):
+    """What a picture holds instead of a mask; the path comes before it."""
+
+
+def open_map(path: Path, size: tuple[int, int], exif: bool, labels: bool) -> Image.Image:
+    """open_labels() or open_mask(), in that a map is cut like the photo of `size` (width, height) it belongs to."""
+    return open_labels(path, size, exif) if labels else open_mask(path, size, exif)
+
+
+def open_labels(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
+    """A label map (mode L or P), unchanged.
+
+    Args:
+        size: width and height of the photo it belongs to.
+
+    Raises:
+        BadImage: the file is missing, cannot be decoded, has another size or is no list of labels.
+    """
+    image = decode(path, exif)
+    _check_same_size(image, path, size)
+    if image.mode not in ("L", "P"):
+        raise BadImage(f"{path} has the mode {image.mode}: a label map is greyscale or has a palette, of 8 bits")
+    return image
+
+
+def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
+    """A mask as 8-bit grey, 255 on the object.
+
+    Args:
+        size: width and height of the photo it belongs to.
+
+    Raises:
+        BadImage: the file is missing, cannot be decoded, has another size, or does not say where the object is.
+    """
+    image = read_picture(path, exif)
+    _check_same_size(image, path, size)
+    lossy = image.format in ("JPEG", "MPO")
+    try:
+        if is_deep(image):
+            return _of_numbers(image, path)
+        alpha = _alpha(image)
+        if alpha is not None:
+            low, high = alpha.getextrema()
+            if low != high or high == 0:
+                return _of_grey(alpha, lossy, "in its alpha channel ")
+            image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        if image.mode == "1":
+            return image.convert("L")
+        if image.mode == "P":
+            return _of_palette(image, lossy)
+        return _of_grey(image, lossy) if image.mode == "L" else _of_colour(image.convert("RGB"), lossy)
+    except _Meaningless as error:
+        raise BadImage(f"{path} {error}") from None
+
+
+def _check_same_size(image: Image.Image, path: Path, size: tuple[int, int]) -> None:
+    if image.size != size:
+        raise BadImage(
+            f"{path} has {image.width}x{image.height} pixels, its image {size[0]}x{size[1]}: they must be equal"
+        )
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+
+
+def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.Image:
+    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white."""
+    counts = image.histogram()
+    levels = [level for level, count in enumerate(counts) if count]
+    if len(levels) == 1:
+        return _of_one(image, levels[0], where)
+    if len(levels) == 2:
+        return image.point([255 if level == levels[1] else 0 for level in range(256)])
+    both_ends = 2 * (sum(counts[: _SAME + 1]) + sum(counts[255 - _SAME :])) >= sum(counts)
+    if len(levels) <= _MOST_LABELS and not lossy:
+        if all(level % _ANNOTATORS == 0 for level in levels) or both_ends and _are_steps(levels):
+            return image
+        raise _Meaningless(f"holds {where}the labels {_listed(levels)}; {_RULE}. {_SAVE_ONE}")
+    if both_ends and levels[0] <= _SAME and levels[-1] >= 255 - _SAME:
+        return image
+    raise _Meaningless(
+        f"holds {where}{len(levels)} grey levels from {levels[0]} to {levels[-1]}, as a photo does; {_RULE}, and at "
+        "least half of its pixels are near black or white. Save it in black and white"
+    )
+
+
+def _of_one(image: Image.Image, level: float, where: str = "", full: tuple[int, ...] = (1, 255)) -> Image.Image:
+    """Empty or full."""
+    if level != 0 and level not in full:
+        raise _Meaningless(f"holds {where}the value {level} everywhere; {_RULE}. Save it black if there is no object")
+    return Image.new("L", image.size, 255 if level else 0)
+
+
+def _are_steps(levels: list[int]) -> bool:
+    """Whether levels are those of n equal steps from 0 to 255, as antialiasing by n samples leaves them.
+
+    Not all of them need to occur, but half: any few labels are steps of something.
+    """
+    if len(levels) < 4 or levels[0] != 0 or levels[-1] != 255:
+        return False
+    return any(
+        2 * len(levels) >= steps + 1 and all(_is_step(level, steps) for level in levels)
+        for steps in range(3, _MOST_LABELS + 1)
+    )
+
+
+def _is_step(level: int, steps: int) -> bool:
+    """Programs round, or cut off: a level is less than 1 away from its step."""
+    return abs(level - round(level * steps / 255) * 255 / steps) < 1
+
+
+def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
+    """Pictures of 16 bits and more: exactly one or two values."""
+    import numpy as np  # only here: workers start without it
+
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    upper = values == high
+    if not (upper | (values == low)).all():  # NaN is neither
+        check_depth(image, path)
+    if low == high:
+        return _of_one(image, low.item(), full=(1, 255, 65535))
+    return Image.fromarray(upper.astype(np.uint8) * np.uint8(255))
+
+
+def _of_palette(image: Image.Image, lossy: bool) -> Image.Image:
+    """By index, as segmentations are stored: 0 and another one. A palette of greys is greyscale stored shorter."""
+    indices = [index for index, count in enumerate(image.histogram()) if count]
+    values = image.getpalette("RGB") or []
+    palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
+    palette += [(0, 0, 0)] * (256 - len(palette))
+    if all(max(palette[index]) - min(palette[index]) <= _SAME for index in indices):
+        return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"), lossy)
+    if len(indices) > 2 or len(indices) == 2 and indices[0] != 0:
+        raise _Meaningless(f"holds the labels {_listed(indices)} of a palette; {_RULE}. {_SAVE_ONE}")
+    return image.point([0] + [255] * 255, "L")
+
+
+def _of_colour(image: Image.Image, lossy: bool) -> Image.Image:
+    """Grey in three channels, or one colour on black."""
+    red, green, blue = image.split()
+    brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    if not any(ImageChops.subtract(brightest, darkest).histogram()[_SAME + 1 :]):
+        return _of_grey(image.convert("L"), lossy)
+    colours = image.getcolors(2)
+    if colours is None or (0, 0, 0) not in [colour for _, colour in colours]:
+        found = image.getcolors(256)
+        count = "one colour" if found and len(found) == 1 else f"{len(found) if found else 'more than 256'} colours"
+        raise _Meaningless(f"holds {count}, not one on black; {_RULE}. Save it in black and white")
+    return brightest.point([0] + [255] * 255)
+
+
+def _listed(values: list[int], most: int = 6) -> str:
+    """0, 3 and 255; or 0, 1, 2, 3, 4, 5 and 10 more."""
+    words = [str(value) for value in values]
+    if len(words) > most:
+        words = [*words[:most], f"{len(words) - most} more"]
+    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,70 @@
+"""Look at a pack and say what it holds, and whether it is whole: the other half of `tmgan data doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tmgan.common.text import first_lines
+from tmgan.data.findings import Finding, optional
+from tmgan.data.masks import masks_command, read_record
+from tmgan.data.pack import Pack, pixels_hash, prepare_command
+
+
+def examine_pack(path: Path) -> Iterator[Finding]:
+    """Examine the pack at `path`. What is wrong with it is reported, never raised."""
+    try:
+        pack = Pack.open(path)
+    except ValueError as error:
+        yield Finding("problem", str(error))
+        return
+    header = pack.header
+    yield Finding(
+        "ok",
+        f"a pack of {len(pack)} images for {header['image_size']} pixels, placement {header['placement']}, made from "
+        f"{header['source']}",
+    )
+    yield Finding(
+        "ok",
+        f"{len(pack.train)} training and {len(pack.test)} test images, {len(pack.class_ids.unique())} classes, "
+        f"{len(pack.tokens)} captions, {len(pack.vocabulary)} words, labels by {header['labels']}",
+    )
+    yield from _examine_pixels(pack)
+    yield optional(
+        pack.masks is not None,
+        "true masks",
+        "the method that keeps what lies outside the masks cannot use the data set's own",
+    )
+    for record in sorted(path.glob("masks-*.json")):
+        name = record.stem.removeprefix("masks-")
+        try:
+            masks = read_record(pack, name)
+        except ValueError as error:
+            yield Finding("problem", str(error))
+        else:
+            if masks is not None:
+                about = ", ".join(f"{key} {value}" for key, value in masks["about"].items())
+                yield Finding("ok", f"masks found by {name}: {about}")
+    for partial in sorted(path.glob("masks-*.u8.partial")):
+        name = partial.name.removeprefix("masks-").removesuffix(".u8.partial")
+        again = f"To finish them, or to begin again:\n  {masks_command(pack, name)}"
+        yield Finding("warning", f"masks by {name} are unfinished, so they cannot be used", again)
+    if not len(pack.test):
+        yield Finding(
+            "warning", "no image is in the test split", "Metrics on held-out images need one: see `split` in the source"
+        )
+    if header["skipped"]:
+        lines = first_lines([f"{name}: {problem}" for name, problem in header["skipped"].items()])
+        yield Finding("warning", f"{len(header['skipped'])} images of the source were left out:\n{lines}")
+
+
+def _examine_pixels(pack: Pack) -> Iterator[Finding]:
+    """Read all of them, a second or two per gigabyte."""
+    header = pack.header
+    if "pixels_hash" not in header:
+        yield Finding("ok", "made by an earlier version of tmgan, which did not note what its pixels were")
+    elif pixels_hash(pack.path, header) == header["pixels_hash"]:
+        yield Finding("ok", "all its pixels are as they were prepared")
+    else:
+        again = prepare_command(header["source"], pack.path, pack.image_size, pack.placement)
+        yield Finding("problem", "its pixels are not those that were prepared", f"Delete it, then\n  {again}")

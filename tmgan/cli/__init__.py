@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
+import traceback
 
+from tmgan.common.errors import OUR_FAULT, REFUSED, STATUSES, exit_status, sentence
+from tmgan.common.interrupt import raise_on_sigterm
 from tmgan.common.version import __version__
 
 # command -> (module, one-line help)
@@ -30,7 +34,10 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit status 2 for a mistake the user can correct, 3 for a run that diverged."""
+    """Run a command. It exits with the statuses that `tmgan --help` lists."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -45,22 +52,27 @@ def main(arguments: list[str] | None = None) -> None:
     if name not in COMMANDS:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean `tmgan {nearest[0]}`?" if nearest else ""
-        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", 2)
+        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", REFUSED)
     module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
     try:
-        module.main(arguments[len(name.split()) :])
-    except BrokenPipeError:
-        sys.exit(0)
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("TMGAN_TRACEBACK"):
-            raise
-        _fail(f"tmgan {name}: {error}", 3 if isinstance(error, FloatingPointError) else 2)
-    except KeyboardInterrupt:
-        _fail(f"tmgan {name}: stopped.", 130)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's own; torch is not imported for --help
-            raise
-        _fail(f"tmgan {name}: the GPU's memory is full. Try a smaller --batch.\n{error}", 2)
+        with raise_on_sigterm():
+            module.main(arguments[len(name.split()) :])
+    except (Exception, KeyboardInterrupt) as error:
+        _end(name, error)
+
+
+def _end(name: str, error: BaseException) -> None:
+    """Say what has happened, and exit."""
+    status = exit_status(error)
+    if isinstance(error, BrokenPipeError):  # nobody reads: nothing can be said, and flushing would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(status)
+    if status == OUR_FAULT:
+        traceback.print_exception(error)
+        _fail(f"tmgan {name}: this is a fault of tmgan. Please report it with the lines above.", status)
+    if os.environ.get("TMGAN_TRACEBACK"):
+        traceback.print_exception(error)
+    _fail(f"tmgan {name}: {sentence(error)}", status)
 
 
 def _help(group: str = "") -> str:
@@ -70,7 +82,7 @@ def _help(group: str = "") -> str:
     )
     return (
         f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
-        "Each command has --help. Begin with `tmgan train`: it needs no arguments and no data."
+        f"Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.\n\n{STATUSES}"
     )
 
 

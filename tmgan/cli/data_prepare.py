@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from tmgan.cli.parse import parse
+from tmgan.common.commands import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +48,4 @@ def main(arguments: list[str]) -> None:
             f"{summary.captions:,} captions, {summary.words:,} words; "
             f"{summary.cut / max(summary.seconds, 1e-9):,.0f} images/s"
         )
-    print(f"Next: tmgan damsm --data {summary.pack} --run ENCODERS")
+    print(f"Next: {command('damsm', '--data', summary.pack, '--run', 'ENCODERS')}")

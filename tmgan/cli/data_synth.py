@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from tmgan.cli.parse import parse
+from tmgan.common.commands import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +37,5 @@ def main(arguments: list[str]) -> None:
         )
     print(
         f"{options.count} birds with captions and masks in {options.directory}\n"
-        f"Next: tmgan data prepare {options.directory} PACK --image-size 64"
+        f"Next: {command('data', 'prepare', options.directory, 'PACK', '--image-size', 64)}"
     )

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tmgan.cli.parse import parse
 from tmgan.config.settings import RuntimeConfig
 
-# distribution -> what it is for
+# distribution -> what it is for, and the extra of tmgan that brings it
 _PACKAGES = {
-    "torch": "",
-    "torchvision": "",
-    "triton": "GPU kernels",
-    "numpy": "",
-    "pillow": "",
-    "safetensors": "",
-    "nvidia-dali-cuda130": "decodes photos on the GPU (extra dali)",
-    "pillow-simd": "",
-    "pytorch-fid": "FID's network",
-    "tensorboard": "curves (extra tb)",
-    "textblob": "word labels (extra pos)",
-    "transformers": "masks for any text (extra clip)",
+    "torch": ("", ""),
+    "torchvision": ("", ""),
+    "triton": ("GPU kernels", ""),
+    "numpy": ("", ""),
+    "pillow": ("", ""),
+    "safetensors": ("", ""),
+    "nvidia-dali-cuda130": ("decodes photos on the GPU", "dali"),
+    "pillow-simd": ("", ""),
+    "pytorch-fid": ("FID's network", ""),
+    "tensorboard": ("curves", "tb"),
+    "textblob": ("word labels", "pos"),
+    "transformers": ("masks for any text", "clip"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Print device, versions, what is installed and which weights are found."""
+    """Print device, versions, what is installed, which weights are found and which folders can be written to.
+
+    A line that begins with -> says what to do about the one above it, if it matters to you.
+    """
 
     weights_dir: str = ""
     """Folder with third-party weights, searched first."""
@@ -43,6 +49,7 @@ def main(arguments: list[str]) -> None:
     from tmgan.common import machine
     from tmgan.common.version import __version__
     from tmgan.config.runtime import decide
+    from tmgan.evaluation.metrics.distances import cache_folder
     from tmgan.models import weights
     from tmgan_kernels import verify
 
@@ -56,13 +63,30 @@ def main(arguments: list[str]) -> None:
         print(f"  {line}")
     print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'}")
     print("packages:")
-    for name, purpose in _PACKAGES.items():
+    for name, (purpose, extra) in _PACKAGES.items():
         version = machine.version(name)
-        if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
-            purpose = "but pillow lies over it: pip install --force-reinstall --no-deps pillow-simd"
         print(f"  {name:<19} {version:<16} {purpose}".rstrip())
-    print("weights:")
+        if version == "not installed" and extra:
+            print(f"    -> pip install 'tmgan[{extra}]'")
+        if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
+            print("    -> pillow lies over it: pip install --force-reinstall --no-deps pillow-simd")
+    places = ", ".join(map(str, weights.folders(options.weights_dir)))
+    print(f"weights, looked for in {places}:")
     for key, file in weights.KNOWN.items():
         path = weights.find(key, options.weights_dir)
-        print(f"  {file.name}: {path or 'not found; ' + file.url}\n    {file.purpose}")
-    print("  looked in: " + ", ".join(map(str, weights.folders(options.weights_dir))))
+        print(f"  {file.name}: {path or 'not found'}\n    {file.purpose}")
+        if path is None:
+            print(f"    -> save {file.url} under this name in one of these folders")
+    print("folders:")
+    for purpose, folder in (("runs, by default", Path("runs")), ("cache (TMGAN_CACHE)", cache_folder())):
+        _show_folder(purpose, folder)
+
+
+def _show_folder(purpose: str, folder: Path) -> None:
+    """Whether a folder, or the one it would be made in, can be written to, and how much room there is."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        print(f"  {purpose}: {folder.absolute()}, {shutil.disk_usage(there).free / 1e9:,.1f} GB free")
+    else:
+        print(f"  {purpose}: {folder.absolute()} cannot be written to")
+        print(f"    -> choose another, or ask whoever owns {there}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,24 @@ T = TypeVar("T")
 
 def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:
     """Parse the flags of `tmgan COMMAND` into the dataclass `kind`."""
-    return tyro.cli(kind, args=arguments, prog=f"tmgan {command}")
+    return at_home(tyro.cli(kind, args=arguments, prog=f"tmgan {command}"))
+
+
+def at_home(value: Any) -> Any:
+    """A value of a command line or a file with `~` replaced in every path in it.
+
+    A shell replaces it only at the beginning of a word, so not in --run=~/x and not in a file of settings.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        new = {field.name: at_home(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        changes = {name: one for name, one in new.items() if one is not getattr(value, name)}
+        return dataclasses.replace(value, **changes) if changes else value
+    if isinstance(value, tuple):
+        new_items = [at_home(item) for item in value]
+        same = all(a is b for a, b in zip(new_items, value, strict=True))
+        return value if same else tuple(new_items)
+    text = str(value) if isinstance(value, (str, Path)) else ""
+    return type(value)(os.path.expanduser(text)) if text == "~" or text.startswith("~/") else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +63,20 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     if preset and options.preset == "help":
         print("Presets: " + ", ".join(configfile.presets()))
         sys.exit(0)
+    files = [os.path.expanduser(path) for path in options.config]
     base: Any = kind()
     if preset:
-        presets = [configfile.preset_of(path) for path in options.config]
+        presets = [configfile.preset_of(path) for path in files]
         base = configfile.from_preset(options.preset or next(filter(None, presets), "quickstart"))
-    for path in options.config:
+    for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:
         base = dataclasses.replace(base, preset=options.preset)
-    return tyro.cli(
+    chosen = tyro.cli(
         _WithFiles[kind],  # type: ignore[valid-type]  # a type that is only known at run time, for tyro
         args=rest,
         prog=f"tmgan {command}",
         description=inspect.getdoc(kind),
         default=_WithFiles(settings=base),
-    ).settings
+    )
+    return at_home(chosen.settings)

@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tmgan.common.errors import is_disk_full
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Call `write(file)` so that `path` is either the old file or the whole new one, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any], size: int = 0) -> None:
+    """Call `write(file)` so that `path` is either the old file or the whole new one, even after a power cut.
+
+    A `path` that is a link stays one: the file it leads to is written.
+
+    Args:
+        size: bytes that are needed about, for the message about a full disk; 0: unknown.
+
+    Raises:
+        OSError: with `path` as its filename when the disk is full, whatever `write` makes of that.
+    """
+    shown, path = path, Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name[:40]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    file = _File(io.FileIO(temporary, "wb"))
     try:
-        with open(temporary, "wb") as file:
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        cause = file.error or error
+        if isinstance(cause, OSError) and is_disk_full(cause):
+            needed = f", and about {size / 1e6:,.1f} MB are needed" if size else ""
+            raise OSError(cause.errno, f"{cause.strerror}{needed}", str(shown)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync_to_disk(path.parent)
 
 
+class _File(io.BufferedWriter):
+    """Remembers why a write has failed: torch.save turns any error of the file into one of its own."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data`, whole or not at all."""
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data), len(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,6 +70,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain types as JSON, whole or not at all. Raises ValueError for a number that is not finite."""
     write_text(Path(path), json.dumps(value, indent=1, allow_nan=False))
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as people write it: `~` is their home folder, in places too where no shell has replaced it."""
+    return Path(os.path.expanduser(path))
 
 
 def sync_to_disk(path: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 IMAGE_SIZES = (64, 128, 256)
+# Networks that find the object (methods/mask_providers.py). Literals repeat the names, for typing and --help.
+MASK_PROVIDERS = ("fcn", "clipseg")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -325,6 +327,8 @@ class TrainConfig:
     """Run folder; the same command resumes it. Empty: runs/PRESET."""
     encoders: str = ""
     """Run folder of `tmgan damsm`; empty: train small encoders first, in the same run."""
+    allow_unfinished: bool = False
+    """Take encoders whose training was interrupted as they are."""
     images: int = 885_500
     """Images to train on, repeats included."""
     batch: int = 40
@@ -349,8 +353,8 @@ class TrainConfig:
         _require_at_least(self, "", 20, "drawn_images")
         _require(
             not self.model.keep_input or self.method.stored_masks != "",
-            "model.keep_input needs to learn what to keep: give method.keep_mask dataset or fcn, or switch it off "
-            "(--model.no-keep-input).",
+            "model.keep_input needs to learn what to keep: give method.keep_mask dataset, "
+            f"{' or '.join(MASK_PROVIDERS)}, or switch it off (--model.no-keep-input).",
         )
         _require_seed(self.seed)
 

@@ -41,6 +41,12 @@ class Encoders:
     image_size: int
     weights: str  # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
     images: int = 0  # trained on
+    of: int = 0  # images that their run was to train on; 0: unknown, in files of earlier versions
+
+    @property
+    def finished(self) -> bool:
+        """False when their training was interrupted and has not gone on."""
+        return self.images >= self.of
 
     def hash(self) -> str:
         """sha256 of all their numbers."""
@@ -88,6 +94,7 @@ def save_encoders(encoders: Encoders, folder: Path) -> None:
         "encoder": to_dict(encoders.config),
         "image_size": encoders.image_size,
         "images": encoders.images,
+        "of": encoders.of,
         "weights": encoders.weights,
         "vocabulary": list(encoders.vocabulary.words),
     }
@@ -111,7 +118,21 @@ def load_encoders(folder: Path) -> Encoders:
     for name, module in (("text.", text), ("photo.", photo)):
         _fill(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, folder / ENCODERS)
         module.eval().requires_grad_(False)
-    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"], about["images"])
+    counts = about["images"], about.get("of", 0)
+    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"], *counts)
+
+
+def require_finished(encoders: Encoders, folder: Path, remedy: str = "") -> None:
+    """Refuse encoders whose training was interrupted: they would be used in every run to come.
+
+    Args:
+        remedy: what else than finishing them the user may do, a sentence.
+    """
+    if not encoders.finished:
+        raise ValueError(
+            f"The encoders in {folder} are unfinished: they have seen {encoders.images:,} of {encoders.of:,} images. "
+            f"Repeat the `tmgan damsm` command that made them, it goes on where it stopped. {remedy}".rstrip()
+        )
 
 
 def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
@@ -146,8 +167,8 @@ def save_generator(
     )
 
 
-def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig]:
-    """The averaged generator of a run of `tmgan train`, and the run's configuration.
+def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig, int]:
+    """The averaged generator of a run of `tmgan train`, the run's configuration, and how many images it has seen.
 
     Raises:
         ValueError: the file is missing or damaged, or its vocabulary is not that of the encoders.
@@ -163,7 +184,7 @@ def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainCo
         )
     generator = build_generator(config.model, encoders)
     _fill(generator, tensors, folder / GENERATOR)
-    return generator, config
+    return generator, config, about["images"]
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

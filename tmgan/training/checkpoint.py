@@ -13,6 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,7 +39,8 @@ class Checkpoints:
     def save(self, images: int, state: dict, score: float | None = None) -> Path:
         """Write the state reached after `images` images; `score` (higher is better) decides which one is the best."""
         path = self.folder / f"images-{images:012d}.pt"
-        write_atomically(path, lambda file: torch.save({"format": FORMAT, "images": images, **state}, file))
+        content = {"format": FORMAT, "images": images, **state}
+        write_atomically(path, lambda file: torch.save(content, file), _size(content))
         best = self.best()
         if score is not None and math.isfinite(score) and (best is None or score >= best["score"]):
             best = {"file": path.name, "images": images, "score": score}
@@ -79,6 +81,14 @@ class Checkpoints:
                 f"None of the checkpoints in {self.folder} can be read. Move the folder away to start from scratch."
             )
         return None
+
+
+def _size(state: Any) -> int:
+    """Bytes of all tensors in nested plain types."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(_size, parts))
 
 
 def _load(path: Path) -> dict:

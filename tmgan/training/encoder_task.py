@@ -127,4 +127,4 @@ class EncoderTask:
 
     def export(self, folder: Path, images: int) -> None:
         """Write encoders.safetensors."""
-        save_encoders(dataclasses.replace(self.encoders, images=images), folder)
+        save_encoders(dataclasses.replace(self.encoders, images=images, of=self.config.pretrain.images), folder)

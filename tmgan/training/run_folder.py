@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 import yaml
 
-from tmgan.common.files import remove_orphans, write_json, write_text
+from tmgan.common.errors import OUR_FAULT, exit_status, sentence
+from tmgan.common.files import remove_orphans, user_path, write_json, write_text
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.training.checkpoint import Checkpoints
@@ -26,6 +28,7 @@ MAY_CHANGE = {
     "run",
     "data",
     "encoders",
+    "allow_unfinished",
     "images",
     "pretrain.images",
     "weights_dir",
@@ -54,11 +57,12 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
-        self.path, self.quiet = Path(path), quiet
+        self.path, self.quiet = user_path(path), quiet
         self.samples = self.path / "samples"
         self._images = 0
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
+        Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
         strangers = (
             []
             if not self.path.exists() or (self.path / "config.yaml").exists()
@@ -107,7 +111,7 @@ class RunFolder:
         """Print a line and append it to log.txt."""
         if not self.quiet:
             print(line, flush=True)
-        with open(self.path / "log.txt", "a") as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
 
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
@@ -130,6 +134,15 @@ class RunFolder:
         }
         write_json(self.path / "run.json", row)
 
+    def failed(self, error: Exception) -> None:
+        """Record an error: in run.json and, when it is a fault of tmgan, with its traceback in traceback.txt."""
+        self.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
+        if exit_status(error) == OUR_FAULT:
+            path = self.path / "traceback.txt"
+            write_text(path, "".join(traceback.format_exception(error)))
+            error.add_note(f"Saved in {path}.")
+        self.status("failed", reason=sentence(error))
+
     def close(self) -> None:
         """Release the lock."""
         self._lock.close()
@@ -149,7 +162,7 @@ class StopRequest:
     def _handle(self, number: int, frame: Any) -> None:
         if self.signal is not None:
             os.write(2, b"\nStopping at once; the last checkpoint is intact.\n")
-            os._exit(130)
+            os._exit(128 + number)
         self.signal = signal.Signals(number).name
         os.write(2, f"\n{self.signal}: finishing this step, then saving. Again to stop at once.\n".encode())
 

@@ -1,0 +1,19 @@
+"""Short hashes by which files and pixels are recognised, as one 64-bit number each."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def digest(*parts: bytes) -> int:
+    """A hash of bytes that fits an int64, never 0."""
+    state = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        state.update(part)
+    return int.from_bytes(state.digest(), "big", signed=True) or 1
+
+
+def file_digest(path: Path | None) -> int:
+    """Of a file's bytes; 0 for no file."""
+    return 0 if path is None or not path.is_file() else digest(path.read_bytes())

@@ -1,0 +1,50 @@
+"""One process at a time: locks that end with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def only_one(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`, which exists only meanwhile, as do folders above it that stay empty.
+
+    Where it cannot be created, because the folder is read-only, nothing can be written either: no lock is held.
+
+    Raises:
+        ValueError: with the message `busy`, when another process holds it.
+    """
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        number = _acquire(path)
+    except BlockingIOError:
+        raise ValueError(busy) from None
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is released, so that whoever waits cannot take a file without a name
+        os.close(number)
+        with contextlib.suppress(OSError):  # something is in it
+            for folder in made:
+                folder.rmdir()
+
+
+def _acquire(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+                return number
+        except BaseException:
+            os.close(number)
+            raise
+        os.close(number)  # its holder has removed it in between

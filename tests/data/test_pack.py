@@ -18,6 +18,7 @@ from tests.data.data_folders import (
     SIZE,
     captions_of,
     colour_of,
+    mask_of,
     name_of,
     number_of,
     textured,
@@ -87,7 +88,7 @@ def test_pixels_equal_pillows(tmp_path, placement, image_size):
             "split": "train",
         }
         textured(size, number).save(tmp_path / row["file_name"], quality=90)
-        textured(size, 50 + number, "L").save(tmp_path / row["mask"])
+        textured(size, 50 + number, "L").point(lambda level: 255 * (level > 127)).save(tmp_path / row["mask"])
         rows.append(row)
     make(write_image_folder(tmp_path, rows), tmp_path / "pack", image_size, placement=placement)
     pack = Pack.open(tmp_path / "pack")
@@ -109,7 +110,9 @@ def assert_aligned(pack: Pack, numbers: list[int], captions: int = 3) -> None:
         lines = range(pack.first[row], pack.first[row + 1])
         texts = [" ".join(pack.vocabulary.words[i] for i in pack.tokens[k, : pack.lengths[k]].tolist()) for k in lines]
         assert texts == [f"a bird called bird{number} caption {line}" for line in range(captions)]
-        assert pack.masks is None or pack.masks[row].unique().tolist() == [number + 100]
+        box = (10, number % 5, 40, 30)
+        wanted = published_tile(mask_of(number), box, tile_edge(pack.image_size), pack.placement)
+        assert pack.masks is None or np.array_equal(pack.masks[row, :, :, 0], np.asarray(wanted))
 
 
 ORDER = [0, 1, 2, 3, 4, *range(10, 20), 5, 6, 7, 8, 9]  # of write_cub's lists: class 2 is the test split
@@ -183,8 +186,8 @@ def test_other_colour_modes_are_converted(tmp_path, mode):
     name = "x.jpg" if mode in ("CMYK", "YCbCr") else "x.png"
     image = textured((80, 60), 1, mode)
     if mode in ("LA", "RGBA"):
-        image.putalpha(textured((80, 60), 2, "L"))
-    image.save(tmp_path / name, **({"transparency": 3} if mode == "P" else {}))
+        image.putalpha(255)
+    image.save(tmp_path / name)
     make(write_image_folder(tmp_path, [{"file_name": name, "text": "a bird", "split": "train"}]), tmp_path / "pack")
     wanted = published_tile(Image.open(tmp_path / name).convert("RGB"), None, 76, "centre")
     assert np.array_equal(Pack.open(tmp_path / "pack").tiles[0].numpy(), np.asarray(wanted))
@@ -310,8 +313,8 @@ def write_bad_folder(folder: Path) -> list[str]:
         textured({"tiny": (31, 80), "strip": (700, 33)}.get(kind, (80, 60)), number).save(folder / name, quality=90)
     for number in range(len(BAD)):
         Image.new("RGB", (80, 60), colour_of(number)).save(folder / f"good{number}.png")
-    Image.new("L", (80, 60), 200).save(folder / "mask.png")
-    Image.new("L", (79, 60), 200).save(folder / "narrow.png")
+    Image.new("L", (80, 60), 255).save(folder / "mask.png")
+    Image.new("L", (79, 60), 255).save(folder / "narrow.png")
     (folder / "missing.jpg").unlink()
     whole = (folder / "truncated.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) * 3 // 4])
@@ -522,7 +525,7 @@ def test_a_pack_is_never_overwritten(tmp_path):
         make(folder, tmp_path / "pack")
     caption.write_text(text)
     textured(SIZE, 0).save(folder / "CUB_200_2011" / "images" / f"{name_of(2)}.jpg")
-    with pytest.raises(ValueError, match="exchanged"):
+    with pytest.raises(ValueError, match="have changed since"):
         make(folder, tmp_path / "pack")
     assert (tmp_path / "pack" / "tiles.u8").stat().st_mtime_ns == before
 

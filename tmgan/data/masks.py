@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tmgan.common.commands import command
 from tmgan.common.files import write_json
+from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 from tmgan.data.crops import centre_crops
@@ -55,6 +57,11 @@ class Summary:
 def mask_path(pack: Path, name: str) -> Path:
     """Where the masks of a provider are stored."""
     return pack / f"masks-{name}.u8"
+
+
+def masks_command(pack: Pack, name: str) -> str:
+    """The command that makes the masks of a provider, as messages show it."""
+    return command("data", "masks", pack.path, "--provider", name)
 
 
 def read_record(pack: Pack, name: str) -> dict[str, Any] | None:
@@ -105,8 +112,15 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
         find: called with at most `batch` images at a time.
 
     Raises:
-        ValueError: the pack has masks of this name that depend on something else; they are never overwritten.
+        ValueError: the pack has masks of this name that depend on something else; they are never overwritten. Or
+            another process is making them.
     """
+    busy = f"Another process is looking for {name} masks in {pack.path}. Wait for it."
+    with only_one(mask_path(pack.path, name).with_suffix(".lock"), busy):
+        return _write_masks(pack, name, about, find, batch, show)
+
+
+def _write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int, show: Progress) -> Summary:
     start = time.monotonic()
     path = mask_path(pack.path, name)
     partial, progress = path.with_suffix(".u8.partial"), path.with_suffix(".partial.json")
@@ -126,16 +140,30 @@ def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batc
         progress.unlink()
     masks = open_masks(pack, name)
     assert masks is not None
-    objects = masks.view(len(masks), -1)
-    coverage = torch.stack([row.float().mean() / 255 for row in objects])
+    coverage = torch.stack([row.float().mean() / 255 for row in masks.view(len(masks), -1)])
     return Summary(
         path=path,
         images=len(pack),
         computed=0 if record is not None else len(pack) - first,
         seconds=time.monotonic() - start,
         coverage=float(coverage.mean()),
-        empty=int((objects < 128).all(1).sum()),
+        empty=extremes(masks, torch.arange(len(masks)))[0],
     )
+
+
+def extremes(masks: Tensor, rows: Tensor) -> tuple[int, int]:
+    """How many masks show no object, and how many nothing but the object.
+
+    Args:
+        masks: (N, T, T, 1) uint8, 255 on the object.
+        rows: which of them, int64.
+    """
+    empty = full = 0
+    for part in rows.split(256):
+        objects = masks[part].flatten(1) >= 128
+        empty += int((~objects.any(1)).sum())
+        full += int(objects.all(1).sum())
+    return empty, full
 
 
 def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dict[str, float]:
@@ -209,10 +237,7 @@ def _bytes(pack: Pack) -> int:
 
 def _again(pack: Pack, name: str) -> str:
     path = mask_path(pack.path, name)
-    return (
-        f"To make them again, delete {path} and {path.with_suffix('.json')}, then\n  tmgan data masks {pack.path} "
-        f"--provider {name}"
-    )
+    return f"To make them again, delete {path} and {path.with_suffix('.json')}, then\n  {masks_command(pack, name)}"
 
 
 def _differs(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -17,10 +17,12 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base
 
+from tmgan.common.digest import file_digest
 from tmgan.common.files import write_bytes
 from tmgan.common.text import first_lines
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
 from tmgan.data.sources.source import Source
+from tmgan.data.stamps import IMAGE, MODIFIED, read_stamps
 from tmgan.data.tiles import place_tile, region
 
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -75,10 +77,11 @@ class Originals:
             ) from error
         folder = Path(pack.header["source"])
         paths = tuple(folder / file for file in files)
+        stamps = read_stamps(pack.path, len(pack))
         problems = [
             f"{path} {problem}"
-            for path, length in zip(paths, lengths, strict=True)
-            if (problem := _difference(path, length))
+            for row, (path, length) in enumerate(zip(paths, lengths, strict=True))
+            if (problem := _difference(path, length, None if stamps is None else stamps[row]))
         ]
         if problems:
             raise ValueError(
@@ -133,10 +136,18 @@ def _repair_command(pack: Pack, source: str) -> str:
     return prepare_command(source, pack.path, pack.image_size, pack.placement)
 
 
-def _difference(path: Path, length: int) -> str:
-    """Why a file is no longer the one of `length` bytes that was prepared; "" if it is."""
+def _difference(path: Path, length: int, stamp: np.ndarray | None) -> str:
+    """Why a file is no longer the one of `length` bytes that was prepared; "" if it is.
+
+    Args:
+        stamp: its row of the pack's stamps; None: in a pack of an earlier version the length is all that is known.
+    """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if status.st_size != length:
+            return f"has {status.st_size} bytes, not {length}"
+        if stamp is None or stamp[MODIFIED] == status.st_mtime_ns or stamp[IMAGE] == file_digest(path):
+            return ""
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if size == length else f"has {size} bytes, not {length}"
+    return "holds other bytes of the same length"

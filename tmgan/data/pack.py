@@ -1,30 +1,35 @@
 """The pack: a folder that holds a prepared set as plain arrays. Written once by `prepare`, then mapped and only read.
 
 tiles.u8 (N,T,T,3), masks.u8 (N,T,T,1) with 255 = object, parts.u8 (N,T,T,1) labels, text.safetensors, vocabulary.json,
-names.json and originals.json: all of them have the same images as rows, in the same order. pack.json holds the sizes
-of the others, so that an incomplete copy is noticed.
+names.json, originals.json and stamps.i64: all of them have the same images as rows, in the same order. pack.json holds
+the sizes of the others, so that an incomplete copy is noticed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from safetensors.torch import load_file
 
-from tmgan.common.files import sync_to_disk, write_json
+from tmgan.common.commands import command
+from tmgan.common.digest import digest
+from tmgan.common.files import sync_to_disk, user_path, write_bytes, write_json
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 from tmgan.data.captions import label_backend, word_labels
 from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.sources.source import Source
+from tmgan.data.stamps import STAMPS
 from tmgan.data.tiles import PLACEMENTS, tile_edge
 from tmgan.data.vocabulary import Vocabulary
 
@@ -37,7 +42,7 @@ CHANNELS = {"tiles.u8": 3, "masks.u8": 1, "parts.u8": 1}
 
 def prepare_command(source: str | Path, pack: str | Path, image_size: int, placement: str) -> str:
     """The command that makes a pack, as messages show it."""
-    return f"tmgan data prepare {source} {pack} --image-size {image_size} --placement {placement}"
+    return command("data", "prepare", source, pack, "--image-size", image_size, "--placement", placement)
 
 
 def partial_path(pack: Path) -> Path:
@@ -96,9 +101,16 @@ class Pack:
 
     @property
     def hash(self) -> str:
-        """Equal for packs of the same images, captions, words and geometry."""
-        keys = ("source_hash", "pictures_hash", "vocabulary_hash", "image_size", "placement")
+        """Equal for packs of the same pixels, captions, words and geometry."""
+        # pictures_hash: of packs of earlier versions. It follows from the sizes of files, which says less.
+        pixels = "pixels_hash" if "pixels_hash" in self.header else "pictures_hash"
+        keys = ("source_hash", pixels, "vocabulary_hash", "image_size", "placement")
         return hashlib.sha256(json.dumps([self.header.get(key) for key in keys]).encode()).hexdigest()
+
+    @cached_property
+    def pixels_hash(self) -> str:
+        """Equal for packs of the same pixels; for a pack of an earlier version, from the pixels themselves."""
+        return self.header.get("pixels_hash") or pixels_hash(self.path, self.header)
 
     def caption(self, row: int) -> str:
         """The known words of caption `row`, as text."""
@@ -116,7 +128,7 @@ class Pack:
             ValueError: the pack is missing, unfinished, damaged or not the one that is needed; the message has the
                 command that makes the right one.
         """
-        path = Path(path)
+        path = user_path(path)
         header = read_header(path)
         has = (header["image_size"], header["placement"])
         needs = (image_size or has[0], placement or has[1])
@@ -246,10 +258,10 @@ def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -
     }
     if any(item.colours is not None for item in source.items):
         arrays["colours"] = _colours(source, rows)
-    save_file(arrays, folder / "text.safetensors")
-    (folder / "vocabulary.json").write_text(vocabulary.to_json(), "utf-8")
+    write_bytes(folder / "text.safetensors", save(arrays))
+    write_bytes(folder / "vocabulary.json", vocabulary.to_json().encode())
     names = {"names": [source.items[row].name for row in rows], "class_names": source.class_names}
-    (folder / "names.json").write_text(json.dumps(names, indent=0), "utf-8")
+    write_bytes(folder / "names.json", json.dumps(names, indent=0).encode())
     return {
         "labels": label_backend(),
         "vocabulary_hash": vocabulary.hash,
@@ -270,9 +282,25 @@ def _colours(source: Source, rows: list[int]) -> np.ndarray:
     return table
 
 
+def pixels_hash(path: Path, header: dict[str, Any]) -> str:
+    """sha256 (hex) of each image's digest of tile, mask and parts. Reads all of them."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(path / name, "rb")) for name in CHANNELS if name in header["bytes"]]
+        sizes = [header["tile"] ** 2 * channels for name, channels in CHANNELS.items() if name in header["bytes"]]
+        rows = [
+            digest(*(file.read(size) for file, size in zip(files, sizes, strict=True))) for _ in range(header["count"])
+        ]
+    return hash_of_digests(np.array(rows, np.int64))
+
+
+def hash_of_digests(digests: np.ndarray) -> str:
+    """sha256 (hex) of images' digests of their pixels, int64 (N,)."""
+    return hashlib.sha256(np.ascontiguousarray(digests).tobytes()).hexdigest()
+
+
 def write_header(folder: Path, header: dict[str, Any]) -> None:
     """Write pack.json with the sizes of all other files; the last thing that is written into a pack."""
-    names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS]
+    names = [*CHANNELS, "text.safetensors", "vocabulary.json", "names.json", ORIGINALS, STAMPS]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).exists()}
     header = {**header, "tmgan": __version__, "bytes": sizes}
     write_json(folder / HEADER, header)

@@ -1,20 +1,19 @@
 """Make a pack from a source folder: `tmgan data prepare`.
 
 The pack grows in PACK.partial and is renamed when it is complete, so a pack is whole or does not exist. A run that was
-killed continues: `done.i64` holds, for each image, the key of what its tile on the disk was cut from. It is written
+killed continues: `done.i64` (see stamps.py) says for each image what its tile on the disk was cut from. It is written
 only after the tiles have been flushed, so a power cut costs seconds of work and never leaves a black tile behind.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,15 +23,18 @@ from typing import Any
 import numpy as np
 import PIL
 
-from tmgan.common.files import sync_to_disk
+from tmgan.common.files import sync_to_disk, user_path, write_bytes
+from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
 from tmgan.data.captions import tokenize
 from tmgan.data.originals import write_originals
-from tmgan.data.pack import CHANNELS, FORMAT, ORIGINALS, Pack, partial_path, read_header, write_header, write_texts
+from tmgan.data.pack import CHANNELS, FORMAT, ORIGINALS, Pack, hash_of_digests, partial_path, write_header, write_texts
+from tmgan.data.same_pack import check_same
 from tmgan.data.sources.read import read_source
-from tmgan.data.sources.source import Item, Source
-from tmgan.data.tiles import PLACEMENTS, Cutter, Job, cut, start_worker, tile_edge
+from tmgan.data.sources.source import Item
+from tmgan.data.stamps import COLUMNS, PIXELS, STAMPS, is_current, stamp, stats
+from tmgan.data.tiles import PLACEMENTS, Cut, Cutter, Job, compare, cut, start_worker, tile_edge
 
 STATE = "state.json"
 DONE = "done.i64"
@@ -40,6 +42,8 @@ SYNC_SECONDS = 5.0  # how much work a kill may cost
 CHUNK = 16  # images per task
 IMAGES_PER_WORKER = 100  # below this, starting another process costs more than it saves
 MAX_WORDS = 512  # per caption: the table of tokens is as wide as the longest one
+
+Work = Callable[[Cutter, list[Job]], list[Cut]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,49 +90,69 @@ def prepare(
 
     Raises:
         ValueError: the source's lists are unusable, images are bad (all of them are looked at first, and the good ones
-            are kept for the next run), `pack` is already something else, or the disk is full.
+            are kept for the next run), `pack` is already something else, another process prepares it, or the disk is
+            full.
     """
-    start = time.monotonic()
-    source, pack = Path(source), Path(pack)
+    source, pack = user_path(source), user_path(pack)
     if placement not in PLACEMENTS:
         raise ValueError(f"placement is one of {', '.join(PLACEMENTS)}, not {placement!r}")
     if image_size < 16 or image_size % 16:
         raise ValueError(f"image_size is a multiple of 16 (64, 128, 256, ...), not {image_size}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers is at least 1, not {workers}")
+    geometry = {"format": FORMAT, "image_size": image_size, "placement": placement}
+    place = Path(os.path.realpath(pack))  # a link stays a link
+    busy = f"Another process is preparing {pack}. Wait for it, or choose another name."
+    with only_one(place.with_name(f".{place.name}.lock"), busy):
+        return _prepare(source, pack, place, geometry, workers, Progress(progress), skip_bad)
+
+
+def _prepare(
+    source: Path, pack: Path, place: Path, geometry: dict[str, Any], workers: int | None, show: Progress, skip_bad: bool
+) -> Summary:
+    """`prepare`, while no other process does the same.
+
+    Args:
+        pack: as the user calls it.
+        place: where it is made.
+    """
+    start = time.monotonic()
     listing = read_source(source)
     items = listing.items
-    keys = np.array([_key(item) for item in items], np.int64)  # stats every file
-    geometry = {"format": FORMAT, "image_size": image_size, "placement": placement}
-    made_from = {"source_hash": listing.listing_hash(), "pictures_hash": hashlib.sha256(keys.tobytes()).hexdigest()}
-    show = Progress(progress)
+    identity = {**geometry, "source_hash": listing.listing_hash()}
     for note in listing.notes:
         show.say(note)
-    if pack.is_file() or pack.is_dir() and any(pack.iterdir()):
-        _check_same(pack, geometry | made_from)
+    if place.is_file() or place.is_dir() and any(place.iterdir()):
+        check_same(pack, identity, listing, lambda cutter, jobs, show: _compare_all(cutter, jobs, workers, show), show)
         show.say(f"{pack} is already prepared")
-        _update_originals(pack, listing, show)
         return _summary(pack, start, show, cut=0, already=True)
 
+    image_size, placement = geometry["image_size"], geometry["placement"]
     files = ["tiles.u8"]
     files += ["masks.u8"] * any(item.mask for item in items)
     files += ["parts.u8"] * any(item.parts for item in items)
-    cutter = Cutter(partial_path(pack), tile_edge(image_size), placement, listing.exif, tuple(files))
+    cutter = Cutter(partial_path(place), tile_edge(image_size), placement, listing.exif, tuple(files))
     state = {**geometry, "kind": listing.kind, "files": files, "count": len(items), "pillow": PIL.__version__}
-    done = _open_partial(cutter, state, keys, show)
+    done = _open_partial(cutter, state, len(items), show)
     bad = {row: problem for row, item in enumerate(items) if (problem := _problem(item))}
+    fresh = stamp(items)  # looks at every file
+    finished = [row not in bad and is_current(done[row], item) for row, item in enumerate(items)]
+    if any(finished):
+        show.say(f"continuing: {sum(finished)} of {len(items)} images were finished before")
     jobs = [
         Job(row, item.image, item.box, item.mask, item.parts)
         for row, item in enumerate(items)
-        if row not in bad and done[row] != keys[row]
+        if row not in bad and not finished[row]
     ]
     with show.bar("images", len(items), start=len(items) - len(jobs)):
-        bad |= _cut_all(cutter, jobs, keys, done, workers, show)
+        bad |= _cut_all(cutter, jobs, fresh, done, workers, show)
     skipped = {items[row].name: bad[row] for row in sorted(bad)}
-    problems = first_lines([f"{name}: {problem}" for name, problem in skipped.items()])
-    if bad and not skip_bad:
+    left_out = {**listing.unreadable, **skipped}
+    problems = first_lines([f"{name}: {problem}" for name, problem in left_out.items()])
+    total = len(items) + len(listing.unreadable)
+    if left_out and not skip_bad:
         raise ValueError(
-            f"{len(bad)} of {len(items)} images cannot be used:\n{problems}\nFix them and run the command again "
+            f"{len(left_out)} of {total} images cannot be used:\n{problems}\nFix them and run the command again "
             f"(the finished ones are kept in {cutter.folder}), or leave them out with --skip-bad"
         )
 
@@ -137,14 +161,16 @@ def prepare(
         raise ValueError(f"{source}: no usable image is in the training split")
     if not any(items[row].split == "test" for row in rows):
         show.say("no image is in the test split, so nothing can be measured on held-out images")
+    if left_out:
+        show.say(f"left out {len(left_out)} of {total} images:\n{problems}")
+    table = np.array(done[rows])
     if bad:
-        show.say(f"left out {len(bad)} of {len(items)} images:\n{problems}")
         _close_gaps(cutter, rows)
     if listing.dropped:
         show.say(f"dropped {listing.dropped} caption lines without a word in them")
     header = {
-        **geometry,
-        **made_from,
+        **identity,
+        "pixels_hash": hash_of_digests(table[:, PIXELS]),
         "source": str(listing.path.resolve()),
         "kind": listing.kind,
         "tile": cutter.tile,
@@ -152,16 +178,18 @@ def prepare(
         "has_masks": "masks.u8" in files,
         "has_parts": "parts.u8" in files,
         "pillow": PIL.__version__,
-        "skipped": skipped,
+        "skipped": left_out,
+        "skipped_stats": {items[row].name: stats(items[row]) for row in sorted(bad)},
         "dropped_captions": listing.dropped,
         **write_texts(cutter.folder, listing, rows, show),
     }
     write_originals(cutter.folder, listing, rows)
+    write_bytes(cutter.folder / STAMPS, table.tobytes())
     write_header(cutter.folder, header)
-    cutter.folder.rename(pack)
-    sync_to_disk(pack.parent)
+    cutter.folder.rename(place)
+    sync_to_disk(place.parent)
     for name in (STATE, DONE):
-        (pack / name).unlink(missing_ok=True)
+        (place / name).unlink(missing_ok=True)
     return _summary(pack, start, show, cut=sum(job.row not in bad for job in jobs), already=False)
 
 
@@ -182,35 +210,6 @@ def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) 
     )
 
 
-def _check_same(pack: Path, identity: dict[str, Any]) -> None:
-    """Raise ValueError unless the pack that exists has these header entries: a pack is never overwritten."""
-    header = read_header(pack)
-    difference = next((key for key, value in identity.items() if header.get(key) != value), None)
-    if difference is not None:
-        how = {
-            "source_hash": "its source had other lists or captions",
-            "pictures_hash": "pictures of its source were exchanged since",
-        }.get(difference, f"{difference} is {header.get(difference)}")
-        raise ValueError(f"{pack} exists and is another pack ({how}): choose another name, or delete it first")
-
-
-def _update_originals(pack: Path, source: Source, show: Progress) -> None:
-    """Record where a pack's pictures are: earlier versions did not, and the source may have been moved since."""
-    header, folder = read_header(pack), str(source.path.resolve())
-    rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
-    if not write_originals(pack, source, rows) and ORIGINALS in header["bytes"] and header["source"] == folder:
-        return
-    write_header(pack, {**header, "source": folder})
-    show.say(f"{pack} now says that its pictures are in {folder}")
-
-
-def _key(item: Item) -> int:
-    """A nonzero hash of what the tiles of an item are cut from: its name, its files' sizes and its box."""
-    sizes = [None if file is None else _file_size(file) for file in (item.image, item.mask, item.parts)]
-    digest = hashlib.sha256(json.dumps([item.name, sizes, item.box]).encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True) or 1
-
-
 def _problem(item: Item) -> str:
     """What is wrong with an item before its picture is opened; "" if nothing is."""
     longest = max((len(tokenize(caption)) for caption in item.captions), default=0)
@@ -218,10 +217,10 @@ def _problem(item: Item) -> str:
     return item.problem or too_long
 
 
-def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show: Progress) -> np.memmap:
-    """Continue PACK.partial, or begin it. Returns done.i64 (N,) mapped from disk: the key of each row that is cut."""
+def _open_partial(cutter: Cutter, state: dict[str, Any], count: int, show: Progress) -> np.memmap:
+    """Continue PACK.partial, or begin it. Returns done.i64, (N, COLUMNS) mapped from disk: 0 where nothing is cut."""
     folder = cutter.folder
-    sizes = {name: len(keys) * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: keys.nbytes}
+    sizes = {name: count * cutter.tile**2 * CHANNELS[name] for name in cutter.files} | {DONE: count * COLUMNS * 8}
     if folder.exists():
         difference = _difference(folder, state, sizes)
         if difference:
@@ -236,12 +235,9 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], keys: np.ndarray, show:
         for name in cutter.files:
             with open(folder / name, "wb") as file:
                 file.truncate(sizes[name])
-        np.zeros(len(keys), np.int64).tofile(folder / DONE)
-        (folder / STATE).write_text(json.dumps(state), "utf-8")
-    done = np.memmap(folder / DONE, np.int64, "r+", shape=keys.shape)
-    if done.any():
-        show.say(f"continuing: {np.count_nonzero(done == keys)} of {len(keys)} images were finished before")
-    return done
+        write_bytes(folder / DONE, bytes(sizes[DONE]))
+        write_bytes(folder / STATE, json.dumps(state).encode())
+    return np.memmap(folder / DONE, np.int64, "r+", shape=(count, COLUMNS))
 
 
 def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
@@ -256,6 +252,7 @@ def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> s
         "names.json",
         "pack.json",
         ORIGINALS,
+        STAMPS,
     }
     if foreign:
         raise ValueError(
@@ -275,26 +272,27 @@ def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> s
 
 
 def _cut_all(
-    cutter: Cutter, jobs: list[Job], keys: np.ndarray, done: np.memmap, workers: int | None, show: Progress
+    cutter: Cutter, jobs: list[Job], fresh: np.ndarray, done: np.memmap, workers: int | None, show: Progress
 ) -> dict[int, str]:
     """Cut all tiles and mark them in `done`. Returns what is wrong with the rows that could not be cut."""
     bad: dict[int, str] = {}
-    rows: list[int] = []  # cut since the last sync
+    rows: list[Cut] = []  # since the last sync
     last_sync = time.monotonic()
 
     def sync() -> None:
         for name in cutter.files:
             sync_to_disk(cutter.folder / name)
-        done[rows] = keys[rows]
+        for one in rows:
+            done[one.row] = *fresh[one.row], one.pixels, *one.files
         done.flush()
         rows.clear()
 
     try:
-        for row, problem in _results(cutter, jobs, workers):
-            if problem:
-                bad[row] = problem
+        for one in _results(cut, cutter, jobs, workers):
+            if one.problem:
+                bad[one.row] = one.problem
             else:
-                rows.append(row)
+                rows.append(one)
             show.advance()
             if time.monotonic() - last_sync > SYNC_SECONDS:
                 sync()
@@ -313,22 +311,32 @@ def _cut_all(
     return bad
 
 
-def _results(cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[tuple[int, str]]:
-    """Results of `cut` in any order, from as many processes as pay off; a single one is this process."""
+def _compare_all(cutter: Cutter, jobs: list[Job], workers: int | None, show: Progress) -> list[Cut]:
+    """Cut all tiles again and compare them with those of a pack."""
+    results = []
+    with show.bar("images compared", len(jobs)):
+        for one in _results(compare, cutter, jobs, workers):
+            results.append(one)
+            show.advance()
+    return results
+
+
+def _results(work: Work, cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[Cut]:
+    """Results of `work` in any order, from as many processes as pay off; a single one is this process."""
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, -(-len(jobs) // IMAGES_PER_WORKER))
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
     if workers <= 1:
         for chunk in chunks:
-            yield from cut(cutter, chunk)
+            yield from work(cutter, chunk)
         return
     context = multiprocessing.get_context("spawn")  # fork would copy torch's threads and locks
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        futures = {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
+        futures = {pool.submit(work, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
         while futures:
             ready, futures = wait(futures, return_when=FIRST_COMPLETED)
-            futures |= {pool.submit(cut, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
+            futures |= {pool.submit(work, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
             for future in ready:
                 yield from future.result()
 
@@ -346,7 +354,3 @@ def _close_gaps(cutter: Cutter, rows: list[int]) -> None:
                     file.seek(target * size)
                     file.write(data)
             file.truncate(len(rows) * size)
-
-
-def _file_size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -12,13 +12,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from tmgan.data.decode import BadImage, open_map, open_photo
+from tmgan.common.digest import digest, file_digest
+from tmgan.data.decode import BadImage, open_photo
+from tmgan.data.mask_file import open_map
 from tmgan.data.sources.source import Box
 
 PLACEMENTS = ("centre", "topleft")
@@ -109,22 +112,44 @@ class Job(NamedTuple):
     parts: Path | None
 
 
-def cut(cutter: Cutter, jobs: list[Job]) -> list[tuple[int, str]]:
-    """Write the tiles of `jobs` into their rows. Returns the row of each and what is wrong with it, "" if nothing."""
+class Cut(NamedTuple):
+    """What became of a job: its row, what is wrong ("" if nothing), and digests of its pixels and of its files."""
+
+    row: int
+    problem: str
+    pixels: int = 0
+    files: tuple[int, int, int] = (0, 0, 0)
+
+
+def cut(cutter: Cutter, jobs: list[Job]) -> list[Cut]:
+    """Write the tiles of `jobs` into their rows."""
+    return _each(cutter, jobs, "r+b", lambda file, data: file.write(data) == len(data))
+
+
+def compare(cutter: Cutter, jobs: list[Job]) -> list[Cut]:
+    """Cut the tiles of `jobs` and compare them with those in their rows. A difference is a problem."""
+    return _each(cutter, jobs, "rb", lambda file, data: file.read(len(data)) == data)
+
+
+def _each(cutter: Cutter, jobs: list[Job], mode: str, do: Callable[[Any, bytes], bool]) -> list[Cut]:
+    """`do` something with each file, which stands at a row, and that row's bytes. False: the row is not what it was."""
     results = []
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(open(cutter.folder / name, "r+b")) for name in cutter.files]
+        files = [stack.enter_context(open(cutter.folder / name, mode)) for name in cutter.files]
         for job in jobs:
             try:
                 tiles = cut_tiles(job, cutter.tile, cutter.placement, cutter.exif)
             except BadImage as error:
-                results.append((job.row, str(error)))
+                results.append(Cut(job.row, str(error)))
                 continue
-            for file, tile in zip(files, tiles, strict=True):
-                data = tile.tobytes()
+            rows = [tile.tobytes() for tile in tiles]
+            problem = ""
+            for name, file, data in zip(cutter.files, files, rows, strict=True):
                 file.seek(job.row * len(data))
-                file.write(data)
-            results.append((job.row, ""))
+                if not do(file, data):
+                    problem = problem or f"its {name.removesuffix('s.u8')} looks different now"
+            digests = (file_digest(job.image), file_digest(job.mask), file_digest(job.parts))
+            results.append(Cut(job.row, problem, digest(*rows), digests))
     return results
 
 

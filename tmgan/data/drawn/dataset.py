@@ -7,6 +7,7 @@ temporary name beside its place and renamed at the end: there is never half a da
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tmgan.common.files import user_path
+from tmgan.common.lock import only_one
 from tmgan.data.drawn.birds import SPECIES
 from tmgan.data.drawn.drawing import Drawing, draw_bird
 from tmgan.data.palette import PALETTE, PARTS
@@ -83,20 +86,21 @@ def write_birds(
     Raises:
         ValueError: an argument is out of range, or `directory` holds anything but a drawn set.
     """
-    directory = Path(directory)
+    directory = Path(os.path.realpath(user_path(directory)))  # a link stays a link
     if count < 1:
         raise ValueError(f"count is {count}: draw at least one bird")
     if image_size < 32:
         raise ValueError(f"image_size is {image_size}: drawn birds need at least 32 pixels")
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: choose 0 to 2**64 - 1")
-    _check_replaceable(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
-        _write(Path(beside) / "new", count, seed, image_size, progress)
-        if directory.exists():
-            directory.rename(Path(beside) / "old")
-        (Path(beside) / "new").rename(directory)
+    busy = f"Another process is drawing birds in {directory}. Wait for it, or choose another folder."
+    with only_one(directory.with_name(f".{directory.name}.lock"), busy):
+        _check_replaceable(directory)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
+            _write(Path(beside) / "new", count, seed, image_size, progress)
+            if directory.exists():
+                directory.rename(Path(beside) / "old")
+            (Path(beside) / "new").rename(directory)
 
 
 def _check_replaceable(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def drawn_pack(
         )
     if before != settings:
         say(f"Drawing {count:,} birds in {source}.")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(os.path.realpath(folder), ignore_errors=True)  # which refuses a link
         show = Progress(visible=True)
         with show.bar(total=count, unit="birds"):
             write_birds(source, count, seed, _SCALE * image_size, lambda done, total: show.advance())

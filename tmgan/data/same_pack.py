@@ -1,0 +1,83 @@
+"""A pack that exists already: is it the one that would be made, and does it know where its pictures are?
+
+A pack is never overwritten. Pictures are compared by what they hold: a file of another time or size is read again,
+and one with other bytes is cut again and compared with its tile, so that new metadata in a photo change nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tmgan.common.files import write_bytes
+from tmgan.common.progress import Progress
+from tmgan.common.text import first_lines
+from tmgan.data.originals import write_originals
+from tmgan.data.pack import ORIGINALS, read_header, write_header
+from tmgan.data.sources.source import Source
+from tmgan.data.stamps import COLUMNS, STAMPS, is_current, read_stamps, stamp, stats
+from tmgan.data.tiles import Cut, Cutter, Job
+
+Compare = Callable[[Cutter, list[Job], Progress], list[Cut]]
+
+
+def check_same(pack: Path, identity: dict[str, Any], source: Source, compare: Compare, show: Progress) -> None:
+    """Check that the pack holds what the source holds now, and bring its record of the files up to date.
+
+    Args:
+        identity: entries that its header must have.
+        compare: cuts jobs again and compares them with the tiles: `problem` says what differs.
+
+    Raises:
+        ValueError: it is another pack.
+    """
+    header = read_header(pack)
+    difference = next((key for key, value in identity.items() if header.get(key) != value), None)
+    if difference is not None:
+        how = "its source had other lists or captions" if difference == "source_hash" else None
+        raise _other(pack, how or f"{difference} is {header.get(difference)}")
+    left_out = header.get("skipped_stats", {})
+    mended = [i.name for i in source.items if i.name in left_out and left_out[i.name] != stats(i)]
+    if mended:
+        raise _other(pack, f"images that were left out have changed since: {len(mended)}\n{first_lines(mended, 5)}\n")
+    rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
+    _check_pixels(pack, header, source, rows, compare, show)
+    folder = str(source.path.resolve())
+    if write_originals(pack, source, rows) or ORIGINALS not in header["bytes"] or header["source"] != folder:
+        write_header(pack, {**read_header(pack), "source": folder})
+        show.say(f"{pack} now says that its pictures are in {folder}")
+
+
+def _check_pixels(
+    pack: Path, header: dict[str, Any], source: Source, rows: list[int], compare: Compare, show: Progress
+) -> None:
+    items = [source.items[row] for row in rows]
+    table = read_stamps(pack, len(rows))
+    if table is None:
+        show.say(f"{pack} was made by an earlier version: every picture is compared with it once")
+        table = np.zeros((len(rows), COLUMNS), np.int64)
+    before, fresh = table.copy(), stamp(items)
+    changed = [line for line, item in enumerate(items) if not is_current(table[line], item)]
+    jobs = [Job(line, items[line].image, items[line].box, items[line].mask, items[line].parts) for line in changed]
+    names = tuple(name for name in ("tiles.u8", "masks.u8", "parts.u8") if name in header["bytes"])
+    cutter = Cutter(pack, header["tile"], header["placement"], source.exif, names)
+    problems = []
+    for cut in compare(cutter, jobs, show) if jobs else []:
+        if cut.problem:
+            problems.append(f"{items[cut.row].name}: {cut.problem}")
+        table[cut.row, 3:] = cut.pixels, *cut.files
+    if problems:
+        raise _other(pack, f"pictures of its source have changed since: {len(problems)}\n{first_lines(problems, 5)}\n")
+    table[:, :3] = fresh
+    if not np.array_equal(table, before):
+        with contextlib.suppress(PermissionError):  # a pack that is only read: its files are read again next time
+            write_bytes(pack / STAMPS, table.tobytes())
+            write_header(pack, header)
+
+
+def _other(pack: Path, how: str) -> ValueError:
+    return ValueError(f"{pack} exists and is another pack ({how}): choose another name, or delete it first")

@@ -7,16 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
+from tmgan.common.commands import command
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
 from tmgan.data.crops import centre_crops
-from tmgan.data.masks import open_masks, read_record
+from tmgan.data.masks import masks_command, open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import evaluate, quick_protocol
 from tmgan.models.bundle import Encoders, save_encoders, save_generator
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import build_step, embed_captions
+from tmgan.training.comparable import require_comparable
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Columns
 from tmgan.training.plan import CaptionTable, Planner
@@ -119,22 +121,21 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:
         raise ValueError(
-            f"method.keep_mask is {masks}, but {pack.path} has no such masks yet. Make them with\n"
-            f"  tmgan data masks {pack.path} --provider {masks}"
+            f"method.keep_mask is {masks}, but {pack.path} has no such masks yet, or they are unfinished. Make them "
+            f"with\n  {masks_command(pack, masks)}"
         )
-    if len(pack.train) == 0:
-        raise ValueError(f"{pack.path} has no training images.")
+    require_comparable(pack, masks)
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:
         raise ValueError(
             f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
-            f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack: "
-            f"tmgan damsm --data {pack.path} --run RUN"
+            f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack:\n"
+            f"  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
         )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(
             f"The encoders were trained on {encoders.image_size}-pixel images and the run needs "
-            f"{config.model.image_size}. Train encoders on this pack: tmgan damsm --data {pack.path} --run RUN "
-            "--encoder.kind small"
+            f"{config.model.image_size}. Train encoders on this pack:\n"
+            f"  {command('damsm', '--data', pack.path, '--run', 'RUN', '--encoder.kind', 'small')}"
         )

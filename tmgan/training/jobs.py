@@ -5,119 +5,120 @@ Only this module uses loop.py.
 
 from __future__ import annotations
 
-import shlex
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tmgan.common.commands import command
 from tmgan.common.files import write_json
+from tmgan.common.interrupt import Interrupted
 from tmgan.common.text import duration
 from tmgan.config.runtime import Runtime, decide
-from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.config.settings import DamsmConfig, OutputConfig, TrainConfig
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
 from tmgan.models import bundle
+from tmgan.training.comparable import comparison_notes, require_comparable
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
-from tmgan.training.loop import train
+from tmgan.training.loop import Task, train
 from tmgan.training.run_folder import RunFolder, StopRequest
 
 _EVALUATED = 200  # held-out photos of the final evaluation, if there are as many
 
 
-def train_encoders(config: DamsmConfig) -> str:
+def train_encoders(config: DamsmConfig) -> None:
     """`tmgan damsm`: train text and photo encoders on a pack.
 
-    Returns:
-        "done" or "stopped".
+    Raises:
+        Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
+    require_comparable(pack)
     with _run(config.run, config) as (run, stop):
-        run.log(f"tmgan damsm on {runtime.describe()}. Run folder: {run.path}")
-        result = _train_encoders(config, pack, run, stop, runtime)
-        if result == "done":
-            flags = {
-                "preset": "lightweight" if pack.masks is None else "editor",
-                "data": config.data,
-                "encoders": config.run,
-                "run": "RUN",
-            }
-            if pack.image_size != 256:
-                flags["model.image-size"] = str(pack.image_size)
-            run.log(
-                f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\n"
-                f"Next: {_command('train', **flags)}"
-            )
-    return result
+        run.log(f"Encoders, on {runtime.describe()}. Run folder: {run.path}")
+        _train_encoders(config, pack, run, stop, runtime)
+        preset = "lightweight" if pack.masks is None else "editor"
+        size = () if pack.image_size == 256 else ("--model.image-size", pack.image_size)
+        following = command(
+            "train", "--preset", preset, "--data", config.data, "--encoders", config.run, "--run", "RUN", *size
+        )
+        run.log(
+            f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\nNext: {following}"
+        )
 
 
-def train_editor(config: TrainConfig, evaluated: bool = True) -> str:
+def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     """`tmgan train`: whatever is missing (data, encoders) first, then the editor.
 
     Args:
         evaluated: measure the finished editor and say what to do next.
 
-    Returns:
-        "done" or "stopped".
-
     Raises:
         ValueError: data, encoders and settings do not fit each other; the message says what to do.
+        Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     start = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
     encoders = bundle.load_encoders(Path(config.encoders)) if config.encoders else None
+    if encoders is not None and not config.allow_unfinished:
+        bundle.require_finished(encoders, Path(config.encoders), "Or take them as they are with --allow-unfinished.")
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     if pack is not None:
         check_fits(config, pack, encoders)
     if encoders is None and config.encoder.kind != "small":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
-            f"  {_command('damsm', data=config.data or 'PACK', run='ENCODERS')}\n"
+            f"  {command('damsm', '--data', config.data or 'PACK', '--run', 'ENCODERS')}\n"
             "and pass them with --encoders ENCODERS; or use small ones, trained in the same command, with "
             "--encoder.kind small --encoder.dim 64."
         )
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
-        run.log(f"tmgan train, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
+        run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
         for reason in runtime.reasons:
             run.log(f"  {reason}")
         if pack is None:
             pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
         if encoders is None:
             encoders = _own_encoders(config, pack, run, stop, runtime)
-        if encoders is None:
-            run.status("stopped", reason=stop.signal)
-            return "stopped"
         check_fits(config, pack, encoders)
         if encoders.weights == "random":
             run.log(f"NOTE: {bundle.RANDOM_NOTE}")
+        if not encoders.finished:
+            run.log(f"NOTE: the encoders are unfinished, {encoders.images:,} of {encoders.of:,} images.")
+        for note in comparison_notes(pack, config.batch, config.method.stored_masks):
+            run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)
         if masks is not None and masks["about"]["weights"] == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
         task = EditorTask(config, pack, encoders, runtime)
         run.log(f"  {task.loader_reason}")
         with closing(task.loader):
-            result = train(task, run, config.images, config.output, stop)
-        if result == "done" and evaluated:
+            _train(task, run, config.images, config.output, stop)
+        if evaluated:
             _finish(task.editor, pack, run, time.perf_counter() - start)
-    return result
 
 
 @contextmanager
 def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest]]:
-    """The run folder with its lock and the signal handlers; an error is recorded in run.json."""
+    """The run folder with its lock and the signal handlers; how it ended is recorded in run.json."""
     run, stop = RunFolder(path, config, config.output.keep), StopRequest()
     try:
         yield run, stop
+    except Interrupted as interrupt:
+        run.status("stopped", reason=interrupt.signal.name)
+        raise
     except Exception as error:
-        run.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
-        run.status("failed", reason=str(error))
+        with suppress(OSError):  # a full disk may be what has failed
+            run.failed(error)
         raise
     finally:
         stop.restore()
@@ -126,8 +127,8 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
 
 def _own_encoders(
     config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
-) -> bundle.Encoders | None:
-    """Small encoders, trained inside the run folder; None when their training was stopped."""
+) -> bundle.Encoders:
+    """Small encoders, trained inside the run folder."""
     folder = run.path / "encoders"
     pretraining = DamsmConfig(
         data=str(pack.path),
@@ -142,15 +143,16 @@ def _own_encoders(
     )
     inner = RunFolder(folder, pretraining, config.output.keep)
     try:
-        if _train_encoders(pretraining, pack, inner, stop, runtime) == "stopped":
-            return None
+        _train_encoders(pretraining, pack, inner, stop, runtime)
     finally:
         inner.close()
     return bundle.load_encoders(folder)
 
 
-def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> str:
+def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> None:
     run.log(f"Encoders ({config.encoder.kind}), {len(pack.train):,} photos.")
+    for note in comparison_notes(pack, config.pretrain.batch):
+        run.log(f"NOTE: {note}")
     encoders = bundle.build_encoders(
         config.encoder,
         pack.image_size,
@@ -165,7 +167,13 @@ def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopR
     task = EncoderTask(config, pack, encoders, runtime)
     run.log(f"  {task.loader_reason}")
     with closing(task.loader):
-        return train(task, run, config.pretrain.images, config.output, stop)
+        _train(task, run, config.pretrain.images, config.output, stop)
+
+
+def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> None:
+    if train(task, run, images, output, stop) == "stopped":
+        assert stop.signal is not None, "nothing else stops the loop"
+        raise Interrupted(signal.Signals[stop.signal])
 
 
 def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
@@ -180,16 +188,12 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
         if birds.exists():
             photo = str(birds / f"{pack.names[int(pack.test[0])]}.jpg")
     pictures = sorted(run.samples.glob("*.png"))
+    text = "a bird with a red head and white wings"
+    following = command("edit", run.path, photo, "--text", text, "--out", "edited.png")
     run.log(
         f"Done in {duration(seconds)}.\n"
         f"  pictures    {pictures[-1] if pictures else run.samples}\n"
         f"  metrics     {run.path / 'metrics.jsonl'}, {run.path / 'stats.jsonl'}\n"
         f"  checkpoint  {run.checkpoints.paths()[0]}\n"
-        f"Try next:\n"
-        f"  tmgan edit {shlex.quote(str(run.path))} {shlex.quote(photo)} "
-        '--text "a bird with a red head and white wings" --out edited.png'
+        f"Try next:\n  {following}"
     )
-
-
-def _command(name: str, **flags: str) -> str:
-    return f"tmgan {name} " + " ".join(f"--{key} {shlex.quote(value)}" for key, value in flags.items())

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tmgan.config.settings import HistogramConfig
 from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
-from tmgan.editing.editor import BOX_TO_SQUARE, Editor, open_photo, square
+from tmgan.editing.editor import BOX_TO_SQUARE, Editor, square
+from tmgan.editing.photo_file import read_photo
 from tmgan.evaluation.metrics.colour_accuracy import colour_accuracy, make_test
 from tmgan.models.bundle import load_encoders, load_generator, save_encoders, save_generator
 from tmgan_kernels import change_mask
@@ -100,9 +101,10 @@ def test_a_provider_sees_the_square_and_the_text(editor, photo):
 
 
 def test_mask_files_must_fit_the_photo(editor, photo, tmp_path):
-    Image.fromarray(np.tile(np.arange(220, dtype=np.uint8), (150, 1))).save(tmp_path / "m.png")
+    white = np.tile(np.arange(220) >= 100, (150, 1))
+    Image.fromarray(255 * white.astype(np.uint8)).save(tmp_path / "m.png")
     view = View(photo, (35, 0, 150), torch.zeros(0), torch.zeros(0), "")
-    assert torch.equal(keep_file(tmp_path / "m.png")(view)[0, 0, 0] * 255, torch.arange(35.0, 185.0))
+    assert torch.equal(keep_file(tmp_path / "m.png")(view)[0, 0], torch.from_numpy(white[:, 35:185]).float())
     with pytest.raises(ValueError, match="220x150 pixels, its image 100x100"):
         editor.edit_in_full(photo.crop((0, 0, 100, 100)), "a red bird", keep=keep_file(tmp_path / "m.png"))
     with pytest.raises(ValueError, match="none.png is missing"):
@@ -133,10 +135,10 @@ def test_unknown_words_are_named_with_the_nearest(editor):
 
 def test_unreadable_photos_are_named(tmp_path):
     with pytest.raises(ValueError, match="none.jpg is missing"):
-        open_photo(tmp_path / "none.jpg")
+        read_photo(tmp_path / "none.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match="bad.jpg cannot be decoded"):
-        open_photo(tmp_path / "bad.jpg")
+        read_photo(tmp_path / "bad.jpg")
 
 
 def test_photos_are_turned_upright(tmp_path):
@@ -144,15 +146,15 @@ def test_photos_are_turned_upright(tmp_path):
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.jpg", exif=exif)
-    assert open_photo(tmp_path / "turned.jpg").size == (40, 80)
+    assert read_photo(tmp_path / "turned.jpg").size == (40, 80)
 
 
 def test_bundles_round_trip(editor, tiny, tmp_path):
     save_encoders(editor.encoders, tmp_path)
     save_generator(editor.generator, tiny, editor.encoders.vocabulary, tmp_path, 7)
     encoders = load_encoders(tmp_path)
-    generator, config = load_generator(tmp_path, encoders)
-    assert config == tiny and encoders.vocabulary == editor.encoders.vocabulary
+    generator, config, images = load_generator(tmp_path, encoders)
+    assert images == 7 and config == tiny and encoders.vocabulary == editor.encoders.vocabulary
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     texts = ["a red bird", "a bird with a blue head"]
     again = Editor(generator, encoders, config, editor.runtime).edit_tensors(images, texts).image

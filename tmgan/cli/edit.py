@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from tmgan.cli.parse import parse
-from tmgan.config.settings import RuntimeConfig
+from tmgan.common.errors import sentence
+from tmgan.common.files import user_path
+from tmgan.config.settings import MASK_PROVIDERS, RuntimeConfig
+from tmgan.editing.batch import PICTURES, Item, find_photos, plan
 
-_ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"  # file name suffixes beside OUT
-_KEEP_NAMES = ("none", "histogram", "fcn", "clipseg")
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+if TYPE_CHECKING:
+    from tmgan.editing.compositing import KeepSource
+    from tmgan.editing.editor import Editor
+
+_KEEP_NAMES = ("none", "histogram", *MASK_PROVIDERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +30,13 @@ class Arguments:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     photos: tyro.conf.Positional[tuple[Path, ...]]
-    """Photos, or folders of photos."""
+    """Photos, or folders of photos. What an edit does not change about a photo is as before: its size, colour profile,
+    transparency, EXIF, XMP; see "What an edit keeps" in the README."""
     text: str
     """What the photo should show, in quotes: "a bird with a red head and white wings"."""
     out: Path
-    """Picture to write for one photo, folder for several."""
+    """Picture to write for one photo, folder for several: a PNG of each photo's name, as a.jpg.png where several have
+    the name a."""
     box: tuple[float, float, float, float] | None = None
     """x y width height of the bird in pixels; without it the photo's central square is edited."""
     keep: str = "none"
@@ -50,100 +58,100 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "edit")
-    photos = _photos(options.photos)
-    several = len(photos) > 1 or any(p.is_dir() for p in options.photos)
-    if several and options.out.suffix.lower() in _PICTURES:
-        raise ValueError(f"{len(photos)} photos do not fit into one picture {options.out}: give a folder with --out.")
-    if several and options.box is not None:
-        raise ValueError("--box says where the bird is in one photo; edit photos with different boxes one by one.")
-    if not several and options.out.suffix.lower() not in _PICTURES:
-        raise ValueError(f"--out {options.out}: give a picture name that ends in {', '.join(_PICTURES)}.")
-    targets = [options.out / f"{photo.stem}.png" for photo in photos] if several else [options.out]
-    if len(set(targets)) < len(targets):
-        raise ValueError("Two of the photos have the same name and would overwrite each other; edit them one by one.")
-    clashes = {t.resolve() for t in targets} & {p.resolve() for p in photos}
-    if clashes:
-        raise ValueError(f"--out would overwrite the photo {clashes.pop()}; choose another name or folder.")
-    if not 0 <= options.seed < 2**63:
-        raise ValueError(f"--seed is {options.seed}; use 0 to 2**63 - 1.")
-    files = _keep_files(options.keep, photos, several)
-    from tmgan.editing.compositing import keep_file, keep_unchanged, keep_without
-    from tmgan.editing.editor import load, open_photo  # imports torch: after mistakes in the flags
-    from tmgan.methods.mask_providers import PROVIDERS, make_provider
-    from tmgan.models.bundle import RANDOM_NOTE
-    from tmgan.reports.pictures import save_picture, words_strip
+    paths, out = [user_path(path) for path in options.photos], user_path(options.out)
+    photos, notes = find_photos(paths)
+    several = len(photos) > 1 or any(path.is_dir() for path in paths)
+    _check(options, out, photos, several)
+    masks = _masks(options.keep, several)
+    items = plan(photos, out, several, masks, options.keep != "none", options.attention)
+    from tmgan.editing.editor import load  # imports torch: after mistakes in the flags
 
     editor = load(options.run, options.runtime)
     editor.tokens([options.text])
-    if editor.encoders.weights == "random":
-        print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
+    _note(*notes, *editor.notes)
     unknown = editor.unknown_words(options.text)
     if unknown:
-        print(f"NOTE: left out: {unknown}", file=sys.stderr)
-    if options.keep == "histogram":
-        keep = keep_unchanged(editor.config.method)
-    elif options.keep in PROVIDERS:
-        keep = keep_without(
-            make_provider(options.keep, options.classes, options.weights, options.weights_dir, editor.runtime.device)
-        )
-        if options.weights == "random":
-            print(f"NOTE: --keep {options.keep} uses random weights; its mask means nothing.", file=sys.stderr)
-    else:
-        keep = None
-    (options.out if several else options.out.parent).mkdir(parents=True, exist_ok=True)
+        _note(unknown)
+    keep = _keep_source(options, editor) if masks is None else None
+    (out if several else out.parent).mkdir(parents=True, exist_ok=True)
     failures = []
-    for photo, target, file in zip(photos, targets, files, strict=True):
+    for item in items:
         try:
-            edit = editor.edit_in_full(
-                open_photo(photo), options.text, options.box, options.seed, keep if file is None else keep_file(file)
-            )
-        except ValueError as error:
+            for path in _edit(editor, item, options, keep):
+                print(path)
+        except BrokenPipeError:  # of print
+            raise
+        except (ValueError, OSError) as error:
             if not several:
                 raise
-            failures.append(str(error))
-            continue
-        pictures = {target: edit.picture}
-        if edit.composited is not None and edit.keep is not None:
-            pictures[target.with_name(f"{target.stem}{_COMPOSITED}{target.suffix}")] = edit.composited
-            pictures[target.with_name(f"{target.stem}{_KEEP}.png")] = edit.keep
-        if options.attention:
-            pictures[target.with_name(f"{target.stem}{_ATTENTION}.png")] = words_strip(edit.attention)
-        for path, picture in pictures.items():
-            save_picture(picture, path)
-            print(path)
+            said = sentence(error)
+            failures.append(said if str(item.photo) in said else f"{item.photo}: {said}")
     if failures:
-        raise ValueError(f"{len(failures)} of {len(photos)} photos were not edited:\n" + "\n".join(failures))
+        raise ValueError(f"{len(failures)} of {len(items)} photos were not edited:\n" + "\n".join(failures))
 
 
-def _keep_files(keep: str, photos: list[Path], several: bool) -> list[Path | None]:
-    """The mask file of each photo, None where --keep names no file."""
+def _check(options: Arguments, out: Path, photos: list[Path], several: bool) -> None:
+    """Raise ValueError for flags that do not fit each other or the number of photos."""
+    if several and out.suffix.lower() in PICTURES:
+        raise ValueError(f"{len(photos)} photos do not fit into one picture {out}: give a folder with --out.")
+    if several and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a folder for {len(photos)} photos.")
+    if several and options.box is not None:
+        raise ValueError("--box says where the bird is in one photo; edit photos with different boxes one by one.")
+    if not several and out.suffix.lower() not in PICTURES:
+        raise ValueError(f"--out {out}: give a picture name that ends in {', '.join(PICTURES)}.")
+    if not 0 <= options.seed < 2**63:
+        raise ValueError(f"--seed is {options.seed}; use 0 to 2**63 - 1.")
+
+
+def _masks(keep: str, several: bool) -> Path | None:
+    """The mask file or the folder of them that --keep names; None if it names a way to find masks."""
     if keep in _KEEP_NAMES:
-        return [None] * len(photos)
-    path = Path(keep)
+        return None
+    path = user_path(keep)
     if not path.exists():
         raise ValueError(f"--keep is {keep!r}, which is neither {' nor '.join(_KEEP_NAMES)} nor an existing picture.")
     if several and not path.is_dir():
         raise ValueError(f"--keep {keep}: for several photos give a folder with a mask PNG of the same name for each.")
-    return [path / f"{photo.stem}.png" if path.is_dir() else path for photo in photos]
+    return path
 
 
-def _photos(paths: tuple[Path, ...]) -> list[Path]:
-    """The photos among `paths` and in its folders, without the pictures that earlier edits wrote beside theirs."""
-    photos: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            pictures = sorted(
-                p
-                for p in path.iterdir()
-                if p.suffix.lower() in _PICTURES and not p.stem.endswith((_ATTENTION, _COMPOSITED, _KEEP))
-            )
-            if not pictures:
-                raise ValueError(f"The folder {path} holds no pictures ({', '.join(_PICTURES)}).")
-            photos += pictures
-        elif path.exists():
-            photos.append(path)
-        else:
-            raise ValueError(f"There is no photo {path}.")
-    if not photos:
-        raise ValueError('Name one or more photos: tmgan edit RUN PHOTO... --text "..." --out PATH')
-    return photos
+def _keep_source(options: Arguments, editor: Editor) -> KeepSource | None:
+    """Where keep-masks come from that are no files; None for --keep none."""
+    from tmgan.editing.compositing import keep_unchanged, keep_without
+    from tmgan.methods.mask_providers import make_provider
+
+    if options.keep == "histogram":
+        return keep_unchanged(editor.config.method)
+    if options.keep not in MASK_PROVIDERS:
+        return None
+    if options.weights == "random":
+        _note(f"--keep {options.keep} uses random weights; its mask means nothing.")
+    return keep_without(
+        make_provider(options.keep, options.classes, options.weights, options.weights_dir, editor.runtime.device)
+    )
+
+
+def _edit(editor: Editor, item: Item, options: Arguments, keep: KeepSource | None) -> Iterator[Path]:
+    """Edit one photo, say what its files cannot keep, and yield each file once it is written."""
+    from tmgan.editing.compositing import keep_file
+    from tmgan.editing.saving import save_photo
+    from tmgan.reports.pictures import save_picture, words_strip
+
+    source = keep if item.mask is None else keep_file(item.mask)
+    edit = editor.edit_in_full(item.photo, options.text, options.box, options.seed, source)
+    _note(*edit.notes, *save_photo(edit.picture, item.target))
+    yield item.target
+    if edit.composited is not None and edit.keep is not None:
+        save_photo(edit.composited, item.composited)  # it loses what the edited photo has lost
+        yield item.composited
+        save_picture(edit.keep, item.keep)
+        yield item.keep
+    if item.with_attention:
+        save_picture(words_strip(edit.attention), item.attention)
+        yield item.attention
+
+
+def _note(*notes: str) -> None:
+    for note in notes:
+        print(f"NOTE: {note}", file=sys.stderr)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tmgan.config.settings import MethodConfig
-from tmgan.data import decode
+from tmgan.data.mask_file import open_mask
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider
 
@@ -27,7 +27,7 @@ class View(NamedTuple):
     """What a keep-mask may be made from.
 
     Attributes:
-        photo: the whole photo.
+        photo: the whole photo as the network sees it: in sRGB, over white where it is transparent.
         square: left, top and edge of the square that is edited.
         before: that square at the generator's size, (1, 3, S, S) in [-1, 1].
         after: the generator's picture of it, likewise.
@@ -71,7 +71,7 @@ def keep_file(path: Path) -> KeepSource:
 
     def keep(view: View) -> Tensor:
         left, top, side = view.square
-        mask = decode.open_map(path, view.photo.size, exif=True, labels=False)
+        mask = open_mask(path, view.photo.size, exif=True)
         return torch.from_numpy(np.array(mask.crop((left, top, left + side, top + side))))[None, None].float() / 255
 
     return keep
@@ -94,3 +94,9 @@ def composite(photo: Image.Image, edited: Image.Image, keep: Image.Image) -> Ima
 def to_tensor(picture: Image.Image) -> Tensor:
     """(1, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def to_picture(images: Tensor) -> Image.Image:
+    """The first of images (B, 3, H, W) in [-1, 1], in 8 bits; the inverse of to_tensor."""
+    pixels = ((images[0] + 1) * 127.5).round().clamp(0, 255).byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())

@@ -12,15 +12,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
+from tmgan.common.files import user_path
 from tmgan.common.philox import Purpose, normal
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig, TrainConfig
-from tmgan.data import decode
-from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_tensor
-from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
+from tmgan.data.captions import lost_letters
+from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_picture, to_tensor
+from tmgan.editing.photo_file import Photo, read_photo
+from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
 from tmgan.models.lightweight import GeneratorOutput
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
@@ -36,20 +38,24 @@ class Edited(NamedTuple):
         attention: for every known word where the generator looked: (word, greyscale map of the square).
         composited: M * photo + (1 - M) * picture; None without a keep-mask.
         keep: the keep-mask M, greyscale, white = kept; None without one.
+        notes: what of the photo's file could not be used, as sentences.
     """
 
     picture: Image.Image
     attention: list[tuple[str, Image.Image]]
     composited: Image.Image | None
     keep: Image.Image | None
+    notes: tuple[str, ...] = ()
 
 
 class Editor:
     """A trained generator with its encoders, ready to edit."""
 
-    def __init__(self, generator: nn.Module, encoders: Encoders, config: TrainConfig, runtime: Runtime):
+    def __init__(
+        self, generator: nn.Module, encoders: Encoders, config: TrainConfig, runtime: Runtime, images: int | None = None
+    ):
         self.generator = generator.eval().requires_grad_(False).to(runtime.device)
-        self.encoders, self.config, self.runtime = encoders, config, runtime
+        self.encoders, self.config, self.runtime, self._images = encoders, config, runtime, images
         for module in (encoders.text, encoders.photo):
             module.eval().requires_grad_(False).to(runtime.device)
 
@@ -57,6 +63,14 @@ class Editor:
     def image_size(self) -> int:
         """Edge of the square the network edits, in pixels."""
         return self.config.model.image_size
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever looks at the edits must know about this model, as sentences."""
+        notes = [RANDOM_NOTE] if self.encoders.weights == "random" else []
+        if self._images is not None and self._images < self.config.images:
+            notes.append(f"this run is unfinished: it has seen {self._images:,} of {self.config.images:,} images.")
+        return notes
 
     def tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Word ids (B, L) and lengths (B,) of the known words of each text. Unknown words are left out.
@@ -74,9 +88,12 @@ class Editor:
         return tokens.to(self.runtime.device), torch.tensor([len(r) for r in rows]).to(self.runtime.device)
 
     def unknown_words(self, text: str) -> str:
-        """A sentence that names the unknown words of a text and the nearest known ones; empty when all are known."""
+        """What of a text is not read: lost letters, unknown words with the nearest known ones; or ""."""
         vocabulary = self.encoders.vocabulary
-        notes = []
+        notes = [
+            f"{word!r} is read as {left!r}" if left else f"{word!r} has none of the letters that are read, a to z"
+            for word, left in lost_letters(text)
+        ]
         for word in dict.fromkeys(vocabulary.encode(text)[1]):
             nearest = vocabulary.nearest(word)
             notes.append(f"{word!r} is unknown" + (f" (nearest: {', '.join(nearest)})" if nearest else ""))
@@ -103,9 +120,14 @@ class Editor:
         box: tuple[float, float, float, float] | None = None,
         seed: int = 0,
     ) -> Image.Image:
-        """The photo edited towards the text, at the photo's own resolution.
+        """The photo edited towards the text, at the photo's own resolution and in its own colour space.
+
+        The picture is RGB, or RGBA if the photo has transparency. Its `info` holds the photo's profile, EXIF, XMP and
+        resolution. Its `save("x.png")` writes profile and transparency; `tmgan.editing.saving.save_photo` writes all,
+        and a JPEG as coarse as the photo's was.
 
         Args:
+            photo: a file, or a picture of Pillow's, which stays as it is.
             box: x, y, width, height of the bird in pixels; without it the photo's central square is edited.
 
         Raises:
@@ -122,26 +144,22 @@ class Editor:
         keep: KeepSource | None = None,
     ) -> Edited:
         """edit(), with the attention of every known word and, if `keep` is given, the composited picture."""
-        picture = open_photo(photo)
-        left, top, side = square(picture.size, box)
-        area = picture.crop((left, top, left + side, top + side))
-        small = area.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        before = to_tensor(small)
+        whole = read_photo(photo)
+        left, top, side = square(whole.size, box)
+        area = (left, top, left + side, top + side)
+        small = whole.over_white(area).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+        before = to_tensor(whole.colour.to_srgb(small))
         output = self.edit_tensors(before, [text], seed)
         after = output.image.float().cpu()
-        change = F.interpolate(after - before, size=(side, side), mode="bicubic", align_corners=False)[0]
-        change *= _feather(side, left, top, picture.size)
-        full = torch.from_numpy(np.array(area)).permute(2, 0, 1).float() + change * 127.5
-        result = picture.copy()
-        result.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
+        result = _add(_change(before, after, whole), whole, (left, top, side))
         words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
         maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu(), strict=True)]
+        picture = whole.with_pixels(result)
         if keep is None:
-            return Edited(result, maps, None, None)
-        mask = keep_picture(
-            keep(View(picture, (left, top, side), before, after, text)), picture.size, (left, top, side)
-        )
-        return Edited(result, maps, composite(picture, result, mask), mask)
+            return Edited(picture, maps, None, None, whole.notes)
+        view = View(whole.colour.to_srgb(whole.over_white()), (left, top, side), before, after, text)
+        mask = keep_picture(keep(view), whole.size, (left, top, side))
+        return Edited(picture, maps, whole.with_pixels(composite(whole.rgb, result, mask)), mask, whole.notes)
 
 
 def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
@@ -151,7 +169,7 @@ def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
     """The editor that a run of `tmgan train` has made. ValueError, with what is missing, if there is none."""
-    run = Path(run)
+    run = user_path(run)
     if not run.is_dir():
         raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
     if not (run / GENERATOR).exists():
@@ -160,15 +178,8 @@ def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
         )
     decision = decide(runtime or RuntimeConfig())
     encoders = load_encoders(run)
-    generator, config = load_generator(run, encoders)
-    return Editor(generator, encoders, config, decision)
-
-
-def open_photo(photo: str | Path | Image.Image) -> Image.Image:
-    """Any picture as upright RGB. ValueError names the file when it is missing, damaged or of an unsuitable kind."""
-    if isinstance(photo, Image.Image):
-        return ImageOps.exif_transpose(photo).convert("RGB")
-    return decode.open_photo(Path(photo), exif=True)
+    generator, config, images = load_generator(run, encoders)
+    return Editor(generator, encoders, config, decision, images)
 
 
 def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:
@@ -193,6 +204,31 @@ def square(size: tuple[int, int], box: tuple[float, float, float, float] | None)
     left = min(max(0, round(centre_x - side / 2)), width - side)
     top = min(max(0, round(centre_y - side / 2)), height - side)
     return left, top, side
+
+
+def _change(before: Tensor, after: Tensor, photo: Photo) -> Tensor:
+    """after - before, pictures (1, 3, S, S) in [-1, 1] of sRGB, in the photo's colour space.
+
+    Both are converted, and in 8 bits: so what the network leaves is exactly 0.
+    """
+    if photo.colour.is_srgb:
+        return after - before
+    there, here = (to_tensor(photo.colour.from_srgb(to_picture(images))) for images in (after, before))
+    return there - here
+
+
+def _add(change: Tensor, photo: Photo, where: tuple[int, int, int]) -> Image.Image:
+    """The photo's pixels plus a change (1, 3, S, S), enlarged to the square `where`: left, top, edge."""
+    left, top, side = where
+    change = F.interpolate(change, size=(side, side), mode="bicubic", align_corners=False)[0]
+    change *= _feather(side, left, top, photo.size)
+    area = (left, top, left + side, top + side)
+    if photo.alpha is not None:  # nothing is seen there, so nothing changes
+        change *= torch.from_numpy(np.array(photo.alpha.crop(area)) > 0)
+    full = torch.from_numpy(np.array(photo.rgb.crop(area))).permute(2, 0, 1).float() + change * 127.5
+    result = photo.rgb.copy()
+    result.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
+    return result
 
 
 def _feather(side: int, left: int, top: int, size: tuple[int, int]) -> Tensor:

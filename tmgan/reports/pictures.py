@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from tmgan.common.files import write_bytes
+from tmgan.common.picture_files import format_of, write_picture
 
 _CELL, _GAP, _LINE = 128, 4, 14  # pixels
 
@@ -35,15 +35,16 @@ def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all; the format follows the file's ending."""
-    formats = Image.registered_extensions()
-    if path.suffix.lower() not in formats:
-        raise ValueError(f"{path}: give the picture an ending such as .png or .jpg.")
+    """Write a picture whole or not at all; the format follows the file's ending.
+
+    Raises:
+        OSError: the disk is full; its filename is `path`.
+        ValueError: the ending belongs to no format, or `path` cannot be written for another reason.
+    """
+    kind = format_of(path)
     buffer = io.BytesIO()
-    picture.save(
-        buffer, format=formats[path.suffix.lower()], **({"quality": 95} if path.suffix.lower() != ".png" else {})
-    )
-    write_bytes(path, buffer.getvalue())
+    picture.save(buffer, format=kind, **({"quality": 95} if kind != "PNG" else {}))
+    write_picture(path, buffer.getvalue())
 
 
 def words_strip(maps: list[tuple[str, Image.Image]]) -> Image.Image:

@@ -1,0 +1,183 @@
+"""`tmgan edit` over several photos: one that fails does not stop the rest, and what is lost is said."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.editing.profiles import adobe_rgb, cmyk
+from tmgan.cli import main
+from tmgan.cli.edit import _KEEP_NAMES, Arguments
+from tmgan.cli.edit import main as main_of_edit
+from tmgan.config.settings import MASK_PROVIDERS
+
+TEXT = ["--text", "a bird with a red head"]
+
+
+@pytest.fixture
+def edit(editor, monkeypatch, capsys):
+    """The command with the untrained editor. Returns its exit status, standard output and standard error."""
+    monkeypatch.setattr("tmgan.editing.editor.load", lambda run, runtime: editor)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        status = 0
+        try:
+            main(["edit", "RUN", *map(str, arguments), *TEXT])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8))
+    for name in ("a.jpg", "b.png"):
+        picture.save(folder / name)
+    return folder
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_photos_that_fail_are_listed_and_the_others_done(edit, photos, tmp_path):
+    (photos / "bad.png").write_bytes(b"rubbish")
+    Image.new("RGB", (64, 8)).save(photos / "low.png")
+    status, out, err = edit(photos, photos / "none.jpg", "--out", tmp_path / "out")
+    assert status == 2 and "3 of 5 photos were not edited" in err
+    for name in ("bad.png", "low.png", "none.jpg"):
+        assert err.count(str(photos / name)) == 1
+    assert written(tmp_path / "out") == ["a.png", "b.png"] and out.count("\n") == 2
+
+
+def test_a_single_missing_photo_is_refused(edit, tmp_path):
+    status, _, err = edit(tmp_path / "none.jpg", "--out", tmp_path / "x.png")
+    assert status == 2 and f"There is no photo {tmp_path / 'none.jpg'}" in err
+
+
+def test_a_photo_that_cannot_be_saved_does_not_stop_the_rest(edit, photos, tmp_path, monkeypatch):
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    status, out, err = edit(photos, "--out", tmp_path / "out")
+    assert status == 2 and "1 of 2 photos were not edited" in err
+    assert f"{photos / 'a.jpg'}: {tmp_path / 'out' / 'a.png'} cannot be written: Is a directory" in err
+    assert out == f"{tmp_path / 'out' / 'b.png'}\n" and written(tmp_path / "out") == ["a.png", "b.png"]
+
+
+def test_a_full_disk_is_said_for_each_photo(edit, photos, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("tmgan.common.picture_files.write_bytes", full)
+    status, _, err = edit(photos, "--out", tmp_path / "out")
+    assert status == 2 and f"{tmp_path / 'out' / 'b.png'} cannot be written: the disk is full" in err
+
+
+def test_a_reader_that_goes_away_ends_the_batch(editor, photos, tmp_path, monkeypatch):
+    def gone(*values, file=None):
+        if file is None:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("tmgan.cli.edit.print", gone, raising=False)
+    monkeypatch.setattr("tmgan.editing.editor.load", lambda run, runtime: editor)
+    with pytest.raises(BrokenPipeError):
+        main_of_edit(["RUN", str(photos), "--out", str(tmp_path / "out"), *TEXT])
+    assert written(tmp_path / "out") == ["a.png"]
+
+
+def test_names_that_are_no_text_end_nothing(edit, photos, tmp_path, monkeypatch):
+    """What a Windows zip and macOS leave in a folder, and a strict standard output."""
+    os.rename(photos / "a.jpg", os.path.join(os.fsencode(photos), b"caf\xe9.jpg"))
+    (photos / "._b.png").write_bytes(b"\0\5\26\7")
+    (photos / "photo.heic").write_bytes(b"")
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    status, _, err = edit(photos, "--out", tmp_path / "out")
+    stdout.flush()
+    assert status == 0 and b"b.png" in stdout.buffer.getvalue()
+    assert err.count("NOTE: ") == 1 and "2 files (._b.png, photo.heic)" in err
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"b.png", b"caf\xe9.png"]
+
+
+def test_photos_of_one_name_are_both_edited(edit, photos, tmp_path):
+    (photos / "b.png").rename(photos / "a.png")
+    status, _, _ = edit(photos, "--out", tmp_path / "out", "--keep", "histogram")
+    assert status == 0
+    assert written(tmp_path / "out") == [
+        f"a.{kind}{extra}.png" for kind in ("jpg", "png") for extra in (".composited", ".keep", "")
+    ]
+
+
+def test_what_is_read_is_not_overwritten(edit, photos):
+    before = (photos / "b.png").read_bytes()
+    status, _, err = edit(photos / "a.jpg", photos / "b.png", "--out", photos)
+    assert status == 2 and f"overwrite the photo {photos / 'b.png'}" in err
+    assert (photos / "b.png").read_bytes() == before and written(photos) == ["a.jpg", "b.png"]
+
+
+def test_what_a_file_cannot_keep_is_noted(edit, photos, tmp_path):
+    rgba = Image.open(photos / "b.png").convert("RGBA")
+    rgba.putpixel((0, 0), (1, 2, 3, 0))
+    rgba.save(photos / "b.png", icc_profile=cmyk())
+    status, out, err = edit(photos / "b.png", "--out", tmp_path / "new" / "b.jpg", "--keep", "histogram", "--attention")
+    assert status == 0 and err.count("NOTE: ") == 2
+    assert f"NOTE: {photos / 'b.png'}: its colour profile describes CMYK" in err
+    assert f"NOTE: {tmp_path / 'new' / 'b.jpg'}: JPEG holds no transparency" in err
+    assert sorted(map(os.path.basename, out.split())) == ["b.attention.png", "b.composited.jpg", "b.jpg", "b.keep.png"]
+
+
+def test_an_edit_keeps_profile_exif_and_pixels(edit, photos, tmp_path):
+    """The whole way, at the measured 0.0 levels outside the square (quality 95: 0.9)."""
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    soft = Image.open(photos / "b.png").resize((8, 6)).resize((160, 120), Image.Resampling.BICUBIC)
+    soft.save(photos / "a.jpg", quality=80, subsampling=0, icc_profile=adobe_rgb(), exif=exif)
+    box = ["--box", "120", "40", "20", "20", "--keep", "histogram"]
+    assert edit(photos / "a.jpg", "--out", tmp_path / "a.jpg", *box)[0] == 0
+    before = np.array(Image.open(photos / "a.jpg")).astype(int)[:, :96]
+    for name in ("a.jpg", "a.composited.jpg"):
+        after = Image.open(tmp_path / name)
+        assert after.info["icc_profile"] == adobe_rgb() and after.getexif()[0x010F] == "Camera"
+        assert np.abs(np.array(after)[:, :96] - before).mean() < 0.05
+
+
+def test_every_provider_can_keep(edit, photos, tmp_path, monkeypatch):
+    assert set(MASK_PROVIDERS) < set(_KEEP_NAMES)
+    source = Path(sys.modules[Arguments.__module__].__file__).read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for name in MASK_PROVIDERS:
+        assert f"`{name}`" in source and f"--keep {name}" in readme
+        asked = []
+        monkeypatch.setattr(
+            "tmgan.methods.mask_providers.make_provider",
+            lambda *about, asked=asked: (asked.append(about[0]), lambda images, texts: images[:, :1] * 0)[1],
+        )
+        assert edit(photos / "b.png", "--out", tmp_path / "b.png", "--keep", name)[0] == 0 and asked == [name]
+    assert edit(photos / "b.png", "--out", tmp_path / "b.png", "--keep", "clpseg")[2].count("clipseg") == 1
+
+
+def test_a_folder_is_needed_for_several(edit, photos, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    assert "is a file: give a folder for 2 photos" in edit(photos, "--out", tmp_path / "file")[2]
+    assert "do not fit into one picture" in edit(photos, "--out", tmp_path / "x.png")[2]
+
+
+def test_home_is_found(edit, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert edit("~/in/b.png", "--out", "~/new/b.png")[0] == 0 and (tmp_path / "new" / "b.png").exists()
+
+
+def test_the_door_needs_no_torch():
+    code = "import sys, tmgan.cli.edit; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

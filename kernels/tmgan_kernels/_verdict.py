@@ -32,7 +32,7 @@ log = logging.getLogger("tmgan_kernels")
 def folder() -> Path:
     """Where verdicts lie: TMGAN_CACHE, else XDG_CACHE_HOME/tmgan, else ~/.cache/tmgan."""
     if chosen := os.environ.get("TMGAN_CACHE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tmgan"
 
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
+import re
+import shlex
 import shutil
+import typing
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
+from tmgan.cli import data_masks, main
+from tmgan.cli.parse import parse_run
+from tmgan.common.commands import command
+from tmgan.config.settings import MASK_PROVIDERS, MethodConfig, ModelConfig, TrainConfig
 from tmgan.data.crops import centre_crops
 from tmgan.data.masks import mask_path
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
+from tmgan.evaluation import evaluate as evaluate_module
 from tmgan.evaluation.evaluate import Evaluation, baselines, describe, evaluate, quick_protocol, table
 from tmgan.evaluation.metrics.edits import eight_bit, make_edits, make_pairs
 from tmgan.evaluation.metrics.measure import Measure, compare
 from tmgan.evaluation.protocol import Protocol
+from tmgan.methods import mask_providers
+from tmgan.methods.mask_providers import ClipSegMasks, FcnMasks
 from tmgan.models.lightweight import GeneratorOutput
 from tmgan_kernels import change_mask
 
@@ -173,6 +184,8 @@ def test_paired_comparison_sees_what_intervals_of_each_do_not():
     assert not compare(one, one).distinct
     partly = Measure.of([math.nan, *hard[1:]])
     assert compare(partly, other).n == 79
+    nowhere = compare(Measure.of([math.nan] * 80), other)
+    assert nowhere.n == 0 and math.isnan(nowhere.value) and not nowhere.distinct
     for wrong in (Measure.of(hard[:5].tolist()), Measure(1.0, 80)):
         with pytest.raises(ValueError, match="on the same images"):
             compare(wrong, other)
@@ -209,6 +222,109 @@ def test_what_cannot_be_measured_is_said_or_refused(editor, pack):
     ):
         with pytest.raises(ValueError, match=message):
             Protocol(**wrong)
+
+
+class _Late:
+    """A metric that finds out at the end that it cannot be measured."""
+
+    sees_edits = True
+
+    def add(self, batch):
+        pass
+
+    def measures(self, show):
+        raise ValueError("Too few photos.")
+
+
+def test_a_metric_that_fails_at_the_end_takes_no_other_with_it(editor, pack, monkeypatch):
+    changed = tuple((n, (lambda *_: _Late()) if "sharpness" in n else b) for n, b in evaluate_module._BUILDERS)
+    monkeypatch.setattr(evaluate_module, "_BUILDERS", changed)
+    evaluation = evaluate(editor, pack, Protocol(count=3))
+    assert evaluation.skipped["sharpness"] == "Too few photos." and "sharpness" not in evaluation
+    assert "mask_score/dataset" in evaluation and "Not measured: sharpness. Too few photos." in describe(evaluation)
+    with pytest.raises(ValueError, match="Too few photos"):
+        evaluate(editor, pack, Protocol(metrics=("sharpness",), count=3))
+
+
+def test_a_measure_that_one_model_lacks_is_a_dash(editor, pack):
+    first = evaluate(editor, pack, Protocol(metrics=("sharpness",), count=2))
+    second = dataclasses.replace(first, measures={"sharpness_photo": first["sharpness_photo"]})
+    row = next(line for line in table({"a": first, "b": second}).splitlines() if line.startswith("sharpness "))
+    assert row.split()[2] == "-"
+
+
+def test_one_photo_has_all_numbers_but_distances(editor, pack, monkeypatch):
+    """Of one photo in the split, or of one that is asked for; nothing is edited for what cannot be measured."""
+    single = dataclasses.replace(pack, test=pack.test[:1])
+    for protocol, of in ((Protocol(captions="own"), single), (Protocol(count=1), pack)):
+        evaluation = evaluate(editor, of, dataclasses.replace(protocol, weights_dir="nowhere"))
+        assert {"mask_score/dataset", "sharpness", "colour_accuracy", "mp_damsm"} <= set(evaluation)
+        assert "Not measured: fid, kid. FID and KID need 2 photos or more, and 1 is measured." in describe(evaluation)
+        assert describe(evaluation).startswith("1 photo of the test split, centre crops, ")
+    monkeypatch.setattr(Editor, "edit_tensors", None)
+    for name in ("fid", "kid"):
+        with pytest.raises(ValueError, match="2 photos or more"):
+            evaluate(editor, pack, Protocol(count=1, metrics=(name,)))
+    with pytest.raises(ValueError, match=r"holds 1 photo, .* --split train, or its own caption with --captions own"):
+        evaluate(editor, single, Protocol())
+
+
+def test_damaged_masks_are_left_out_unless_they_are_asked_for(editor, own):
+    """One cut short, one without a record, one whole."""
+    record = json.dumps({"pack": own.hash, "about": {"weights": "trained"}})
+    for name, size in (("fcn", 5), ("clipseg", None), ("whole", None)):
+        mask_path(own.path, name).write_bytes(own.masks.numpy().tobytes()[:size])
+        if name != "clipseg":
+            mask_path(own.path, name).with_suffix(".json").write_text(record)
+    evaluation = evaluate(editor, own, Protocol(metrics=("mask_score",), count=2))
+    assert evaluation.skipped == {
+        "masks fcn": "masks-fcn.u8 is damaged, or belongs to another pack.",
+        "masks clipseg": "masks-clipseg.u8 has no record masks-clipseg.json beside it.",
+    }
+    names = {name for name in evaluation if name.startswith("mask_score/")}
+    assert names == {f"mask_score/{mask}" for mask in ("dataset", "histogram", "whole")}
+    assert "Not measured: masks fcn. masks-fcn.u8 is damaged" in describe(evaluation)
+    assert not evaluate(editor, own, Protocol(metrics=("mask_score",), count=2, masks=("whole",))).skipped
+    again = re.escape(command("data", "masks", own.path, "--provider"))
+    for name, message in (
+        ("fcn", "is damaged"),
+        ("clipseg", f"no record .*\n  {again} clipseg"),
+        ("mine", "can make fcn"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(editor, own, Protocol(masks=(name,), count=2))
+
+
+def test_the_names_of_mask_providers_are_the_same_everywhere():
+    """Literals, which cannot be made from a tuple, repeat them."""
+    hints = (
+        (typing.get_type_hints(MethodConfig)["keep_mask"], ("none", "dataset", "histogram")),
+        (typing.get_type_hints(data_masks.Arguments)["provider"], ()),
+    )
+    for hint, others in hints:
+        assert set(typing.get_args(hint)) == {*others, *MASK_PROVIDERS}
+    assert {FcnMasks.name, ClipSegMasks.name} == set(MASK_PROVIDERS)
+    assert all(name in inspect.getsource(Protocol) for name in MASK_PROVIDERS), "its help lists them"
+    with pytest.raises(ValueError, match="dataset, fcn or clipseg, or switch it off"):
+        TrainConfig(model=ModelConfig(keep_input=True))
+
+
+class _Nothing:
+    """A mask provider that sees no object."""
+
+    name, about = "clipseg", {"weights": "random"}
+
+    def __call__(self, images, texts, span=1.0):
+        return torch.zeros_like(images[:, :1])
+
+
+def test_the_command_after_data_masks_fits_the_pack(own, capsys, monkeypatch):
+    monkeypatch.setattr(mask_providers, "make_provider", lambda *_: _Nothing())
+    main(["data", "masks", str(own.path), "--provider", "clipseg", "--weights", "random", "--runtime.threads", "1"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: tmgan train "))
+    settings = parse_run(TrainConfig, shlex.split(line)[3:], "train", preset=True)
+    assert settings.model.image_size == 64 and settings.data == str(own.path)
+    assert settings.method.keep_mask == "clipseg"
 
 
 def test_the_cheap_metrics_need_nothing_but_the_run(editor, pack):

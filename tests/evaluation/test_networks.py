@@ -27,6 +27,7 @@ from tmgan.evaluation.metrics.kid import kid
 from tmgan.evaluation.metrics.lpips import Lpips
 from tmgan.evaluation.protocol import Protocol
 from tmgan.models import weights
+from tmgan_kernels import _verdict
 
 QUIET = Progress(visible=False)
 
@@ -140,10 +141,31 @@ def test_reals_pass_through_the_network_once(editor, pack, tiny_networks, cache)
     evaluate(editor, pack, dataclasses.replace(protocol, split="train"))
     other = FrozenInception(_Tiny(seed=1), "random-tiny", 8)
     reals(other, pack, "test", 64, 8, QUIET)
-    header = {**pack.header, "pictures_hash": "other"}
+    header = {**pack.header, "pixels_hash": "other"}
     reals(other, dataclasses.replace(pack, header=header), "test", 64, 8, QUIET)
     assert other.network.seen == 2 * len(pack.test)
     assert len(list(cache_folder().iterdir())) == 8
+
+
+def test_statistics_lie_where_the_kernels_keep_their_verdicts(monkeypatch, tmp_path):
+    for name, value in (("TMGAN_CACHE", "a"), ("XDG_CACHE_HOME", "b"), ("HOME", "c")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    for name, folder in (("TMGAN_CACHE", "a"), ("XDG_CACHE_HOME", "b/tmgan"), ("HOME", "c/.cache/tmgan")):
+        assert cache_folder() == _verdict.folder() == tmp_path / folder
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMGAN_CACHE", "~/d")
+    assert cache_folder() == tmp_path / "d"
+
+
+def test_without_a_cache_nothing_is_kept_and_all_is_measured(editor, pack, tiny_networks, cache):
+    cache.write_text("a file where the folder would be")
+    protocol = Protocol(metrics=("fid", "kid"), count=5, weights="random")
+    without = evaluate(editor, pack, protocol)
+    cache.unlink()
+    with_cache = evaluate(editor, pack, protocol)
+    assert without["kid/test"] == with_cache["kid/test"]
+    assert without["fid/test"].value == pytest.approx(with_cache["fid/test"].value, rel=1e-9)
 
 
 def test_no_tf32_inside_the_networks():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.protocol import Protocol
 from tmgan.models.bundle import GENERATOR, build_encoders, save_encoders
 from tmgan.paper import make
+from tmgan.paper import runs as paper_runs
 from tmgan.paper import variants as rows
 from tmgan.paper.measure import change, over_seeds
 from tmgan.paper.pages import document
@@ -217,6 +220,137 @@ def test_page_says_where_nothing_moved_and_what_is_reduced():
     assert re.search(r"\| true masks \| 9\.0+ \(.*\) \| \+25\.0%", text)
 
 
+def results(found, **changes):
+    """What `gather` makes of evaluations, as read back from tables.json."""
+    setup = {
+        "command": "tmgan tables",
+        "drawn": False,
+        "reduced": False,
+        "tables": [1, 2, 3],
+        "n": 40,
+        "seeds": [0],
+        "images": 16,
+        "image_size": 256,
+        "pre_trained": "dataset",
+        "encoder_weights": "pretrained",
+        "seconds": {"encoders": 1.0},
+        "photos": "",
+    }
+    machine = dict.fromkeys(("device", "cores", "processor", "gpu", "tmgan", "torch", "date"), "x")
+    about = gather(setup | changes, machine, rows.variants("dataset"), found, {}, None)
+    return json.loads(json.dumps(about, allow_nan=False))
+
+
+def with_measures(shift=0.0, **measures):
+    one = evaluation(shift)
+    return dataclasses.replace(one, measures=one.measures | {n.replace("__", "/"): m for n, m in measures.items()})
+
+
+@pytest.mark.parametrize("protocol", ["test", "paper"])
+def test_fid_and_kid_are_in_the_tables_by_whatever_photos(protocol):
+    def measured(fid):
+        note = Measure(fid, 40, better="lower", note="of 40 photos")
+        return with_measures(**{f"fid__{protocol}": note, f"kid__{protocol}": note})
+
+    text = document(
+        results({"lightweight": [measured(12.5)], "nsl": [measured(11.25)], "combined": [measured(10.5)]}), {}
+    )
+    text = text.markdown("x")
+    two, three = text.split("## Table II:")[1].split("## Table III:")
+    assert "| NSL | 11.2 | 11.2 |" in two and "| Lightweight GAN | 12.5 | 12.5 |" in two and "of 40 photos" in two
+    assert "| combined | 10.5 | 10.5 |" in three
+    assert "FID and" not in text and text.count("Inception score was not measured here.") == 2
+
+
+def test_undefined_infinite_and_missing_numbers_are_told_apart():
+    undefined, infinite = Measure.of([math.nan] * 40), Measure(math.inf, 40, low=math.inf, high=math.inf)
+    base = with_measures(others_kept=Measure.of([1.0] * 40), inception_score=infinite, colour_accuracy=undefined)
+    method = with_measures(others_kept=undefined, inception_score=Measure(-math.inf, 40))
+    about = results({"lightweight": [base], "combined": [method], "nsl": [evaluation(1)]})
+    assert about["runs"]["lightweight"]["colour_accuracy"]["value"] is None
+    assert about["runs"]["lightweight"]["inception_score"]["high"] == "inf"
+    assert about["runs"]["combined"]["inception_score"]["value"] == "-inf"
+    assert about["changes"]["combined"]["others_kept"]["value"] is None
+    text = document(about, {}).markdown("x")
+    assert re.search(r"\| Lightweight GAN \| inf \(inf to inf\) \| [\d.]+ \(.*\) \| [\d.]+ \(.*\) \| - \|", text)
+    assert "| combined | -inf | " in text
+
+
+def test_what_a_seed_has_not_measured_is_left_out():
+    """KID may fail at the end, for one run."""
+    kid = {"kid__test": Measure(1.0, 40)}
+    about = results(
+        {"lightweight": [with_measures(**kid)] * 2, "nsl": [with_measures(**kid), evaluation()]}, seeds=[0, 1]
+    )
+    assert "kid/test" in about["runs"]["lightweight"] and "kid/test" not in about["runs"]["nsl"]
+    assert "| NSL | - |" in document(about, {}).markdown("x")
+
+
+# ------------------------------------------------------------------- runs that fail
+def test_a_run_that_diverges_costs_its_own_variant_only(small, packed, encoders, tmp_path, capsys, monkeypatch):
+    """sad9 diverges while it trains; nsl has a network whose edits are not finite. The baseline must not."""
+    (tmp_path / "encoders").mkdir()
+    save_encoders(encoders, tmp_path / "encoders")
+    few = ("lightweight", "nsl", "sad9", "masks")
+    monkeypatch.setattr(make, "variants", lambda masks: tuple(v for v in rows.variants(masks) if v.name in few))
+    fatal = {"sad9-seed-0": "The loss is not finite."}
+    train, measure = paper_runs.train_editor, make.evaluation_of
+
+    def training(config, evaluated):
+        if reason := fatal.get(Path(config.run).name):
+            raise FloatingPointError(reason)
+        train(config, evaluated=evaluated)
+
+    def measuring(run, *rest):
+        if run.name == "nsl-seed-0":
+            raise FloatingPointError("The edits are not finite.")
+        return measure(run, *rest)
+
+    monkeypatch.setattr(paper_runs, "train_editor", training)
+    monkeypatch.setattr(make, "evaluation_of", measuring)
+    out = tmp_path / "out"
+    command = ["tables", "--data", str(packed), "--encoders", str(tmp_path / "encoders"), "--reduced", "--images", "4"]
+    command += ["--count", "4", "--seeds", "0", "--out", str(out), "--only", "1", "2", "--runtime.threads", "1"]
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    said = capsys.readouterr().err
+    assert end.value.code == 3 and "sad9-seed-0, nsl-seed-0" in said and str(out / "tables.html") in said
+    numbers = json.loads((out / "tables.json").read_text())
+    assert set(numbers["runs"]) == {"lightweight", "masks"}
+    assert numbers["setup"]["failures"] == {**fatal, "nsl-seed-0": "The edits are not finite."}
+    page = (out / "tables.md").read_text()
+    assert (
+        "`sad9-seed-0` failed, so its method is not shown. The loss is not finite." in page and "| true masks |" in page
+    )
+
+    fatal["lightweight-seed-1"] = "The baseline diverged."
+    (out / "tables.md").unlink()
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--seeds", "1"])
+    assert end.value.code == 3 and "The baseline diverged." in capsys.readouterr().err
+    assert not (out / "tables.md").exists() and not (out / "runs" / "nsl-seed-1").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"status": "do', "a: ["])
+def test_a_damaged_file_of_a_run_is_an_unfinished_run(tiny, tmp_path, name, content):
+    config = dataclasses.replace(tiny, run=str(tmp_path))
+    (tmp_path / GENERATOR).touch()
+    (tmp_path / "run.json").write_text('{"status": "done", "images": 24}')
+    (tmp_path / "config.yaml").write_text(configfile.to_yaml(config))
+    assert is_finished(config, 24, GENERATOR) and images_done(tmp_path) == 24
+    (tmp_path / name).write_text(content)
+    assert not is_finished(config, 24, GENERATOR) or (name, content) == ("config.yaml", "{}")
+    assert images_done(tmp_path) == (0 if name == "run.json" else 24)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"pack"'])
+def test_a_damaged_identity_ends_in_a_sentence(tmp_path, content):
+    (tmp_path / "identity.json").write_text(content)
+    with pytest.raises(ValueError, match="identity.json is damaged"):
+        make._same_as_before(tmp_path, {"pack": "a"})
+
+
 # ------------------------------------------------------------------- as published
 def test_published_histogram_mask_is_one_everywhere():
     photo, edit = (torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in (0, 1))
@@ -295,6 +429,7 @@ def test_command_end_to_end_and_gradients_as_published(small, packed, pack, enco
         (["--only", "4"], "tables 1, 2 and 3"),
         (["--seeds", "1", "1"], "different numbers"),
         (["--images", "-1"], "0 or more"),
+        (["--count", "1"], "use 2 or more"),
         (["--as-published", "--only", "3"], "leave out --only"),
         (["--data", "nowhere"], "nowhere"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tmgan.reports.charts import curve, intervals, nice_ticks, short
+from tmgan.reports.charts import _thin, curve, intervals, nice_ticks, short
 from tmgan.reports.document import Cell, Document
 
 VOID = {"meta", "br", "img", "line", "circle", "polyline"}
@@ -106,6 +106,17 @@ def test_curves_are_valid_svg_inside_their_frame():
         for line in root.iter("{http://www.w3.org/2000/svg}polyline"):
             points = [tuple(map(float, p.split(","))) for p in line.get("points").split()]
             assert len(points) <= 400 and all(0 <= a <= width and 0 <= b <= height for a, b in points)
+
+
+@pytest.mark.parametrize("missing", [[], range(0, 1000, 7), range(50, 80)])
+def test_a_thinned_line_stays_where_it_is(missing):
+    """y = x: shifted to one side, the means would leave the line."""
+    x = [float(k) for k in range(1000)]
+    thin_x, thin_y = _thin(x, [None if k in missing else value for k, value in enumerate(x)])
+    assert 300 < len(thin_x) <= 400 and all(
+        b is None or b == pytest.approx(a) for a, b in zip(thin_x, thin_y, strict=True)
+    )
+    assert sum(b is None for b in thin_y) == (9 if missing == range(50, 80) else 0)
 
 
 def test_intervals_are_hollow_where_nothing_is_sure():

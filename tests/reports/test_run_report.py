@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 
 import pytest
 
 from tmgan.cli import main
 from tmgan.common.files import write_json
 from tmgan.common.text import number
+from tmgan.config import configfile
 from tmgan.config.settings import RuntimeConfig
 from tmgan.editing.editor import load
 from tmgan.evaluation.evaluate import baselines, evaluate
@@ -59,10 +62,73 @@ def test_encoders_and_a_run_that_has_not_begun(tiny_damsm, tmp_path):
     assert "encoders: encoders" in text and "retrieval" in text and "## Evaluation" not in text
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.yaml").write_text((tmp_path / "encoders" / "config.yaml").read_text())
+    assert "not begun" in report(tmp_path / "begun").markdown("x")
     (tmp_path / "begun" / "stats.jsonl").write_text(
         '{"images": 4, "loss": 1.0, "images_per_second": 2.0}\n{"images": 8, "lo'
     )
-    assert "not begun" in report(tmp_path / "begun").markdown("x")
+    assert "run.json is missing**: 4 of 16" in report(tmp_path / "begun").markdown("x")
+
+
+EVALUATION = {
+    "protocol": {"split": "test", "seed": 0, "captions": "own"},
+    "images": ["bird"],
+    "measures": {
+        "psnr": {"value": 30.0, "low": 20.0, "high": None, "n": 1, "unit": "dB", "better": "higher", "note": ""},
+        "kept": {"value": None, "n": 0, "unit": "", "better": "", "note": ""},
+    },
+    "notes": [],
+    "skipped": {"fid": "Too few photos."},
+}
+
+
+@pytest.fixture
+def unfinished(tiny, tmp_path):
+    """The folder of a run that is writing while it is read."""
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "config.yaml").write_text(configfile.to_yaml(tiny))
+    (tmp_path / "run.json").write_text('{"status": "running", "images": 16}')
+    for name in ("stats", "metrics"):
+        row = {"images": 8, "retrieval_photos": 5, "retrieval_top1": 0.5, "images_per_second": 2.0}
+        (tmp_path / f"{name}.jsonl").write_text(f'{json.dumps(row)}\n{{"images": 16, "los')
+    (tmp_path / "evaluation.json").write_text(json.dumps({"trained": EVALUATION}))
+    return tmp_path
+
+
+def test_numbers_and_curves_of_an_unfinished_run(unfinished):
+    text = report(unfinished).markdown("x")
+    assert "30.0 (20.0 to inf)" in text and "| kept | - | 0 |" in text and "Not measured: fid. Too few" in text
+    assert "1 photo of the test split, centre crops, each edited by its own caption" in text
+    assert "Metrics-retrieval_top1" in text and "Metrics-retrieval_photos" not in text
+
+
+@pytest.mark.parametrize(
+    "file, content, words",
+    [
+        ("stats.jsonl", b'{"images": 8, "loss": 1.0}\n[1]\n\xff\x00', "**Running, or killed**: 16 of 24"),
+        ("run.json", None, "**Unknown, since run.json is missing**: 8 of 24"),
+        ("run.json", b'{"status": "run', "**Unknown, since run.json is damaged**: 8 of 24"),
+        ("run.json", b'{"images": "many"}', "run.json is damaged"),
+        ("evaluation.json", b'{"trained": {', "`evaluation.json` is damaged"),
+        ("evaluation.json", b"{}", "`evaluation.json` is damaged"),
+        ("evaluation.json", b'{"trained": {"measures": {}}}', "To measure again: `tmgan evaluate "),
+        ("samples/images-8.png", b"\x89PNG\r\n", "`samples/images-8.png` cannot be read"),
+        ("samples/images-last.png", b"", "`samples/images-last.png` cannot be read"),
+        ("encoders.safetensors", b"half", "`encoders.safetensors` is damaged"),
+    ],
+)
+def test_a_damaged_file_costs_its_part_of_the_page_only(unfinished, file, content, words):
+    (unfinished / file).unlink(missing_ok=True)
+    if content is not None:
+        (unfinished / file).write_bytes(content)
+    text = report(unfinished).markdown("x")
+    assert words in text and "## Settings" in text and "## Losses" in text
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "seed: 0\nmodel: {image_size: 64}\n", "seed: 0\npretrain:\n"])
+def test_damaged_settings_end_in_a_sentence(unfinished, content):
+    (unfinished / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match="config.yaml is damaged"):
+        report(unfinished)
 
 
 def test_no_run(tmp_path, capsys):
@@ -73,7 +139,16 @@ def test_no_run(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "value, text",
-    [(1234.5, "1,234"), (12.34, "12.3"), (0.1234, "0.123"), (1e-5, "1.0e-05"), (0, "0.000"), (None, "inf")],
+    [
+        (1234.5, "1,234"),
+        (12.34, "12.3"),
+        (0.1234, "0.123"),
+        (1e-5, "1.0e-05"),
+        (0, "0.000"),
+        (None, "-"),
+        (math.nan, "-"),
+        (math.inf, "inf"),
+    ],
 )
 def test_numbers(value, text):
     assert number(value) == text

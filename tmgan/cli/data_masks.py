@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "data masks")
     if options.batch < 1:
         raise ValueError(f"--batch is {options.batch}; use 1 or more.")
+    from tmgan.common.commands import command
     from tmgan.common.progress import Progress
     from tmgan.config.runtime import decide
     from tmgan.data.masks import RANDOM_NOTE, agreement, open_masks, write_masks
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> None:
         print(f"IoU with the pack's true masks: {ious['dataset']:.3f}")
     if random:
         print(f"NOTE: {RANDOM_NOTE}")
-    print(
-        f"Next: tmgan train --preset fcn {'' if provider.name == 'fcn' else f'--method.keep-mask {provider.name} '}"
-        f"--data {options.pack} --encoders ENCODERS --run RUN"
-    )
+    keep = [] if provider.name == "fcn" else ["--method.keep-mask", provider.name]
+    flags = ["--data", options.pack, "--encoders", "ENCODERS", "--run", "RUN"]
+    size = [] if pack.image_size == 256 else ["--model.image-size", pack.image_size]  # the preset's size
+    print(f"Next: {command('train', '--preset', 'fcn', *keep, *flags, *size)}")

@@ -39,12 +39,11 @@ def main(arguments: list[str]) -> None:
     from tmgan.data.pack import Pack
     from tmgan.editing.editor import load
     from tmgan.evaluation.evaluate import baselines, describe, evaluate, table
-    from tmgan.models.bundle import RANDOM_NOTE
 
     editor = load(options.run, options.runtime)
     pack = Pack.open(Path(options.data or editor.config.data or options.run / "drawn" / "pack"), editor.image_size)
-    if editor.encoders.weights == "random":
-        print(f"NOTE: {RANDOM_NOTE}", file=sys.stderr)
+    for note in editor.notes:
+        print(f"NOTE: {note}", file=sys.stderr)
     show = Progress(visible=True)
     models = {"trained": editor, **(baselines(editor) if options.baselines else {})}
     evaluations = {name: evaluate(model, pack, options.protocol, show) for name, model in models.items()}

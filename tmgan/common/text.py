@@ -15,9 +15,9 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """About three significant digits, for a page; "inf" for None."""
-    if value is None:
-        return "inf"
+    """About three significant digits, for a page; "-" for None and NaN, where there is no number."""
+    if value is None or math.isnan(value):
+        return "-"
     size = abs(value)
     if size >= 10:
         return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
@@ -31,6 +31,12 @@ def console_number(value: float) -> str:
     if math.isinf(value):
         return "exact"
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"
+
+
+def edited_photos(count: int, split: str, captions: str, seed: int) -> str:
+    """What an evaluation was measured on, by the settings of its protocol, for pages and the console."""
+    text = "its own caption, as in the paper" if captions == "own" else "a caption of another photo"
+    return f"{count:,} photo{'s' * (count != 1)} of the {split} split, centre crops, each edited by {text}; seed {seed}"
 
 
 def first_lines(problems: Sequence[str], limit: int = 20) -> str:

@@ -9,15 +9,16 @@
 
 docs/metrics.md lists the measures of each metric; the slash is followed by the mask a measure was scored under, or by
 the protocol of a FID. Every model is scored under every available mask, since a model looks best under the mask it was
-trained with. A metric that cannot be measured here, because weights or something in the pack are missing, is left out
-with its reason in `skipped`; requested by name it is an error.
+trained with. A metric that cannot be measured here, because weights, photos or something in the pack are missing, is
+left out with its reason in `skipped`, and so are stored masks that are damaged; requested by name it is an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from tmgan.common.files import write_json
 from tmgan.common.progress import Progress
-from tmgan.common.text import console_number
+from tmgan.common.text import console_number, edited_photos
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.clip import ClipDirection
@@ -53,7 +54,7 @@ class Evaluation(Mapping[str, Measure]):
         images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a
             test of its own.
         notes: what a reader must know about all measures.
-        skipped: why a metric was left out, by its name.
+        skipped: why a metric was left out, by its name; stored masks that were left out are "masks NAME".
     """
 
     protocol: Protocol
@@ -110,7 +111,7 @@ class Evaluation(Mapping[str, Measure]):
         """
         try:
             return cls.from_json(json.loads(Path(path).read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
 
 
@@ -130,7 +131,7 @@ _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
     (
         ("fid", "kid"),
         lambda editor, pack, protocol: Distances(
-            editor, pack, protocol.split, protocol.weights, protocol.weights_dir, protocol.batch
+            editor, pack, protocol.split, protocol.count, protocol.weights, protocol.weights_dir, protocol.batch
         ),
     ),
     (
@@ -154,21 +155,11 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
         ValueError: when a metric or mask that is requested by name is not available.
         FloatingPointError: when an edit is not finite.
     """
-    masks = require_masks(pack, protocol.masks)
-    metrics: list[Metric] = []
-    measures: dict[str, Measure] = {}
-    skipped: dict[str, str] = {}
-    for names, build in _BUILDERS:
-        selection = [name for name in names if name in (protocol.metrics or METRICS)]
-        try:
-            metrics += [build(editor, pack, protocol)] if selection else []
-        except ValueError as error:
-            if protocol.metrics:
-                raise
-            skipped |= dict.fromkeys(selection, str(error))
+    masks, unfit = require_masks(pack, protocol.masks)
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
+    metrics, skipped = _build(editor, pack, protocol)
     show = show or Progress(visible=False)
-    observers = [metric for metric in metrics if metric.sees_edits]
+    observers = [metric for metric, _ in metrics if metric.sees_edits]
     if observers:
         with show.bar("photos", len(pairs)):
             for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
@@ -176,16 +167,41 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
                     metric.add(batch)
                 for _ in batch.texts:
                     show.advance()
-    for metric in metrics:
-        measures |= metric.measures(show)
+    measures: dict[str, Measure] = {}
+    for metric, names in metrics:
+        with _left_out(names, protocol, skipped):
+            measures |= metric.measures(show)
     return Evaluation(
         protocol,
         measures,
         tuple(pack.names[int(i)] for i in pairs.image),
         pack.hash,
         tuple(mask_notes(pack, masks)),
-        skipped,
+        skipped | {f"masks {name}": reason for name, reason in unfit.items()},
     )
+
+
+def _build(editor: Editor, pack: Pack, protocol: Protocol) -> tuple[list[tuple[Metric, list[str]]], dict[str, str]]:
+    """The metrics that can be measured here, with their names, and why the others cannot, by name."""
+    metrics: list[tuple[Metric, list[str]]] = []
+    skipped: dict[str, str] = {}
+    for names, build in _BUILDERS:
+        selection = [name for name in names if name in (protocol.metrics or METRICS)]
+        if selection:
+            with _left_out(selection, protocol, skipped):
+                metrics.append((build(editor, pack, protocol), selection))
+    return metrics, skipped
+
+
+@contextmanager
+def _left_out(names: list[str], protocol: Protocol, skipped: dict[str, str]) -> Iterator[None]:
+    """A ValueError inside is the reason why these metrics are left out, or is raised if metrics were requested."""
+    try:
+        yield
+    except ValueError as error:
+        if protocol.metrics:
+            raise
+        skipped |= dict.fromkeys(names, str(error))
 
 
 def quick_protocol(pack: Pack, count: int) -> Protocol:
@@ -218,7 +234,8 @@ def table(evaluations: dict[str, Evaluation]) -> str:
     first = next(iter(evaluations.values()))
     rows = [["", *evaluations, "95% interval", "n", "unit"]]
     for name, measure in first.items():
-        cells = [console_number(each[name].value) for each in evaluations.values()]
+        # A metric may have been left out for another model.
+        cells = [console_number(each[name].value) if name in each else "-" for each in evaluations.values()]
         low, high = measure.low, measure.high
         interval = "" if low is None or high is None else f"{console_number(low)} to {console_number(high)}"
         arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
@@ -233,12 +250,9 @@ def table(evaluations: dict[str, Evaluation]) -> str:
 
 def describe(evaluation: Evaluation) -> str:
     """How the numbers were measured, what to know when reading them, and what is missing, as lines of text."""
-    protocol, n = evaluation.protocol, len(evaluation.images)
-    text = "a caption of another photo" if protocol.captions == "other" else "its own caption, as in the paper"
-    lines = [
-        f"{n} photos of the {protocol.split} split, centre crops, each edited by {text}; seed {protocol.seed}; "
-        "95% intervals by bootstrap over photos."
-    ]
+    protocol = evaluation.protocol
+    photos = edited_photos(len(evaluation.images), protocol.split, protocol.captions, protocol.seed)
+    lines = [f"{photos}; 95% intervals by bootstrap over photos."]
     notes = dict.fromkeys([*evaluation.notes, *(m.note for m in evaluation.values() if m.note)])
     lines += [f"NOTE: {note}" for note in notes]
     for reason in dict.fromkeys(evaluation.skipped.values()):

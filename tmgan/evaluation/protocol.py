@@ -34,7 +34,7 @@ class Protocol:
     captions: Literal["other", "own"] = "other"
     """other: each photo is edited by a caption of a photo of another class. own: by its own, as in the paper."""
     masks: tuple[str, ...] = ()
-    """Masks of what should stay to score under (dataset, histogram, fcn); none: all that the pack has."""
+    """Masks of what should stay to score under (dataset, histogram, fcn, clipseg); none: all that the pack has."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """Of the metrics' own networks. random: seeded random numbers, for trying things out; every number then says so."""
     weights_dir: str = ""

@@ -1,7 +1,8 @@
 """Where object masks come from when a data set has none: networks that look at a picture and, if they can, its text.
 
-A new provider is one class with the interface of MaskProvider and a line in `make_provider`. What a provider finds in
-the tiles of a pack is stored there by `tmgan data masks` (data/masks.py), which does not depend on networks.
+A new provider is one class with the interface of MaskProvider, a line in `make_provider` and a name in MASK_PROVIDERS
+(config/settings.py). What a provider finds in the tiles of a pack is stored there by `tmgan data masks`
+(data/masks.py), which does not depend on networks.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tmgan.config.settings import MASK_PROVIDERS
 from tmgan.models import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids
 
-PROVIDERS = ("fcn", "clipseg")
 _RANDOM_SEED = 0
 
 
@@ -142,7 +143,7 @@ def make_provider(
     weights_dir: str,
     device: torch.device,
 ) -> MaskProvider:
-    """The provider of a name in PROVIDERS.
+    """The provider of a name in MASK_PROVIDERS.
 
     Args:
         classes: for "fcn".
@@ -151,7 +152,7 @@ def make_provider(
     Raises:
         ValueError: a class is unknown or weights are missing; the message says what to do.
     """
-    assert name in PROVIDERS, name
+    assert name in MASK_PROVIDERS, name
     if name == "clipseg":
         if pretrained == "random":
             raise ValueError("CLIPSeg has no --weights random: its tokenizer comes with its weights.")

@@ -8,5 +8,5 @@ measure.py     measures each run once, and compares them photo by photo
 results.py     all numbers as plain types, as tables.json has them
 published.py   where each method's gradient goes, as the paper says and as its code ran
 figures.py     Figures 5, 6 and 7 and the gradient maps as pictures
-pages.py       all of it as one page; paper.yaml holds the paper's numbers
+pages.py       all of it as one page, cells.py a number in a table; paper.yaml holds the paper's numbers
 """

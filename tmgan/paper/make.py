@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from PIL import Image
 
 from tmgan.common import machine
 from tmgan.common.files import write_json
+from tmgan.common.lock import only_one
+from tmgan.common.text import edited_photos
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
@@ -29,7 +32,7 @@ from tmgan.paper.pages import document
 from tmgan.paper.published import Bench, Maps, gradient_maps
 from tmgan.paper.request import Request
 from tmgan.paper.results import gather
-from tmgan.paper.runs import Run, shared_encoders, train_all
+from tmgan.paper.runs import Run, shared_encoders, train_all, unless_baseline
 from tmgan.paper.variants import BASE, PreTrained, Variant, configuration, select, variants
 from tmgan.reports.run_report import training_seconds
 from tmgan.training.editor_task import check_fits
@@ -41,7 +44,7 @@ Pictures = dict[str, tuple[Image.Image, str]]  # name -> picture and caption
 
 
 def make(request: Request, command: str) -> list[Path]:
-    """Train what is missing, measure, and write OUT/tables.html, .md and .json.
+    """Train what is missing, measure, and write OUT/tables.html, .md and .json, if no other process is doing that.
 
     Args:
         command: the command line that the page names as its origin.
@@ -50,9 +53,17 @@ def make(request: Request, command: str) -> list[Path]:
         The paths of the three files.
 
     Raises:
-        runs.Stopped: when a signal came.
+        Interrupted: when a signal came; the same command goes on from there.
         ValueError: for what does not fit together, before anything is trained.
+        FloatingPointError: when a run diverged: at once for one of the baseline, else after the page of the others.
     """
+    out = Path(os.path.realpath(request.out))
+    busy = f"Another process is making tables in {request.out}. Wait for it, or choose another --out."
+    with only_one(out.with_name(f".{out.name}.lock"), busy):
+        return _make(request, command)
+
+
+def _make(request: Request, command: str) -> list[Path]:
     tables = sorted(set(request.only))
     drawn, reduced = not request.data, request.reduced or not request.data
     size = 64 if reduced else 256
@@ -78,12 +89,11 @@ def make(request: Request, command: str) -> list[Path]:
         check_fits(run.config, pack, None)
     encoders = _encoders(request, pack, reduced)
     _same_as_before(request.out, {"pack": pack.hash, "encoders": encoders.hash()})
-    train_all(runs, pack, encoders, _say)
+    failures = train_all(runs, pack, encoders, _say)
     protocol = _protocol(request, pack, reduced)
-    evaluations: dict[str, list[Evaluation]] = {v.name: [] for v in runnable}
-    for run in runs:
-        _say(f"Measuring {run.path.name}.")
-        evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, request.runtime, codes=reduced))
+    evaluations = _evaluations(runs, pack, protocol, request, reduced, failures)
+    # A variant is shown with all its seeds or not at all: it is compared with the baseline's of the same seeds.
+    runs = [run for run in runs if run.variant in evaluations]
     maps = _gradient_maps(runs, pack, encoders, pre_trained) if request.as_published else None
     first = {run.variant: run for run in reversed(runs)}  # of the first seed
     n = len(evaluations[BASE][0].images)
@@ -96,6 +106,7 @@ def make(request: Request, command: str) -> list[Path]:
         "seeds": list(request.seeds),
         "images": runs[0].config.images,
         "image_size": size,
+        "failures": failures,
         "pre_trained": pre_trained,
         "encoder_weights": encoders.weights,
         "seconds": {
@@ -103,9 +114,8 @@ def make(request: Request, command: str) -> list[Path]:
             for path in (request.out / "encoders", *(run.path for run in runs))
         },
         "protocol": asdict(protocol),
-        "photos": f"Measured on {n} photos of the {protocol.split} split, centre crops, each edited by "
-        + ("a caption of a photo of another class" if protocol.captions == "other" else "its own caption")
-        + "; colour accuracy on as many, with one part's colour swapped in the caption.",
+        "photos": f"Measured on {edited_photos(n, protocol.split, protocol.captions, protocol.seed)}; colour accuracy "
+        "on as many, with one part's colour swapped in the caption.",
     }
     pictures = _figures(first, pack, protocol, pre_trained, request) | (_heat(maps) if maps else {})
     captions = {name: caption for name, (_, caption) in pictures.items()}
@@ -116,7 +126,26 @@ def make(request: Request, command: str) -> list[Path]:
     page = document(about, {name: picture for name, (picture, _) in pictures.items()}).write(request.out, name)
     numbers = request.out / f"{name}.json"
     write_json(numbers, about)
+    if failures:
+        raise FloatingPointError(
+            f"These runs failed: {', '.join(failures)}. {page[0]} shows the others, and says why these failed. The "
+            "same command tries them again."
+        )
     return [*page, numbers]
+
+
+def _evaluations(
+    runs: list[Run], pack: Pack, protocol: Protocol, request: Request, codes: bool, failures: dict[str, str]
+) -> dict[str, list[Evaluation]]:
+    """One evaluation per seed by variant, without the variants of which a run failed; what fails here is noted too."""
+    evaluations: dict[str, list[Evaluation]] = {run.variant: [] for run in runs}
+    for run in runs:
+        if run.path.name not in failures:
+            _say(f"Measuring {run.path.name}.")
+            with unless_baseline(run, failures, _say):
+                evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, request.runtime, codes))
+    incomplete = {run.variant for run in runs if run.path.name in failures}
+    return {variant: seeds for variant, seeds in evaluations.items() if variant not in incomplete}
 
 
 def _configuration(variant: Variant, request: Request, reduced: bool, seed: int, top: dict[str, Any]) -> TrainConfig:
@@ -129,7 +158,9 @@ def _configuration(variant: Variant, request: Request, reduced: bool, seed: int,
 def _encoders(request: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
     """The encoders that all runs share, trained first if necessary."""
     if request.encoders:
-        return bundle.load_encoders(Path(request.encoders))
+        encoders = bundle.load_encoders(Path(request.encoders))
+        bundle.require_finished(encoders, Path(request.encoders))
+        return encoders
     config = DamsmConfig(data=str(pack.path), run=str(request.out / "encoders"), runtime=request.runtime)
     if reduced:
         quick = configfile.from_preset("quickstart")
@@ -148,7 +179,12 @@ def _same_as_before(out: Path, identity: dict[str, str]) -> None:
     """Refuse to add runs of other data or encoders to those that are there."""
     path = out / "identity.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{path} is damaged, so it does not say what the runs in {out} were made with. Choose another --out."
+            ) from None
         differences = [name for name, value in identity.items() if before.get(name) != value]
         if differences:
             raise ValueError(

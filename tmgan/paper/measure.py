@@ -54,7 +54,7 @@ def evaluation_of(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeCon
         about = json.loads(path.read_text())
         if about["key"] == key:
             return Evaluation.from_json(about["evaluation"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, damaged, of another version
         pass
     editor = load(run, runtime)
     evaluation = evaluate(editor, pack, protocol)

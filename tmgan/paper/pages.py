@@ -5,20 +5,21 @@ Made from the JSON and the pictures alone, so that a page never says what its JS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 from PIL import Image
 
-from tmgan.common.text import duration, number
+from tmgan.common.text import duration
 from tmgan.models.bundle import RANDOM_NOTE
+from tmgan.paper.cells import Json, change_cell, improvement, interval_of, measure_cell, paper_cell
+from tmgan.paper.measure import CODES
 from tmgan.paper.results import COMPARED
 from tmgan.paper.variants import BASE
 from tmgan.reports.charts import intervals
 from tmgan.reports.document import Cell, Document
 
 _MASKS = {"dataset": "true masks", "fcn": "FCN masks", "histogram": "histogram masks"}
-Json = Mapping[str, Any]
 
 
 def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
@@ -33,6 +34,8 @@ def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
     _opening(page, setup)
     for note in about["notes"]:
         page.note(note)
+    for run, reason in setup.get("failures", {}).items():
+        page.note(f"`{run}` failed, so its method is not shown. {reason}")
     _what_moves(page, about)
     for which, table, figure in ((1, _table1, "figure 5"), (2, _table2, "figure 6"), (3, _table3, "figure 7")):
         if which in setup["tables"]:
@@ -78,14 +81,13 @@ def _opening(page: Document, setup: Json) -> None:
 def _what_moves(page: Document, about: Json) -> None:
     page.heading("What each method changes")
     changes = about["changes"]
-    names = [n for n in COMPARED if any(each.get(n, {}).get("value") is not None for each in changes.values())]
+    dots = {name: _dots(about, name) for name in COMPARED}
+    names = [name for name in COMPARED if dots[name]]
     plots = {}
     for name in names:
-        dots = [
-            (_label(about, v), each[name]["value"], each[name]["low"], each[name]["high"], bool(each[name]["moves"]))
-            for v, each in changes.items()
-        ]
-        plots[f"change-{name}"] = intervals(COMPARED[name], dots, f"difference, {about['runs'][BASE][name]['unit']}")
+        plots[f"change-{name}"] = intervals(
+            COMPARED[name], dots[name], f"difference, {about['runs'][BASE][name]['unit']}"
+        )
     page.charts(
         plots,
         "Difference to Lightweight GAN on the same photos and seeds, with its 95% interval (bootstrap "
@@ -95,7 +97,7 @@ def _what_moves(page: Document, about: Json) -> None:
     for name in names:
         page.text(_sentence(about, name))
     rows: list[list[str | Cell]] = [
-        [_label(about, v), *(_change_cell(each[n]) for n in names)] for v, each in changes.items()
+        [_label(about, v), *(change_cell(each.get(n, {})) for n in names)] for v, each in changes.items()
     ]
     page.table(
         ["method", *(COMPARED[n] for n in names)],
@@ -107,11 +109,21 @@ def _what_moves(page: Document, about: Json) -> None:
     )
 
 
+def _dots(about: Json, name: str) -> list[tuple[str, float, float, float, bool]]:
+    """What each method changes in a measure, where that is a finite number with an interval."""
+    rows = []
+    for variant, each in about["changes"].items():
+        value, low, high = interval_of(each.get(name, {}))
+        if all(map(math.isfinite, (value, low, high))):
+            rows.append((_label(about, variant), value, low, high, bool(each[name]["moves"])))
+    return rows
+
+
 def _sentence(about: Json, name: str) -> str:
     """Which methods move a measure, and which do not."""
     ways: dict[str, list[str]] = {"up": [], "down": [], "": []}
     for variant, each in about["changes"].items():
-        ways[each[name]["moves"]].append(_label(about, variant))
+        ways[each.get(name, {"moves": ""})["moves"]].append(_label(about, variant))
     parts = [
         f"{words} {', '.join(ways[way])}"
         for way, words in (("up", "up with"), ("down", "down with"), ("", "no change can be told with"))
@@ -119,15 +131,6 @@ def _sentence(about: Json, name: str) -> str:
     ]
     title = COMPARED[name]
     return f"**{title[0].upper()}{title[1:]}**: {'; '.join(parts)}."
-
-
-def _change_cell(one: Json) -> Cell:
-    def with_sign(value: float) -> str:
-        return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
-
-    return Cell(
-        f"{with_sign(one['value'])} **{one['moves'] or '='}**", f"{with_sign(one['low'])} to {with_sign(one['high'])}"
-    )
 
 
 def _table1(page: Document, about: Json) -> None:
@@ -138,8 +141,7 @@ def _table1(page: Document, about: Json) -> None:
     for variant in _rows(about, 1):
         cells: list[str | Cell] = []
         for name in names:
-            share = 1 - runs[variant][name]["value"] / base[name]["value"]
-            cells += [_cell(runs[variant][name]), f"{share:+.1%}" if variant != BASE else ""]
+            cells += [measure_cell(runs[variant].get(name)), improvement(runs[variant].get(name), base[name], variant)]
         rows.append([_label(about, variant), *cells])
     header = [title for n in names for title in (_MASKS[n.split("/")[1]], "improves")]
     page.table(
@@ -175,7 +177,7 @@ def _table2(page: Document, about: Json) -> None:
         [
             "the photos",
             *("-" for _ in realism),
-            _cell(runs[BASE]["sharpness_photo"]),
+            measure_cell(runs[BASE]["sharpness_photo"]),
             "-",
             f"{table['sharpness']['original']:.3f}",
         ]
@@ -185,10 +187,10 @@ def _table2(page: Document, about: Json) -> None:
         rows.append(
             [
                 _label(about, variant),
-                *(_cell(measures[n]) for n in realism),
-                _cell(measures["sharpness"]),
-                _paper(table["fid"], variant),
-                _paper(table["sharpness"], variant),
+                *(measure_cell(measures.get(n)) for n in realism),
+                measure_cell(measures["sharpness"]),
+                paper_cell(table["fid"], variant),
+                paper_cell(table["sharpness"], variant),
             ]
         )
     page.table(
@@ -214,16 +216,15 @@ def _sharper(about: Json) -> str:
 def _table3(page: Document, about: Json) -> None:
     page.heading("Table III: the combined method")
     table, runs = about["paper"]["table3"], about["runs"]
-    names = [
-        n
-        for n in (*_realism(about), "inception_score", "mask_score/dataset", "sharpness", "colour_accuracy")
-        if n in runs[BASE]
-    ]
+    others = ("inception_score", "mask_score/dataset", "sharpness", "colour_accuracy")
+    names = [*_realism(about), *(n for n in others if n in runs[BASE])]
     rows = []
     for variant in _rows(about, 3, missing=True):
         blank = ["not there yet", *["-"] * (len(names) - 1)]
-        cells = [_cell(runs[variant][n]) for n in names] if variant in runs else blank
-        rows.append([_label(about, variant), *cells, *(_paper(table[n], variant) for n in ("fid", "inception_score"))])
+        cells = [measure_cell(runs[variant].get(n)) for n in names] if variant in runs else blank
+        rows.append(
+            [_label(about, variant), *cells, *(paper_cell(table[n], variant) for n in ("fid", "inception_score"))]
+        )
     page.table(
         ["method", *(COMPARED[n] for n in names), "paper: FID", "paper: Inception score"],
         rows,
@@ -325,22 +326,19 @@ def _label(about: Json, variant: str) -> str:
 
 
 def _realism(about: Json) -> list[str]:
-    return [n for n in ("fid", "kid", "code_distance") if n in about["runs"][BASE]]
+    """FID and KID, against whichever photos they were measured, and what stands in for them."""
+    names = sorted(COMPARED, key=lambda name: name == CODES)
+    return [n for n in names if n.split("/")[0] in ("fid", "kid", CODES) and n in about["runs"][BASE]]
 
 
 def _notes(about: Json, names: list[str]) -> str:
     base = about["runs"][BASE]
-    notes = [] if "fid" in base else ["FID and Inception score were not measured here."]
-    return " ".join(dict.fromkeys(notes + [base[n]["note"] for n in names if base[n]["note"]]))
-
-
-def _cell(measure: Json) -> Cell:
-    interval = f"{number(measure['low'])} to {number(measure['high'])}" if measure["low"] is not None else ""
-    return Cell(number(measure["value"]), interval)
-
-
-def _paper(table: Mapping[str, float], variant: str) -> str:
-    return f"{table[variant]:.3f}" if variant in table else "-"
+    measured = {name.split("/")[0] for name in base}
+    missing = [
+        title for name, title in (("fid", "FID"), ("inception_score", "Inception score")) if name not in measured
+    ]
+    absent = [f"{' and '.join(missing)} {'were' if len(missing) > 1 else 'was'} not measured here."] if missing else []
+    return " ".join(dict.fromkeys(absent + [base[n]["note"] for n in names if base[n]["note"]]))
 
 
 def _interval_words(about: Json) -> str:

@@ -48,5 +48,7 @@ class Request:
             raise ValueError("--seeds: give different numbers, 0 or more.")
         if self.images < 0 or self.count < 0 or self.drawn_images < 20:
             raise ValueError("--images and --count are 0 or more, --drawn-images 20 or more.")
+        if self.count == 1:
+            raise ValueError("--count 1: no interval and no distance follows from one photo; use 2 or more.")
         if self.as_published and not {1, 2} <= set(self.only):
             raise ValueError("--as-published compares runs of tables 1 and 2: leave out --only.")

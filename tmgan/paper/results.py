@@ -8,6 +8,8 @@ changes    variant -> measure -> value, low, high, relative, seeds, moves, again
 paper      the paper's numbers
 gradients  shares and strengths, with --as-published
 captions   of the pictures, by name
+
+A number is null where there is none, and "inf" or "-inf" where it is infinite, which JSON has no number for.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ COMPARED = {
     "colour_accuracy": "colour accuracy",
     "others_kept": "other parts kept",
     CODES: "code distance",
-    "fid": "FID",
-    "kid": "KID",
+    "fid/test": "FID",
+    "kid/test": "KID",
+    "fid/paper": "FID, training photos",
+    "kid/paper": "KID, training photos",
     "inception_score": "Inception score",
 }
 
@@ -74,9 +78,11 @@ def gather(
             }
             for v in variants
         },
-        "runs": {name: {m: _measure([e[m] for e in seeds]) for m in seeds[0]} for name, seeds in evaluations.items()},
+        "runs": {
+            name: {m: _measure([e[m] for e in seeds]) for m in _common(seeds)} for name, seeds in evaluations.items()
+        },
         "changes": {
-            name: {m: _change(change(m, base, seeds)) for m in COMPARED if m in base[0] and m in seeds[0]}
+            name: {m: _change(change(m, base, seeds)) for m in COMPARED if m in _common([*base, *seeds])}
             for name, seeds in evaluations.items()
             if name != BASE
         },
@@ -105,6 +111,11 @@ def gather(
     return about
 
 
+def _common(evaluations: list[Evaluation]) -> list[str]:
+    """What all of them have measured: a metric may have been left out for one."""
+    return [name for name in evaluations[0] if all(name in each for each in evaluations)]
+
+
 def _measure(seeds: list[Measure]) -> dict[str, Any]:
     measure = over_seeds(seeds)
     return {
@@ -131,6 +142,8 @@ def _change(one: Change) -> dict[str, Any]:
     }
 
 
-def _plain(value: float | None) -> float | None:
-    """Six digits, and null where a number is infinite, which JSON cannot say."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+def _plain(value: float | None) -> float | str | None:
+    """Six digits; see the module for a number that is undefined or infinite."""
+    if value is None or math.isnan(value):
+        return None
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)

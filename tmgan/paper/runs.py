@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.models.bundle import ENCODERS, GENERATOR, Encoders
+from tmgan.paper.variants import BASE
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.run_folder import MAY_CHANGE
@@ -41,15 +42,11 @@ class Run:
         return Path(self.config.run)
 
 
-class Stopped(Exception):
-    """A signal came; progress is saved, and the same command continues from there."""
-
-
 def images_done(path: Path) -> int:
     """Images that a run has seen according to its folder; 0 when there is none."""
     try:
         return int(json.loads((path / "run.json").read_text())["images"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
@@ -64,21 +61,21 @@ def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> 
     path = Path(config.run)
     try:
         status = json.loads((path / "run.json").read_text())
+        seen, state = int(status["images"]), status["status"]
         saved = yaml.safe_load((path / "config.yaml").read_text())
-    except (OSError, ValueError):
+        before = configfile.overlay(configfile.to_dict(type(config)()), saved)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # missing or damaged
         return False
-    differences = configfile.differences(
-        configfile.overlay(configfile.to_dict(type(config)()), saved), configfile.to_dict(config)
-    )
+    differences = configfile.differences(before, configfile.to_dict(config))
     batch = config.batch if isinstance(config, TrainConfig) else config.pretrain.batch
-    if status["images"] >= images + batch:
+    if seen >= images + batch:
         raise ValueError(
-            f"{path} was trained on {status['images']:,} images and {images:,} are wanted now: they would "
+            f"{path} was trained on {seen:,} images and {images:,} are wanted now: they would "
             "not be comparable. Ask for as many images as before, or choose another --out."
         )
     return (
-        status["status"] == "done"
-        and status["images"] >= images
+        state == "done"
+        and seen >= images
         and (path / result).is_file()
         and not [name for name in differences if name not in _NO_MATTER]
     )
@@ -111,8 +108,8 @@ class Estimate:
 
 def shared_encoders(config: DamsmConfig) -> Path:
     """The folder of the encoders that all runs share, trained first if necessary."""
-    if not is_finished(config, config.pretrain.images, ENCODERS) and train_encoders(config) == "stopped":
-        raise Stopped
+    if not is_finished(config, config.pretrain.images, ENCODERS):
+        train_encoders(config)
     return Path(config.run)
 
 
@@ -134,11 +131,15 @@ def _read(losses: dict[str, torch.Tensor]) -> None:
     torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
 
 
-def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[str], None]) -> None:
+def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[str], None]) -> dict[str, str]:
     """Train what is not finished.
 
+    Returns:
+        Why runs failed, by their folder's name: the others are trained all the same.
+
     Raises:
-        Stopped: when a signal came.
+        FloatingPointError: when a run of the baseline diverged, without which nothing can be compared.
+        Interrupted: when a signal came.
         ValueError: when a folder holds another run.
     """
     open_runs = []
@@ -147,8 +148,9 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
         if not is_finished(run.config, run.config.images, GENERATOR):
             open_runs.append(run)
     say(f"{len(runs)} runs: {len(runs) - len(open_runs)} are finished and reused, {len(open_runs)} to train.")
+    failures: dict[str, str] = {}
     if not open_runs:
-        return
+        return failures
     estimate = first_estimate(open_runs[0].config, pack, encoders)
     say(
         f"About {duration(estimate.left(open_runs))} of training, by {_PROBES} steps of the first run. Interrupt it "
@@ -160,7 +162,19 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
             f"about {duration(estimate.left(open_runs[k:]))} left in all."
         )
         before, start = images_done(run.path), time.perf_counter()
-        result = train_editor(run.config, evaluated=False)
+        with unless_baseline(run, failures, say):
+            train_editor(run.config, evaluated=False)
         estimate.add(run.variant, images_done(run.path) - before, time.perf_counter() - start)
-        if result == "stopped":
-            raise Stopped
+    return failures
+
+
+@contextmanager
+def unless_baseline(run: Run, failures: dict[str, str], say: Callable[[str], None]) -> Iterator[None]:
+    """A FloatingPointError inside is noted as the failure of this run, and raised if it is one of the baseline's."""
+    try:
+        yield
+    except FloatingPointError as error:
+        if run.variant == BASE:
+            raise
+        failures[run.path.name] = str(error)
+        say(f"{run.path.name} failed, the others go on. {error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from statistics import fmean as mean
 
 _W, _H = 340, 190  # of a curve, in the SVG's own units
 _INK = "fill:var(--ink,#777)"
@@ -114,15 +115,17 @@ def short(value: float) -> str:
 
 
 def _thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
-    """At most _POINTS points, each the mean of its neighbours."""
+    """At most _POINTS points, each the mean of its neighbours in both directions: a straight line stays where it is."""
     group = -(-len(x) // _POINTS)
     if group <= 1:
         return list(x), list(y)
-    thin_x, thin_y = [], []
+    thin_x: list[float] = []
+    thin_y: list[float | None] = []
     for start in range(0, len(x), group):
-        values = [b for b in y[start : start + group] if b is not None]
-        thin_x.append(x[min(start + group, len(x)) - 1])
-        thin_y.append(sum(values) / len(values) if values else None)
+        near = list(zip(x[start : start + group], y[start : start + group], strict=True))
+        points = [(a, b) for a, b in near if b is not None]
+        thin_x.append(mean([a for a, _ in points or near]))
+        thin_y.append(mean([b for _, b in points]) if points else None)
     return thin_x, thin_y
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from tmgan.common.text import duration, number
+from tmgan.common.commands import command
+from tmgan.common.text import duration, edited_photos, number
 from tmgan.config import configfile
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.models import bundle
@@ -22,13 +24,17 @@ _SPEED = "images_per_second"
 
 
 def report(run: Path) -> Document:
-    """The report of a run of `tmgan train` or `tmgan damsm`, finished or not. ValueError if `run` is not one."""
+    """The report of a run of `tmgan train` or `tmgan damsm`, finished or not.
+
+    The run may be writing while it is read: a file that is missing or half-written costs its part of the page only.
+
+    Raises:
+        ValueError: `run` is not a run folder, or its settings are damaged.
+    """
     run = Path(run)
-    if not (run / "config.yaml").is_file():
-        raise ValueError(f"{run} is no run folder: it holds no config.yaml. `tmgan train` and `tmgan damsm` make one.")
-    settings = yaml.safe_load((run / "config.yaml").read_text())
-    status = _json(run / "run.json") or {"status": "not begun", "images": 0}
+    settings = _read_settings(run)
     stats = _rows(run / "stats.jsonl")
+    status = _status(run, stats)
     editor = "model" in settings
     name = run.resolve().name
     document = Document(
@@ -38,9 +44,9 @@ def report(run: Path) -> Document:
     for note in _notes(run, settings, status):
         document.note(note)
     _pictures(document, run)
-    _evaluation(document, _json(run / "evaluation.json"))
+    _evaluation(document, run / "evaluation.json")
     _curves(document, "Losses", stats, leave_out=(_SPEED,))
-    _curves(document, "Metrics while training", _rows(run / "metrics.jsonl"), leave_out=("n", "score"))
+    _curves(document, "Metrics while training", _rows(run / "metrics.jsonl"), leave_out=("score", "retrieval_photos"))
     _speed(document, stats)
     _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
@@ -49,6 +55,33 @@ def report(run: Path) -> Document:
         document.heading("Log")
         document.code("\n".join(lines[-60:]), f"The last {min(60, len(lines))} of {len(lines)} lines")
     return document
+
+
+def _read_settings(run: Path) -> dict:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{run} is no run folder: it holds no config.yaml. `tmgan train` and `tmgan damsm` make one.")
+    try:
+        settings = yaml.safe_load(path.read_text())
+        if "seed" in settings and isinstance(settings["pretrain"]["images"], int):  # near the end of both kinds
+            return settings
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(
+        f"{path} is damaged: it does not hold the settings of a run. Start the run again to write it anew."
+    )
+
+
+def _status(run: Path, stats: list[dict]) -> dict:
+    """run.json; where it is missing or damaged, what the other files tell."""
+    path = run / "run.json"
+    status = _json(path)
+    if status is not None and isinstance(status.get("images"), int) and "status" in status:
+        return status
+    if not path.exists() and not stats:
+        return {"status": "not begun", "images": 0}
+    why = "is damaged" if path.exists() else "is missing"
+    return {"status": f"Unknown, since run.json {why}", "images": max((row["images"] for row in stats), default=0)}
 
 
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
@@ -72,7 +105,9 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     if status["status"] in ("failed", "stopped") and status.get("reason"):
         notes.append(f"The run {status['status']}: {status['reason']}")
     about = _about(run / bundle.ENCODERS)
-    if about.get("weights") == "random":
+    if about is None:
+        notes.append(f"`{bundle.ENCODERS}` is damaged: it cannot be told what the encoders were made of.")
+    elif about.get("weights") == "random":
         notes.append(f"In this run {bundle.RANDOM_NOTE}")
     if (run / "drawn").is_dir():
         notes.append("Trained on drawn birds: its numbers say something about the method, but nothing about photos.")
@@ -95,22 +130,33 @@ def _pictures(document: Document, run: Path) -> None:
     document.heading("Pictures")
     places = sorted({round(k * (len(pictures) - 1) / max(_GRIDS - 1, 1)) for k in range(_GRIDS)}, reverse=True)
     for k in places:
-        images = int(pictures[k].stem.removeprefix("images-"))
-        with Image.open(pictures[k]) as picture:
-            document.picture(
-                picture.convert("RGB"),
-                f"samples-{images}",
-                f"After {images:,} images. The photos and texts are the same in all pictures.",
-            )
+        try:
+            images = int(pictures[k].stem.removeprefix("images-"))
+            with Image.open(pictures[k]) as file:
+                picture = file.convert("RGB")
+        except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
+            document.text(f"`samples/{pictures[k].name}` cannot be read.")
+            continue
+        document.picture(
+            picture, f"samples-{images}", f"After {images:,} images. The photos and texts are the same in all pictures."
+        )
     if len(pictures) > len(places):
         document.text(f"{len(places)} of {len(pictures)} pictures of `samples/`.")
 
 
-def _evaluation(document: Document, evaluations: dict | None) -> None:
+def _evaluation(document: Document, path: Path) -> None:
     """The models' measures as `tmgan train` and `tmgan evaluate --json` write them."""
-    if not evaluations:
+    if not path.is_file():
         return
     document.heading("Evaluation")
+    try:
+        _measures(document, json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        again = command("evaluate", path.parent, "--json", path)
+        document.text(f"`{path.name}` is damaged, or of another version of tmgan. To measure again: `{again}`")
+
+
+def _measures(document: Document, evaluations: dict) -> None:
     first = next(iter(evaluations.values()))
     rows = []
     for name, measure in first["measures"].items():
@@ -118,17 +164,15 @@ def _evaluation(document: Document, evaluations: dict | None) -> None:
         better = {"higher": "higher is better", "lower": "lower is better"}.get(measure["better"], "")
         rows.append([Cell(name, better), *cells, str(measure["n"]), measure["unit"]])
     protocol = first["protocol"]
-    caption = (
-        f"{len(first['images'])} photos of the {protocol['split']} split, seed {protocol['seed']}, each edited "
-        "by "
-        + ("a caption of another photo" if protocol["captions"] == "other" else "its own caption")
-        + "; 95% intervals by bootstrap over photos."
-    )
-    document.table(["measure", *evaluations, "n", "unit"], rows, caption)
-    for note in dict.fromkeys([*first["notes"], *(m["note"] for m in first["measures"].values() if m["note"])]):
+    photos = edited_photos(len(first["images"]), protocol["split"], protocol["captions"], protocol["seed"])
+    notes = dict.fromkeys([*first["notes"], *(m["note"] for m in first["measures"].values() if m["note"])])
+    absent = [f"Not measured: {name}. {reason}" for name, reason in first["skipped"].items()]
+    header = ["measure", *evaluations, "n", "unit"]
+    document.table(header, rows, f"{photos}; 95% intervals by bootstrap over photos.")
+    for note in notes:
         document.note(note)
-    for name, reason in first["skipped"].items():
-        document.text(f"Not measured: {name}. {reason}")
+    for line in absent:
+        document.text(line)
 
 
 def _measure_cell(measure: dict | None) -> Cell:
@@ -136,7 +180,9 @@ def _measure_cell(measure: dict | None) -> Cell:
         return Cell("-")
     if measure["value"] is None:
         return Cell("exact" if measure["n"] else "-")
-    interval = f"{number(measure['low'])} to {number(measure['high'])}" if "low" in measure else ""
+    # As Measure.to_json writes it, null is infinity here.
+    low, high = (math.inf if measure.get(key) is None else measure[key] for key in ("low", "high"))
+    interval = f"{number(low)} to {number(high)}" if "low" in measure else ""
     return Cell(number(measure["value"]), interval)
 
 
@@ -213,25 +259,33 @@ def training_seconds(run: Path) -> float:
 
 
 def _rows(path: Path) -> list[dict]:
+    """The rows that are whole: a crash cuts the last line, and a run may be writing it."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # a crash cut the last line
+            row = json.loads(line)
+        except ValueError:
             continue
+        if isinstance(row, dict) and isinstance(row.get("images"), int):
+            rows.append(row)
     return rows
 
 
 def _json(path: Path) -> dict | None:
+    """None where there is none, or it is damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
-def _about(path: Path) -> dict:
-    """The metadata of one of our weight files; empty if it does not exist."""
+def _about(path: Path) -> dict | None:
+    """The metadata of one of our weight files: empty if it does not exist, None if it is damaged."""
     if not path.is_file():
         return {}
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("tmgan", "{}"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("tmgan", "{}"))
+    except (OSError, ValueError, SafetensorError):
+        return None

@@ -1,16 +1,15 @@
 """FID, KID and Inception score of a model's edits, computed on the device: no picture is saved on the way.
 
 The reals are the centre crops of a whole split, and pass through the network once: their statistics and features are
-kept in a folder (TMGAN_CACHE, else ~/.cache/tmgan) under a name derived from pack, split, size, network and
-preprocessing. Protocols: "test" against the held-out split, "paper" against the training split (with the photos'
-own captions, as the paper measures it).
+kept in a folder (TMGAN_CACHE, else XDG_CACHE_HOME/tmgan, else ~/.cache/tmgan) under a name derived from pack, split,
+size, network and preprocessing. Protocols: "test" against the held-out split, "paper" against the training split (with
+the photos' own captions, as the paper measures it).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ from tmgan.evaluation.metrics.inception_score import inception_score
 from tmgan.evaluation.metrics.kid import kid
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.moments import Moments
+from tmgan_kernels import _verdict
 
 _SPLITS, _LEAST = 10, 100  # of the Inception score, as published; fewer photos than this are one split
 
@@ -43,12 +43,17 @@ class Distances:
     """fid/PROTOCOL and kid/PROTOCOL of the edits.
 
     Raises:
-        ValueError: when the network's weights are missing.
+        ValueError: when the network's weights are missing, or there is one photo only, which has no covariance.
     """
 
     sees_edits = True
 
-    def __init__(self, editor: Editor, pack: Pack, split: str, pretrained: str, weights_dir: str, batch: int):
+    def __init__(
+        self, editor: Editor, pack: Pack, split: str, count: int, pretrained: str, weights_dir: str, batch: int
+    ):
+        photos = {"train": pack.train, "test": pack.test}[split]
+        if min(len(photos), count) < 2:
+            raise ValueError("FID and KID need 2 photos or more, and 1 is measured.")
         self.network = fid_network(pretrained, weights_dir).to(editor.runtime.device)
         self.pack, self.split, self.size, self.batch = pack, split, editor.image_size, batch
         self._fakes: list[Tensor] = []
@@ -93,10 +98,10 @@ class InceptionScores:
         """Over everything seen."""
         logits = torch.cat(self._logits)
         splits = _SPLITS if len(logits) >= _LEAST else 1
-        score = inception_score(logits, splits)
+        score, count = inception_score(logits, splits), len(logits) // splits
         spread = "1 split" if score.std is None else f"{splits} splits, standard deviation {score.std:.3f}"
         note = (
-            f"inception_score: {spread}, {len(logits) // splits} photos each; ImageNet's Inception as in the "
+            f"inception_score: {spread}, {count} photo{'s' * (count != 1)} each; ImageNet's Inception as in the "
             "paper, not the one tuned on birds."
         )
         if self.network.name.startswith("random"):
@@ -105,9 +110,8 @@ class InceptionScores:
 
 
 def cache_folder() -> Path:
-    """Where statistics of reals are kept."""
-    folder = os.environ.get("TMGAN_CACHE")
-    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "tmgan"
+    """Where statistics of reals are kept: where the kernels keep their verdicts, by their rule."""
+    return _verdict.folder()
 
 
 @torch.no_grad()
@@ -116,9 +120,11 @@ def reals(
 ) -> tuple[Moments, Tensor]:
     """Moments, with their factor, and features (N, D) float32 of a split's photos; from the cache if they are there.
 
-    The files can be deleted at any time. A damaged one is rebuilt.
+    The files can be deleted at any time. A damaged one is rebuilt. Where the folder cannot be written to, nothing is
+    kept.
     """
-    key = hashlib.sha256(json.dumps([pack.hash, split, size, network.digest(), PROTOCOL]).encode()).hexdigest()
+    about = [pack.pixels_hash, pack.hash, split, size, network.digest(), PROTOCOL]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     path = cache_folder() / f"reals-{key[:32]}.safetensors"
     features_path, device = path.with_suffix(".features.safetensors"), next(network.parameters()).device
     if path.is_file() and features_path.is_file():
@@ -136,7 +142,10 @@ def reals(
     features = torch.cat(rows)
     moments = Moments(network.dim, network.name, PROTOCOL, device)
     moments.add(features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(features_path, save({"features": features.cpu()}))
-    moments.save(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(features_path, save({"features": features.cpu()}))
+        moments.save(path)
+    except OSError:
+        return moments, features
     return Moments.load(path, device), features  # as later calls will read it, to the last bit

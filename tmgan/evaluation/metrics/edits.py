@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmgan.config.settings import MethodConfig
+from tmgan.config.settings import MASK_PROVIDERS, MethodConfig
 from tmgan.data.crops import centre_crops
-from tmgan.data.masks import RANDOM_NOTE, open_masks, read_record
+from tmgan.data.masks import RANDOM_NOTE, mask_path, masks_command, open_masks, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.methods.image_comparing import keep_mask
@@ -47,9 +47,11 @@ def make_pairs(pack: Pack, split: str, count: int, captions: str, seed: int) -> 
     """
     items = {"train": pack.train, "test": pack.test}[split]
     if len(items) < (2 if captions == "other" else 1):
+        what = "1 photo, and no other whose caption it could be edited by" if len(items) else "no photos"
+        or_own = ", or its own caption with --captions own" if len(items) else ""
         raise ValueError(
-            f"The {split} split of {pack.path} holds {len(items)} photos, too few to evaluate. Take the "
-            f"other one with --split {'train' if split == 'test' else 'test'}."
+            f"The {split} split of {pack.path} holds {what}. Take the other split with --split "
+            f"{'train' if split == 'test' else 'test'}{or_own}."
         )
     order = torch.from_numpy(_random(seed, _PHOTOS).permutation(len(items)))
     image = items[order]
@@ -120,28 +122,55 @@ def eight_bit(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
 
-def available_masks(pack: Pack) -> tuple[str, ...]:
-    """Names of the masks to score under: the pack's own, those of edits, and those `tmgan data masks` stored."""
-    providers = sorted(path.stem.removeprefix("masks-") for path in pack.path.glob("masks-*.u8"))
-    return (*(() if pack.masks is None else ("dataset",)), "histogram", *providers)
+def available_masks(pack: Pack) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Masks to score under: the pack's own, those of edits, and those that `tmgan data masks` stored.
+
+    Returns:
+        Their names, and why stored masks cannot be used, by name.
+    """
+    stored = sorted(path.stem.removeprefix("masks-") for path in pack.path.glob("masks-*.u8"))
+    unfit = {name: reason for name in stored if (reason := _why_unfit(pack, name))}
+    own = () if pack.masks is None else ("dataset",)
+    return (*own, "histogram", *(name for name in stored if name not in unfit)), unfit
 
 
-def require_masks(pack: Pack, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names themselves, or all that are available if there are none.
+def _why_unfit(pack: Pack, name: str) -> str:
+    """Why stored masks cannot be used, as a short sentence; "" where they can."""
+    file = mask_path(pack.path, name)
+    try:
+        record = read_record(pack, name)
+    except ValueError:
+        return f"{file.name} is damaged, or belongs to another pack."
+    return "" if record is not None else f"{file.name} has no record {file.with_suffix('.json').name} beside it."
+
+
+def require_masks(pack: Pack, names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The masks to score under: those of these names, or all that can be used if there are no names.
+
+    Returns:
+        Their names, and why stored masks were left out, by name: none of them where they are asked for.
 
     Raises:
-        ValueError: when the pack lacks one.
+        ValueError: when the pack lacks one that is asked for, or it is damaged.
     """
-    available = available_masks(pack)
+    available, unfit = available_masks(pack)
     for name in names:
         if name not in available:
-            how = (
-                "Prepare it from a source with segmentations"
-                if name == "dataset"
-                else f"Make them with\n  tmgan data masks {pack.path} --provider {name}\nif there is such a provider"
+            read_record(pack, name)  # of damaged ones it says itself what to do
+            raise ValueError(
+                f"{pack.path} has no masks {name!r} to score under; it has {', '.join(available)}. "
+                f"{' '.join([*([unfit[name]] if name in unfit else []), _how_to_make(pack, name)])}"
             )
-            raise ValueError(f"{pack.path} has no masks {name!r} to score under; it has {', '.join(available)}. {how}.")
-    return names or available
+    return (names, {}) if names else (available, unfit)
+
+
+def _how_to_make(pack: Pack, name: str) -> str:
+    """What to do about masks that are missing."""
+    if name == "dataset":
+        return "Prepare it from a source with segmentations."
+    if name not in MASK_PROVIDERS:
+        return f"`tmgan data masks` can make {' and '.join(MASK_PROVIDERS)}."
+    return f"Make them with\n  {masks_command(pack, name)}"
 
 
 def mask_notes(pack: Pack, names: tuple[str, ...]) -> list[str]:
@@ -150,7 +179,7 @@ def mask_notes(pack: Pack, names: tuple[str, ...]) -> list[str]:
     return [
         f"{name}: {RANDOM_NOTE}"
         for name, record in records.items()
-        if record is not None and record["about"]["weights"] == "random"
+        if record is not None and record.get("about", {}).get("weights") == "random"
     ]
 
 

@@ -118,11 +118,11 @@ class Comparison(NamedTuple):
     @property
     def distinct(self) -> bool:
         """True when the interval leaves out zero."""
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0  # NaN, where n is 0, is neither
 
 
 def compare(first: Measure, second: Measure, relative: bool = False) -> Comparison:
-    """second - first, or second / first - 1, over the images where both are defined.
+    """second - first, or second / first - 1, over the images where both are defined; NaN where there are none.
 
     Raises:
         ValueError: when the two were not measured image by image, the same way, on equally many images.
@@ -137,6 +137,8 @@ def compare(first: Measure, second: Measure, relative: bool = False) -> Comparis
         [np.array([first.values, second.values]), np.array([weights]) if weights else np.ones((1, len(first.values)))]
     ).T
     both = both[~np.isnan(both).any(1)]
+    if not len(both):
+        return Comparison(math.nan, math.nan, math.nan, 0)
 
     def difference(rows: np.ndarray, statistic: str) -> np.ndarray:
         one, other = (_statistic(rows[..., [k, 2]], statistic) for k in (0, 1))

@@ -12,7 +12,8 @@ from tmgan.evaluation.metrics.measure import Measure
 class Metric(Protocol):
     """Collects what it needs from each batch of edits, and returns its numbers at the end.
 
-    A metric that cannot be measured here (no weights, nothing in the pack) raises ValueError when it is constructed.
+    A metric that cannot be measured here (no weights, too few photos, nothing in the pack) raises ValueError when it
+    is constructed, or, where that shows only at the end, from `measures`: it is then left out with that reason.
 
     Attributes:
         sees_edits: False for one that has a test of its own: nothing is edited on its behalf.

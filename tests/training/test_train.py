@@ -266,7 +266,7 @@ def test_other_data_or_encoders_are_not_mixed_into_a_run(tiny, pack, encoders):
     other = bundle.build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2)
     with pytest.raises(ValueError, match="another pair of encoders"):
         run_gan(tiny, pack, other)
-    repacked = dataclasses.replace(pack, header={**pack.header, "pictures_hash": "other"})
+    repacked = dataclasses.replace(pack, header={**pack.header, "pixels_hash": "other"})
     with pytest.raises(ValueError, match="another pack"):
         run_gan(tiny, repacked, encoders)
 

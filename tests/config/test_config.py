@@ -57,6 +57,8 @@ def test_equals_form_of_preset():
         ("method: {mismatched_text_p: 1.5}", "use 0 to 1"),
         ("- a\n- b", "expected settings"),
         ("a: [", "not valid YAML"),
+        ("batch: 4\nseed: 1\nbatch: 8", r"the key 'batch' occurs twice\n.*line 3"),
+        ("optim: {lr_g: 1, lr_g: 2}", "the key 'lr_g' occurs twice"),
         ("data:", "not a text"),
         ("seed: true", "not a whole number"),
         ("images: .inf", "not a whole number"),
@@ -74,6 +76,26 @@ def test_mistakes_say_what_to_change(text, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         configfile.read_yaml(path, TrainConfig())
     assert "bad.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_obeyed(tmp_path, encoding):
+    (tmp_path / "a.yaml").write_text("data: paquets/café\n", encoding)
+    assert configfile.read_yaml(tmp_path / "a.yaml", TrainConfig()).data == "paquets/café"
+
+
+def test_other_encodings_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("data: paquets/café\n", "latin-1")
+    with pytest.raises(ValueError, match="a.yaml is not valid YAML"):
+        configfile.read_yaml(tmp_path / "a.yaml", TrainConfig())
+
+
+def test_home_is_found_in_files_and_flags(tmp_path, monkeypatch):
+    """A shell replaces ~ at the beginning of a word only."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.yaml").write_text("data: ~/packs/p\nencoders: a~/b\n")
+    config = parse_run(TrainConfig, ["--config=~/a.yaml", "--run=~/runs/x"], "train", preset=True)
+    assert (config.data, config.run, config.encoders) == (f"{tmp_path}/packs/p", f"{tmp_path}/runs/x", "a~/b")
 
 
 def test_unknown_preset_and_file():

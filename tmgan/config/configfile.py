@@ -54,9 +54,21 @@ def _yaml(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"There is no configuration file {path}.")
     try:
-        return yaml.safe_load(Path(path).read_text()) or {}
+        return yaml.load(Path(path).read_bytes(), _Loader) or {}  # bytes: YAML obeys byte order marks itself
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice, of which YAML's own loader would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key.value in [before.value for before in keys[:place]]:
+                problem = f"the key {key.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def merge(base: Any, values: dict, where: str) -> Any:

@@ -102,6 +102,22 @@ def test_empty_by_alpha_and_full_by_one(tmp_path):
     assert (read(tmp_path, Image.fromarray(np.full((8, 8), 65535, np.uint16))) == 255).all()
 
 
+@pytest.mark.parametrize("level", [1, 253])
+def test_noise_of_a_jpeg_is_no_object(tmp_path, level):
+    """A ground of 1 among 0, or 253 among 255: two values, but not those of a mask."""
+    image = Image.new("L", (64, 64), level)
+    image.paste(round(level / 255) * 255, (0, 0, 32, 64))
+    mask = read(tmp_path, image, "m.jpg", quality=100)
+    assert len(np.unique(Image.open(tmp_path / "m.jpg"))) == 2
+    assert (mask == round(level / 255) * 255).all()
+
+
+def test_a_trace_of_transparency_is_no_mask(tmp_path):
+    picture = Image.fromarray(OBJECT * 255).convert("RGBA")
+    picture.putalpha(Image.fromarray(np.where(OBJECT == 1, 254, 255).astype(np.uint8)))
+    assert np.array_equal(read(tmp_path, picture), OBJECT * 255)
+
+
 def test_a_transparent_colour_is_the_ground(tmp_path):
     light = Image.fromarray(255 - OBJECT)
     for image, transparent in ((light, 255), (paint(2, VOC), 0), (blue(), (0, 0, 0))):

@@ -64,7 +64,7 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
         alpha = _alpha(image)
         if alpha is not None:
             low, high = alpha.getextrema()
-            if low != high or high == 0:
+            if low != high and low < 255 - _SAME or high == 0:  # a trace of transparency is an editor's, and no mask
                 return _of_grey(alpha, lossy, "in its alpha channel ")
             image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
         if image.mode == "1":
@@ -93,6 +93,8 @@ def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.
     levels = [level for level, count in enumerate(counts) if count]
     if len(levels) == 1:
         return _of_one(image, levels[0], where)
+    if lossy and levels[-1] - levels[0] <= _SAME and (levels[-1] <= _SAME or levels[0] >= 255 - _SAME):
+        return _of_one(image, 255 * (levels[0] > _SAME))  # noise on black or on white
     if len(levels) == 2:
         return image.point([255 if level == levels[1] else 0 for level in range(256)])
     both_ends = 2 * (sum(counts[: _SAME + 1]) + sum(counts[255 - _SAME :])) >= sum(counts)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 def digest(*parts: bytes) -> int:
     """A hash of bytes that fits an int64, never 0."""
-    state = hashlib.blake2b(digest_size=8)
+    state = hashlib.sha256()  # twice as fast as blake2b where processors have instructions for it
     for part in parts:
         state.update(part)
-    return int.from_bytes(state.digest(), "big", signed=True) or 1
+    return int.from_bytes(state.digest()[:8], "big", signed=True) or 1
 
 
 def file_digest(path: Path | None) -> int:

@@ -93,6 +93,10 @@ def test_paths_are_quoted():
     ]
 
 
+def test_a_path_that_begins_with_a_dash_is_no_flag():
+    assert command("edit", Path("-run"), "--text", "-") == "tmgan edit ./-run --text -"
+
+
 def test_what_is_printed_on_the_way_runs_as_printed(tmp_path, monkeypatch, capsys):
     """From drawn birds to an edit in a folder with a space, each step as the one before it has said."""
     from PIL import Image

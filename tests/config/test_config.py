@@ -23,9 +23,9 @@ def test_presets_load_and_survive_yaml(name, tmp_path):
 
 def test_preset_then_file_then_flag(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("batch: 6\nseed: 9\noptim: {lr_g: 1e-4}\n")
+    path.write_text("batch: 6\nseed: 011\noptim: {lr_g: 1e-4}\n")
     config = parse_run(TrainConfig, ["--config", str(path), "--batch", "8"], "train", preset=True)
-    assert (config.batch, config.seed, config.optim.lr_g) == (8, 9, 1e-4)
+    assert (config.batch, config.seed, config.optim.lr_g) == (8, 11, 1e-4)
     assert config.model == configfile.from_preset("quickstart").model
 
 
@@ -59,6 +59,7 @@ def test_equals_form_of_preset():
         ("a: [", "not valid YAML"),
         ("batch: 4\nseed: 1\nbatch: 8", r"the key 'batch' occurs twice\n.*line 3"),
         ("optim: {lr_g: 1, lr_g: 2}", "the key 'lr_g' occurs twice"),
+        ("images: 1:30", "'1:30' is no whole number"),
         ("data:", "not a text"),
         ("seed: true", "not a whole number"),
         ("images: .inf", "not a whole number"),

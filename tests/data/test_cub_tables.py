@@ -51,6 +51,7 @@ def test_an_odd_box_is_the_problem_of_its_image(birds, value):
         ("images", b"4 001", "\u00b2 001".encode(), "images.txt, line 1: expected a new id and a value"),
         ("images", b"4 001", b"9" * 5000 + b" 001", "images.txt, line 1: expected a new id"),
         ("images", b"4 001.Kind1", b"4 ../other", "images.txt, line 1: '../other/Kind_0003.jpg' is not a path inside"),
+        ("images", b"Kind_0003", b"Kind_0002", "images.txt, line 2: .*Kind_0002.jpg stands in line 1 already"),
         ("images", b"4 001.Kind1", b"4 /etc", "images.txt, line 1: '/etc/Kind_0003.jpg' is not a path inside"),
         ("images", b"4 001.Kind1", b"4 001.\xff", "images.txt, line 1: it holds bytes that are not text"),
         ("image_class_labels", b"4 1", "4 \u00b2".encode(), "image_class_labels.txt: expected whole numbers"),

@@ -1,6 +1,7 @@
 """Drawn birds: the files say what the pictures show, and the same seed always draws the same set."""
 
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -226,6 +227,28 @@ def test_foreign_files_are_never_touched(tmp_path):
     assert contents(tmp_path / "birds") == before
     with pytest.raises(ValueError, match="is a file"):
         write_birds(tmp_path / "birds" / "notes.txt", count=2, image_size=32)
+
+
+def test_what_was_added_or_changed_inside_a_set_is_not_lost(tmp_path):
+    birds = tmp_path / "birds"
+    write_birds(birds, count=2, image_size=32)
+    (birds / "CUB_200_2011" / "images" / "mine.jpg").write_text("mine")
+    with pytest.raises(ValueError, match=r"CUB_200_2011/images/mine.jpg was not drawn and would be lost"):
+        write_birds(birds, count=2, image_size=32)
+    (birds / "CUB_200_2011" / "images" / "mine.jpg").unlink()
+    caption = next((birds / "text").rglob("*.txt"))
+    caption.write_text("a bird that I have described\n")
+    last = (birds / "colours.json").stat().st_mtime_ns + 10**9
+    os.utime(caption, ns=(last, last))
+    with pytest.raises(ValueError, match=f"{caption.name} was changed since and would be lost"):
+        write_birds(birds, count=2, image_size=32)
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    (tmp_path / ".birds.drawing-abc" / "new").mkdir(parents=True)
+    (tmp_path / ".birds.mine").mkdir()
+    write_birds(tmp_path / "birds", count=1, image_size=32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.mine", "birds"]
 
 
 def test_an_interrupted_run_leaves_the_earlier_set(tmp_path):

@@ -123,3 +123,9 @@ def test_damaged_caption_lines_are_counted_with_the_first_place(tmp_path):
     assert f"3 caption lines hold bytes that are not UTF-8 (they split words), the first in {texts[1]}, line 2" in (
         notes_of(source)
     )
+
+
+def test_invisible_characters_split_words_and_are_counted():
+    """Soft hyphens and zero-width spaces, as web pages have them: as published, they are read as spaces."""
+    assert tokenize("a lit\u00adtle bi\u200brd") == ["a", "lit", "tle", "bi", "rd"]
+    assert lost_letters("a lit\u00adtle bi\u200brd") == [("lit\u00adtle", "lit tle"), ("bi\u200brd", "bi rd")]

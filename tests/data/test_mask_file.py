@@ -51,13 +51,13 @@ FORMS = {
     "0 and 255": Image.fromarray(OBJECT * 255),
     "0 and 1": Image.fromarray(OBJECT),
     "0 and 3": Image.fromarray(OBJECT * 3),
-    "100 and 101": Image.fromarray(OBJECT + 100),
+    "2 and 254": Image.fromarray(OBJECT * 252 + 2),
     "one bit": Image.fromarray(OBJECT * 255).convert("1"),
     "16 bits": Image.fromarray(OBJECT.astype(np.uint16) * 65535),
     "16 bits, a label": Image.fromarray(OBJECT.astype(np.uint16) * 300),
     "VOC palette, index 1": paint(1, VOC),
     "VOC palette, index 3": paint(3, VOC),
-    "palette with a light ground": paint(1, [(255, 255, 255), (0, 0, 255)]),
+    "reduced colours, the object first": paint(1, [(255, 0, 0), (0, 0, 0)]).point([1, 0] + [0] * 254),
     "palette of greys, index 0 is white": Image.fromarray(1 - OBJECT, "L"),
     "white below alpha": rgba(255, OBJECT * 255),
     "black below alpha": rgba(0, OBJECT * 255),
@@ -174,7 +174,31 @@ def test_labels_of_a_palette_are_refused(tmp_path):
     assert "holds the labels 0, 1 and 3 of a palette" in refusal(tmp_path, three)
     two = paint(2, VOC)
     two = two.point([1, 1, 2, 3] + [0] * 252)
-    assert "holds the labels 1 and 2 of a palette" in refusal(tmp_path, two)
+    assert "holds two colours of a palette, and not which is ground" in refusal(tmp_path, two)
+    void = paint(255, [(224, 224, 192)] * 256)
+    void.putpalette([0, 0, 0] + [224, 224, 192] * 255)
+    assert "only the border that Pascal VOC draws" in refusal(tmp_path, void)
+    assert "holds one colour of a palette" in refusal(tmp_path, paint(0, [(255, 0, 0)]))
+    assert (read(tmp_path, paint(0, VOC)) == 0).all()
+
+
+def test_reduced_colours_are_numbered_as_their_program_likes(tmp_path):
+    """GIF, and Pillow's quantize: 0 is the object as often as not."""
+    red = Image.fromarray(np.dstack([255 * OBJECT, 0 * OBJECT, 0 * OBJECT]))
+    for image, name in ((red, "m.gif"), (red.quantize(2), "m.png"), (red.quantize(2, method=1), "m.png")):
+        assert np.array_equal(read(tmp_path, image, name), OBJECT * 255)
+
+
+def test_labels_without_a_ground_are_refused(tmp_path):
+    for first, second in ((1, 2), (15, 255), (100, 101)):  # pets' trimaps, and VOC where there is only a border
+        assert f"labels {first} and {second}, and not what is ground" in refusal(tmp_path, grey(first, second))
+    assert "labels 1 and 300" in refusal(tmp_path, Image.fromarray((OBJECT * np.uint16(299) + 1).astype(np.uint16)))
+
+
+def test_two_masks_in_one_file_are_refused(tmp_path):
+    picture = Image.fromarray(OBJECT * 255).convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 8, 1))
+    assert "it shows two masks" in refusal(tmp_path, picture)
 
 
 def test_an_animation_and_another_size_are_refused(tmp_path):

@@ -169,6 +169,16 @@ def test_names_of_splits(tmp_path):
     assert source.notes[0].startswith("not read: other/metadata.jsonl; metadata.jsonl is read in ")
 
 
+def test_the_folder_of_a_picture_is_its_split(tmp_path):
+    """One metadata.jsonl for all, as Hugging Face's data sets may have it: test pictures are not trained on."""
+    names = [f"{split}/{n}.png" for split in ("train", "test", "photos") for n in range(20)]
+    lines = [{"file_name": name, "caption": "a bird"} for name in names]
+    lines.append({"file_name": "test/x.png", "caption": "a bird", "split": "train"})
+    split = {item.name: item.split for item in read_source(write(tmp_path, lines)).items}
+    assert {split[name] for name in names[:20]} == {"train"} and {split[name] for name in names[20:40]} == {"test"}
+    assert {split[name] for name in names[40:]} == {"train", "test"} and split["test/x.png"] == "train"
+
+
 def test_keys_that_are_not_read_are_counted(tmp_path):
     lines = [{**GOOD, "license": 1}, {**GOOD, "license": 2, "Class": "a"}]
     assert read_source(write(tmp_path, lines)).notes == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from tests.data.data_folders import (
     write_image_folder,
 )
 from tests.processes import ended
+from tmgan.data import cut_jobs
 from tmgan.data import prepare as prepare_module
 from tmgan.data.doctor import examine
 from tmgan.data.drawn.dataset import write_birds
@@ -168,7 +170,7 @@ def test_given_vocabulary_is_kept(tmp_path):
 
 
 def test_processes_make_the_same_pack(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "CHUNK", 3)
+    monkeypatch.setattr(cut_jobs, "CHUNK", 3)
     folder = write_cub(tmp_path / "birds", masks=True)
     make(folder, tmp_path / "one")
     make(folder, tmp_path / "two", workers=2)
@@ -437,7 +439,7 @@ def stop_after(monkeypatch, images: int) -> None:
 
 def interrupt(folder: Path, pack: Path, images: int, **options) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(prepare_module, "CHUNK", 1)
+        patch.setattr(cut_jobs, "CHUNK", 1)
         stop_after(patch, images)
         make(folder, pack, **options)
 
@@ -499,7 +501,7 @@ def test_nobody_elses_files_are_deleted(tmp_path):
         make(folder, tmp_path / "pack")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match="is not a pack"):
+    with pytest.raises(ValueError, match="is no pack and not empty"):
         make(folder, tmp_path / "other")
     (tmp_path / "empty").mkdir()
     make(folder, tmp_path / "empty")
@@ -541,6 +543,17 @@ def test_a_pack_is_never_overwritten(tmp_path):
 def test_bad_arguments(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         make(tmp_path, tmp_path / "pack", **options)
+
+
+def test_a_disk_that_fills_up_is_a_sentence(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare_module, "write_bytes", full)
+    with pytest.raises(ValueError, match=r"pack.partial cannot be written \(No space left on device\): fix that"):
+        make(write_cub(tmp_path / "birds", count=10), tmp_path / "pack")
+    monkeypatch.undo()
+    make(tmp_path / "birds", tmp_path / "pack")
 
 
 def test_too_small_a_disk(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -175,12 +176,13 @@ def test_links_are_followed(source, tmp_path):
     assert {p.name for p in disk.iterdir()} == {"birds", "pack", "nowhere"}
 
 
-def test_a_pack_that_can_only_be_read_is_still_found_prepared(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_pack_that_can_only_be_read_is_still_found_prepared(source, tmp_path, monkeypatch, number):
     make(source, tmp_path / "pack")
     grow_old(source)  # its stamps would be brought up to date
 
     def refuse(*_):
-        raise PermissionError
+        raise OSError(number, "it can only be read")
 
     monkeypatch.setattr("tmgan.data.same_pack.write_bytes", refuse)
     monkeypatch.setattr("tmgan.common.lock._acquire", refuse)

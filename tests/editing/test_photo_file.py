@@ -256,7 +256,7 @@ def test_what_is_too_long_for_a_jpeg_is_left_out_and_said(photo, tmp_path):
 
 
 def test_what_cannot_be_written_is_a_sentence(photo, tmp_path):
-    with pytest.raises(ValueError, match=r"again.xyz: give the picture an ending"):
+    with pytest.raises(ValueError, match=r"again.xyz: a photo is written to a name that ends in"):
         save_photo(photo, tmp_path / "again.xyz")
     with pytest.raises(ValueError, match=r"wide.webp cannot be written as WEBP .*; .png holds any"):
         save_photo(Image.new("RGB", (20000, 1)), tmp_path / "wide.webp")

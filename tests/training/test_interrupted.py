@@ -100,6 +100,30 @@ def test_an_interrupt_while_encoders_are_trained_is_one_of_the_run(tiny, monkeyp
     assert json.loads((Path(tiny.run) / "run.json").read_text())["status"] == "stopped"
 
 
+def test_an_interrupt_after_the_training_stops_the_measuring(tiny, monkeypatch):
+    """The run is complete; the same command measures it."""
+    asked = []
+
+    class SigtermLate(SigtermAfter):
+        @property
+        def signal(self):
+            return "SIGTERM" if asked else None
+
+    def evaluate(*arguments):
+        asked.append(1)
+        return before(*arguments)
+
+    before = jobs.evaluate
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(jobs, "StopRequest", SigtermLate)
+        patch.setattr(jobs, "evaluate", evaluate)
+        train_editor(tiny)
+    assert len(asked) == 1 and not (Path(tiny.run) / "evaluation.json").exists()
+    assert "the same command measures it" in (Path(tiny.run) / "log.txt").read_text()
+    train_editor(tiny)
+    assert (Path(tiny.run) / "evaluation.json").exists()
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [

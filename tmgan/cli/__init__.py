@@ -39,13 +39,22 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
+    try:
+        with raise_on_sigterm():
+            _run(name, arguments)
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
+    except (Exception, KeyboardInterrupt) as error:
+        _end(name, error)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    if name in ("", "-h", "--help"):
         print(_help())
         return
-    if arguments[0] == "--version":
+    if name == "--version":
         print(f"tmgan {__version__}")
         return
-    name = " ".join(arguments[:2]) if arguments[0] == "data" else arguments[0]
     if name in ("data", "data -h", "data --help"):
         print(_help("data "))
         return
@@ -54,11 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         hint = f" Did you mean `tmgan {nearest[0]}`?" if nearest else ""
         _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", REFUSED)
     module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
-    try:
-        with raise_on_sigterm():
-            module.main(arguments[len(name.split()) :])
-    except (Exception, KeyboardInterrupt) as error:
-        _end(name, error)
+    module.main(arguments[len(name.split()) :])
 
 
 def _end(name: str, error: BaseException) -> None:

@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> None:
         options.source, options.pack, options.image_size, options.placement, options.workers, skip_bad=options.skip_bad
     )
     if summary.already_prepared:
-        print(f"{summary.pack} is already prepared: {summary.images:,} images.")
+        left_out = f", {len(summary.skipped):,} were left out" if summary.skipped else ""
+        print(f"{summary.pack} is already prepared: {summary.images:,} images{left_out}.")
     else:
         print(
             f"{summary.pack}: {summary.images:,} images ({summary.train:,} train, {summary.test:,} test), "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -23,7 +26,9 @@ def only_one(path: Path, busy: str) -> Iterator[None]:
         number = _acquire(path)
     except BlockingIOError:
         raise ValueError(busy) from None
-    except PermissionError:
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
         yield
         return
     try:

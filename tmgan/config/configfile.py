@@ -60,7 +60,7 @@ def _yaml(path: str | Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that occurs twice, of which YAML's own loader would take the last without a word."""
+    """Refuses what YAML's own loader reads as something else: the last of two equal keys, 064 as 52, 1:30 as 90."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -69,6 +69,17 @@ class _Loader(yaml.SafeLoader):
                 problem = f"the key {key.value!r} occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node)
+        try:
+            return int(text)
+        except ValueError:
+            problem = f"{text!r} is no whole number"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def merge(base: Any, values: dict, where: str) -> Any:

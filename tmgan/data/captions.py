@@ -53,7 +53,8 @@ def whole_words(text: str) -> list[str]:
 
 
 def _is_of_a_word(character: str) -> bool:
-    return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+    """Marks and invisible characters too: soft hyphens and the like split a word when it is read."""
+    return character.isalnum() or character == "_" or unicodedata.category(character)[0] in "M" + "C"
 
 
 def word_labels(tokens: Sequence[str]) -> list[bool]:

@@ -1,8 +1,8 @@
 """Read mask and label files in the forms that people have them. What a file does not say plainly is refused by name.
 
 A mask is 255 on the object and 0 elsewhere, with soft edges in between. What a pixel means follows from the form:
-transparency by alpha, palettes by index, colours by "not black", greys by their levels. Labels such as 0, 3 and 255 do
-not say which one is the object, and as greys they would make a dim mask. Imports no torch: workers start here.
+transparency by alpha, palettes and colours by "not black", greys by their levels. Labels such as 0, 3 and 255 do not
+say which one is the object, and as greys they would make a dim mask. Imports no torch: workers start here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _ANNOTATORS = 51  # 255 / 5: the masks of CUB-200-2011 are shares of five annota
 _RULE = "a mask has two values, 0 elsewhere and 255 (white) on the object"
 
 _SAVE_ONE = "Save one with the object alone in white"
+_VOID, _VOID_COLOUR = 255, (224, 224, 192)  # what Pascal VOC draws around objects: neither object nor ground
 
 
 class _Meaningless(Exception):
@@ -63,8 +64,10 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
             return _of_numbers(image, path)
         alpha = _alpha(image)
         if alpha is not None:
-            low, high = alpha.getextrema()
+            shown = [level for level, count in enumerate(alpha.histogram()) if count]
+            low, high = shown[0], shown[-1]
             if low != high and low < 255 - _SAME or high == 0:  # a trace of transparency is an editor's, and no mask
+                _check_no_other(image, alpha)
                 return _of_grey(alpha, lossy, "in its alpha channel ")
             image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
         if image.mode == "1":
@@ -87,6 +90,18 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
 
 
+def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
+    """Refuse a picture that has two masks: its alpha, and black and white where it is opaque."""
+    counts = image.convert("L").histogram(mask=alpha.point([0] * 255 + [255]))
+    black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
+    few = sum(counts) // 100
+    if min(black, white) > few and sum(counts) - black - white <= few:
+        raise _Meaningless(
+            f"is black and white where it is opaque, and transparent elsewhere, so it shows two masks; {_RULE}. Save "
+            "it without transparency"
+        )
+
+
 def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.Image:
     """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white."""
     counts = image.histogram()
@@ -96,6 +111,11 @@ def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.
     if lossy and levels[-1] - levels[0] <= _SAME and (levels[-1] <= _SAME or levels[0] >= 255 - _SAME):
         return _of_one(image, 255 * (levels[0] > _SAME))  # noise on black or on white
     if len(levels) == 2:
+        low, high = levels
+        if low != 0 and not (low <= _SAME and high >= 255 - _SAME):
+            raise _Meaningless(
+                f"holds {where}the labels {_listed(levels)}, and not what is ground; {_RULE}. {_SAVE_ONE}"
+            )
         return image.point([255 if level == levels[1] else 0 for level in range(256)])
     both_ends = 2 * (sum(counts[: _SAME + 1]) + sum(counts[255 - _SAME :])) >= sum(counts)
     if len(levels) <= _MOST_LABELS and not lossy:
@@ -146,20 +166,31 @@ def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
         check_depth(image, path)
     if low == high:
         return _of_one(image, low.item(), full=(1, 255, 65535))
+    if low != 0:
+        raise _Meaningless(f"holds the labels {low} and {high}, and not what is ground; {_RULE}. {_SAVE_ONE}")
     return Image.fromarray(upper.astype(np.uint8) * np.uint8(255))
 
 
 def _of_palette(image: Image.Image, lossy: bool) -> Image.Image:
-    """By index, as segmentations are stored: 0 and another one. A palette of greys is greyscale stored shorter."""
+    """One colour on black, whatever their indices: programs that reduce colours number them as they like.
+
+    A palette of greys is greyscale stored shorter.
+    """
     indices = [index for index, count in enumerate(image.histogram()) if count]
     values = image.getpalette("RGB") or []
     palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
     palette += [(0, 0, 0)] * (256 - len(palette))
     if all(max(palette[index]) - min(palette[index]) <= _SAME for index in indices):
         return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"), lossy)
-    if len(indices) > 2 or len(indices) == 2 and indices[0] != 0:
+    if len(indices) > 2:
         raise _Meaningless(f"holds the labels {_listed(indices)} of a palette; {_RULE}. {_SAVE_ONE}")
-    return image.point([0] + [255] * 255, "L")
+    objects = [index for index in indices if max(palette[index]) > _SAME]
+    if objects == [_VOID] and palette[_VOID] == _VOID_COLOUR:
+        raise _Meaningless(f"holds no object, only the border that Pascal VOC draws around one; {_RULE}. {_SAVE_ONE}")
+    if len(objects) == 2 or indices == [0]:  # 0 alone: of labels the ground, of reduced colours anything
+        what = "one colour" if indices == [0] else "two colours"
+        raise _Meaningless(f"holds {what} of a palette, and not which is ground; {_RULE}. {_SAVE_ONE}")
+    return image.point([255 if index in objects else 0 for index in range(256)], "L")
 
 
 def _of_colour(image: Image.Image, lossy: bool) -> Image.Image:

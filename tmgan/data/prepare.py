@@ -7,15 +7,10 @@ only after the tiles have been flushed, so a power cut costs seconds of work and
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +23,29 @@ from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
 from tmgan.data.captions import tokenize
+from tmgan.data.cut_jobs import run_jobs
 from tmgan.data.originals import write_originals
-from tmgan.data.pack import CHANNELS, FORMAT, ORIGINALS, Pack, hash_of_digests, partial_path, write_header, write_texts
+from tmgan.data.pack import (
+    CHANNELS,
+    FORMAT,
+    HEADER,
+    ORIGINALS,
+    Pack,
+    hash_of_digests,
+    partial_path,
+    write_header,
+    write_texts,
+)
 from tmgan.data.same_pack import check_same
 from tmgan.data.sources.read import read_source
-from tmgan.data.sources.source import Item
+from tmgan.data.sources.source import Item, Source
 from tmgan.data.stamps import COLUMNS, PIXELS, STAMPS, is_current, stamp, stats
-from tmgan.data.tiles import PLACEMENTS, Cut, Cutter, Job, compare, cut, start_worker, tile_edge
+from tmgan.data.tiles import PLACEMENTS, Cut, Cutter, Job, cut, tile_edge
 
 STATE = "state.json"
 DONE = "done.i64"
 SYNC_SECONDS = 5.0  # how much work a kill may cost
-CHUNK = 16  # images per task
-IMAGES_PER_WORKER = 100  # below this, starting another process costs more than it saves
 MAX_WORDS = 512  # per caption: the table of tokens is as wide as the longest one
-
-Work = Callable[[Cutter, list[Job]], list[Cut]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,20 +120,49 @@ def _prepare(
     """
     start = time.monotonic()
     listing = read_source(source)
-    items = listing.items
     identity = {**geometry, "source_hash": listing.listing_hash()}
     for note in listing.notes:
         show.say(note)
     if place.is_file() or place.is_dir() and any(place.iterdir()):
-        check_same(pack, identity, listing, lambda cutter, jobs, show: _compare_all(cutter, jobs, workers, show), show)
+        _require_pack(pack)
+        check_same(pack, identity, listing, workers, show)
         show.say(f"{pack} is already prepared")
         return _summary(pack, start, show, cut=0, already=True)
+    try:
+        cut_now = _make(source, place, identity, listing, workers, show, skip_bad)
+    except OSError as error:
+        raise ValueError(
+            f"{partial_path(pack)} cannot be written ({error.strerror or error}): fix that and run again, it continues"
+        ) from error
+    return _summary(pack, start, show, cut=cut_now, already=False)
 
-    image_size, placement = geometry["image_size"], geometry["placement"]
+
+def _require_pack(pack: Path) -> None:
+    """Raise ValueError when there is something else in the pack's place."""
+    if not pack.is_dir():
+        raise ValueError(f"{pack} is a file: choose another name for the pack")
+    if not (pack / HEADER).is_file():
+        name = min(file.name for file in pack.iterdir())
+        raise ValueError(f"{pack} is no pack and not empty (it holds {name}): choose another name")
+
+
+def _make(
+    source: Path,
+    place: Path,
+    identity: dict[str, Any],
+    listing: Source,
+    workers: int | None,
+    show: Progress,
+    skip_bad: bool,
+) -> int:
+    """Cut what is not cut yet, and complete the pack. Returns how many images were cut."""
+    items = listing.items
+    image_size, placement = identity["image_size"], identity["placement"]
     files = ["tiles.u8"]
     files += ["masks.u8"] * any(item.mask for item in items)
     files += ["parts.u8"] * any(item.parts for item in items)
     cutter = Cutter(partial_path(place), tile_edge(image_size), placement, listing.exif, tuple(files))
+    geometry = {key: identity[key] for key in ("format", "image_size", "placement")}
     state = {**geometry, "kind": listing.kind, "files": files, "count": len(items), "pillow": PIL.__version__}
     done = _open_partial(cutter, state, len(items), show)
     bad = {row: problem for row, item in enumerate(items) if (problem := _problem(item))}
@@ -190,7 +221,7 @@ def _prepare(
     sync_to_disk(place.parent)
     for name in (STATE, DONE):
         (place / name).unlink(missing_ok=True)
-    return _summary(pack, start, show, cut=sum(job.row not in bad for job in jobs), already=False)
+    return sum(job.row not in bad for job in jobs)
 
 
 def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) -> Summary:
@@ -288,7 +319,7 @@ def _cut_all(
         rows.clear()
 
     try:
-        for one in _results(cut, cutter, jobs, workers):
+        for one in run_jobs(cut, cutter, jobs, workers):
             if one.problem:
                 bad[one.row] = one.problem
             else:
@@ -297,48 +328,9 @@ def _cut_all(
             if time.monotonic() - last_sync > SYNC_SECONDS:
                 sync()
                 last_sync = time.monotonic()
-    except OSError as error:
-        raise ValueError(
-            f"{cutter.folder} cannot be written ({error.strerror or error}): fix that and run again, it continues"
-        ) from error
-    except BrokenProcessPool as error:
-        raise ValueError(
-            "a worker process ended unexpectedly: out of memory (use fewer --workers), or a script without the "
-            '`if __name__ == "__main__":` guard. Run again, it continues'
-        ) from error
     finally:
         sync()
     return bad
-
-
-def _compare_all(cutter: Cutter, jobs: list[Job], workers: int | None, show: Progress) -> list[Cut]:
-    """Cut all tiles again and compare them with those of a pack."""
-    results = []
-    with show.bar("images compared", len(jobs)):
-        for one in _results(compare, cutter, jobs, workers):
-            results.append(one)
-            show.advance()
-    return results
-
-
-def _results(work: Work, cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[Cut]:
-    """Results of `work` in any order, from as many processes as pay off; a single one is this process."""
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, -(-len(jobs) // IMAGES_PER_WORKER))
-    chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
-    if workers <= 1:
-        for chunk in chunks:
-            yield from work(cutter, chunk)
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads and locks
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool:
-        futures = {pool.submit(work, cutter, chunk) for chunk in itertools.islice(chunks, 2 * workers)}
-        while futures:
-            ready, futures = wait(futures, return_when=FIRST_COMPLETED)
-            futures |= {pool.submit(work, cutter, chunk) for chunk in itertools.islice(chunks, len(ready))}
-            for future in ready:
-                yield from future.result()
 
 
 def _close_gaps(cutter: Cutter, rows: list[int]) -> None:

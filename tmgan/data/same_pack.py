@@ -7,7 +7,6 @@ and one with other bytes is cut again and compared with its tile, so that new me
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,20 @@ import numpy as np
 from tmgan.common.files import write_bytes
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
+from tmgan.data.cut_jobs import run_jobs
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import ORIGINALS, read_header, write_header
 from tmgan.data.sources.source import Source
 from tmgan.data.stamps import COLUMNS, STAMPS, is_current, read_stamps, stamp, stats
-from tmgan.data.tiles import Cut, Cutter, Job
-
-Compare = Callable[[Cutter, list[Job], Progress], list[Cut]]
+from tmgan.data.tiles import Cutter, Job, compare
 
 
-def check_same(pack: Path, identity: dict[str, Any], source: Source, compare: Compare, show: Progress) -> None:
+def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: int | None, show: Progress) -> None:
     """Check that the pack holds what the source holds now, and bring its record of the files up to date.
 
     Args:
         identity: entries that its header must have.
-        compare: cuts jobs again and compares them with the tiles: `problem` says what differs.
+        workers: processes that cut pictures again; None: as many as pay off.
 
     Raises:
         ValueError: it is another pack.
@@ -45,7 +43,7 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, compare: Co
     if mended:
         raise _other(pack, f"images that were left out have changed since: {len(mended)}\n{first_lines(mended, 5)}\n")
     rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
-    _check_pixels(pack, header, source, rows, compare, show)
+    _check_pixels(pack, header, source, rows, workers, show)
     folder = str(source.path.resolve())
     if write_originals(pack, source, rows) or ORIGINALS not in header["bytes"] or header["source"] != folder:
         write_header(pack, {**read_header(pack), "source": folder})
@@ -53,7 +51,7 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, compare: Co
 
 
 def _check_pixels(
-    pack: Path, header: dict[str, Any], source: Source, rows: list[int], compare: Compare, show: Progress
+    pack: Path, header: dict[str, Any], source: Source, rows: list[int], workers: int | None, show: Progress
 ) -> None:
     items = [source.items[row] for row in rows]
     table = read_stamps(pack, len(rows))
@@ -66,15 +64,17 @@ def _check_pixels(
     names = tuple(name for name in ("tiles.u8", "masks.u8", "parts.u8") if name in header["bytes"])
     cutter = Cutter(pack, header["tile"], header["placement"], source.exif, names)
     problems = []
-    for cut in compare(cutter, jobs, show) if jobs else []:
-        if cut.problem:
-            problems.append(f"{items[cut.row].name}: {cut.problem}")
-        table[cut.row, 3:] = cut.pixels, *cut.files
+    with show.bar("images compared", len(jobs)):
+        for cut in run_jobs(compare, cutter, jobs, workers):
+            if cut.problem:
+                problems.append(f"{items[cut.row].name}: {cut.problem}")
+            table[cut.row, 3:] = cut.pixels, *cut.files
+            show.advance()
     if problems:
         raise _other(pack, f"pictures of its source have changed since: {len(problems)}\n{first_lines(problems, 5)}\n")
     table[:, :3] = fresh
     if not np.array_equal(table, before):
-        with contextlib.suppress(PermissionError):  # a pack that is only read: its files are read again next time
+        with contextlib.suppress(OSError):  # a pack that can only be read: its files are read again next time
             write_bytes(pack / STAMPS, table.tobytes())
             write_header(pack, header)
 

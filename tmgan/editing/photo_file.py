@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,9 @@ def _exif(image: Image.Image, name: str) -> tuple[bytes, bool, tuple[str, ...]]:
         The data, whether turning the photo upright exchanges width and height, and a note if they are damaged.
     """
     try:
-        read = image.getexif()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow only warns of EXIF that it cannot read
+            read = image.getexif()
         if not len(read):
             return b"", False, ()
         turned = read.get(ExifTags.Base.Orientation) in _TURNED

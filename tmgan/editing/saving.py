@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tmgan.common.picture_files import format_of, write_picture
+from tmgan.editing.batch import PICTURES
 from tmgan.editing.colour import in_rgb
 from tmgan.editing.photo_file import JPEG, over_white
 
@@ -35,6 +36,8 @@ def save_photo(picture: Image.Image, path: str | Path) -> tuple[str, ...]:
         ValueError: the ending belongs to no format, the picture is too large for it, or `path` cannot be written.
     """
     path = Path(path)
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"{path}: a photo is written to a name that ends in {', '.join(PICTURES)}.")
     kind = format_of(path)
     fit, notes = _fit(picture, kind, path)
     options, left_out = _options(fit, kind, path)

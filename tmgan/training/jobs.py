@@ -47,7 +47,7 @@ def train_encoders(config: DamsmConfig) -> None:
         preset = "lightweight" if pack.masks is None else "editor"
         size = () if pack.image_size == 256 else ("--model.image-size", pack.image_size)
         following = command(
-            "train", "--preset", preset, "--data", config.data, "--encoders", config.run, "--run", "RUN", *size
+            "train", "--preset", preset, "--data", pack.path, "--encoders", run.path, "--run", "RUN", *size
         )
         run.log(
             f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\nNext: {following}"
@@ -76,7 +76,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     if encoders is None and config.encoder.kind != "small":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
-            f"  {command('damsm', '--data', config.data or 'PACK', '--run', 'ENCODERS')}\n"
+            f"  {command('damsm', '--data', Path(config.data or 'PACK'), '--run', 'ENCODERS')}\n"
             "and pass them with --encoders ENCODERS; or use small ones, trained in the same command, with "
             "--encoder.kind small --encoder.dim 64."
         )
@@ -104,7 +104,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
         with closing(task.loader):
             _train(task, run, config.images, config.output, stop)
         if evaluated:
-            _finish(task.editor, pack, run, time.perf_counter() - start)
+            _finish(task.editor, pack, run, stop, time.perf_counter() - start)
 
 
 @contextmanager
@@ -176,17 +176,21 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
         raise Interrupted(signal.Signals[stop.signal])
 
 
-def _finish(editor: Editor, pack: Pack, run: RunFolder, seconds: float) -> None:
+def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, seconds: float) -> None:
     """Measure what can be measured, and say where everything is and what to do next."""
-    photo = "PHOTO.jpg"
-    models = {"trained": editor, **baselines(editor)}
-    evaluations = {name: evaluate(model, pack, quick_protocol(pack, _EVALUATED)) for name, model in models.items()}
+    photo = Path("PHOTO.jpg")
+    evaluations = {}
+    for name, model in {"trained": editor, **baselines(editor)}.items():
+        if stop.signal is not None:
+            run.log("The training is complete; the same command measures it.")
+            raise Interrupted(signal.Signals[stop.signal])
+        evaluations[name] = evaluate(model, pack, quick_protocol(pack, _EVALUATED))
     write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in evaluations.items()})
     run.log(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
     if pack.parts is not None:
         birds = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
         if birds.exists():
-            photo = str(birds / f"{pack.names[int(pack.test[0])]}.jpg")
+            photo = birds / f"{pack.names[int(pack.test[0])]}.jpg"
     pictures = sorted(run.samples.glob("*.png"))
     text = "a bird with a red head and white wings"
     following = command("edit", run.path, photo, "--text", text, "--out", "edited.png")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ _TEMPLATES = (
 CAPTIONS_PER_IMAGE = len(_TEMPLATES)
 _TEST_OF_TWENTY = 3  # 15 % of the images, spread evenly so that every prefix has its share
 _BLOCK = 20
+_CUB_LISTS = ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes")
 _TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json"}
 _JPEG_QUALITY = 92
 
@@ -96,7 +98,9 @@ def write_birds(
     busy = f"Another process is drawing birds in {directory}. Wait for it, or choose another folder."
     with only_one(directory.with_name(f".{directory.name}.lock"), busy):
         _check_replaceable(directory)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as beside:
+        for orphan in directory.parent.glob(f".{directory.name}.drawing-*"):  # of a killed process: we hold the lock
+            shutil.rmtree(orphan)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.drawing-", dir=directory.parent) as beside:
             _write(Path(beside) / "new", count, seed, image_size, progress)
             if directory.exists():
                 directory.rename(Path(beside) / "old")
@@ -112,6 +116,26 @@ def _check_replaceable(directory: Path) -> None:
     if names and names != _TOP_LEVEL:
         strange = ", ".join(sorted(names - _TOP_LEVEL)[:3]) or "an incomplete set"
         raise ValueError(f"{directory} holds more than drawn birds ({strange}): give a new or an empty folder")
+    if names:
+        _check_untouched(directory)
+
+
+def _check_untouched(directory: Path) -> None:
+    """Refuse a drawn set to which something was added or in which something was changed: drawing would lose it."""
+    written = (directory / "colours.json").stat().st_mtime_ns  # the last file of a set
+    drawn = set(json.loads((directory / "colours.json").read_text("ascii")))
+    kinds = {"images": ".jpg", "segmentations": ".png", "parts_map": ".png"}
+    expected = {f"CUB_200_2011/{folder}/{name}{ending}" for folder, ending in kinds.items() for name in drawn}
+    expected |= {f"text/{name}.txt" for name in drawn} | {f"CUB_200_2011/{name}.txt" for name in _CUB_LISTS}
+    expected |= {f"{split}/{name}.pickle" for split in ("train", "test") for name in ("filenames", "class_info")}
+    expected.add("colours.json")
+    for file in sorted(path for path in directory.rglob("*") if not path.is_dir()):
+        name = file.relative_to(directory).as_posix()
+        if name not in expected or file.stat().st_mtime_ns > written:
+            what = "was changed since" if name in expected else "was not drawn"
+            raise ValueError(
+                f"{directory} holds drawn birds, but {name} {what} and would be lost: give a new folder, or delete it"
+            )
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:

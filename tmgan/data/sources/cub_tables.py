@@ -41,10 +41,14 @@ def read_names(cub: Path) -> dict[int, str]:
     """The names of images.txt by id, without their suffix."""
     file = cub / "images.txt"
     names: dict[int, str] = {}
+    lines: dict[str, int] = {}
     for number, (name, line) in read_table(file).items():
         if not is_inside(name):
             raise ValueError(f"{file}, line {line}: {name!r} is not a path inside {cub / 'images'}")
         names[number] = name.rsplit(".", 1)[0]
+        first = lines.setdefault(names[number], line)
+        if first != line:
+            raise ValueError(f"{file}, line {line}: {name} stands in line {first} already, with another id")
     return names
 
 

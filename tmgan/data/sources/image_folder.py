@@ -42,7 +42,7 @@ def refuse_other_metadata(path: Path) -> None:
 def refuse_misplaced_metadata(path: Path) -> None:
     """Raise ValueError when the metadata of a folder without metadata.jsonl is in another form or one level deeper."""
     refuse_other_metadata(path)
-    for file in sorted(path.glob(f"*/{METADATA}")):
+    for file in sorted(path.glob(f"*/{METADATA}")) + sorted(path.glob(f"*/*/{METADATA}")):
         raise ValueError(f"{path} has no {METADATA}, but {file.parent} has: name that folder, or move its files here")
 
 

@@ -136,8 +136,8 @@ def test_doctor_counts_pictures_of_other_colours(tmp_path):
 @pytest.mark.parametrize(
     ("change", "warning"),
     [
-        ({"class": "finch"}, "all images are of one class"),
-        ({"text": "A bird."}, "all captions are equal"),
+        ({"class": "finch"}, "all training images are of one class"),
+        ({"text": "A bird."}, "all captions of training images are equal"),
         ({"split": "test"}, "a single image is for training"),
     ],
 )
@@ -145,7 +145,11 @@ def test_doctor_says_when_there_is_too_little_to_compare(tmp_path, change, warni
     rows = [{**row, **change} for row in ROWS]
     rows[0]["split"] = "train"
     warnings = texts_of(examine(write_image_folder(tmp_path / "alike", rows)), "warning")
-    others = {"all images are of one class", "all captions are equal", "a single image is for training"} - {warning}
+    others = {
+        "all training images are of one class",
+        "all captions of training images are equal",
+        "a single image is for training",
+    } - {warning}
     assert warning in warnings and not any(other in warnings for other in others)
     warnings = texts_of(examine(write_image_folder(tmp_path / "fine", ROWS)), "warning")
     assert warnings == ""

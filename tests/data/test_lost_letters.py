@@ -54,12 +54,12 @@ def test_what_captions_lose_is_counted_in_either_layout(tmp_path):
     captions = [f"a {CAFE} bird", f"a {CAFE} {RED} bird", RED]
     folder = write_image_folder(tmp_path / "f", [{"file_name": "0.png", "texts": captions}])
     said = notes_of(read_source(folder))
-    assert "2 words of the captions lose letters and 2 vanish" in said
+    assert "words of the captions that lose letters: 2, that vanish: 2" in said
     assert f"'{CAFE}' -> 'caf', '{RED}' -> ''" in said
     birds = write_cub(tmp_path / "b", count=2, test=(1,))
     (birds / "text" / f"{name_of(1)}.txt").write_text("\n".join(captions), "utf-8")
     source = read_source(birds)
-    assert "2 words of the captions lose letters and 2 vanish" in notes_of(source) and source.dropped == 1
+    assert "words of the captions that lose letters: 2, that vanish: 2" in notes_of(source) and source.dropped == 1
     assert read_source(write_image_folder(tmp_path / "g", [{"file_name": "0.png", "text": "a bird"}])).notes == ()
 
 
@@ -120,7 +120,7 @@ def test_damaged_caption_lines_are_counted_with_the_first_place(tmp_path):
     texts[2].write_bytes(b"a \xff bird")
     source = read_source(birds)
     assert source.items[1].captions[1] == "a b\ufffdg bill"
-    assert f"3 caption lines hold bytes that are not UTF-8 (they split words), the first in {texts[1]}, line 2" in (
+    assert f"caption lines with bytes that are not UTF-8 (they split words): 3, the first in {texts[1]}, line 2" in (
         notes_of(source)
     )
 

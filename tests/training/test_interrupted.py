@@ -72,7 +72,8 @@ def test_unfinished_encoders_are_refused_unless_asked_for(tiny, tiny_damsm, monk
     assert status_of(["tables", "--data", tiny.data, "--reduced", "--encoders", str(folder), "--out", "o"]) == 2
     assert "are unfinished" in capsys.readouterr().err
     train_editor(dataclasses.replace(config, allow_unfinished=True), evaluated=False)
-    assert "NOTE: the encoders are unfinished, 8 of 16 images." in (Path(tiny.run) / "log.txt").read_text()
+    note = "the encoders are unfinished: they have seen 8 of 16 images."
+    assert f"NOTE: {note}" in (Path(tiny.run) / "log.txt").read_text() and load(tiny.run).notes == [note]
     train_encoders(tiny_damsm)
     bundle.require_finished(bundle.load_encoders(folder), folder)
 
@@ -151,6 +152,7 @@ def test_nobody_who_reads(tmp_path):
     """A real process: a closed pipe is no success either."""
     command = [sys.executable, "-m", "tmgan", "data", "synth", "birds", "--count", "1", "--image-size", "64"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("PYTHONUNBUFFERED", None)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path
     ) as process:

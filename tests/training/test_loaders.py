@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from tests.data.data_folders import textured, write_image_folder
 from tests.processes import ended
+from tmgan.config import configfile
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig
 from tmgan.data.originals import Originals
@@ -405,3 +407,31 @@ def test_what_was_asked_for_is_made(asked, kind, pack):
 def test_worker_processes_do_without_torch():
     code = "import sys, tmgan.training.loaders.crop_worker; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sigterm_to_all_processes_of_a_job_does_not_fail_the_run(tiny, tmp_path):
+    """As `timeout` and schedulers send it: the workers live until their parent has saved."""
+    config = tmp_path / "long.yaml"
+    settings = {**configfile.to_dict(tiny), "images": 10**6, "preset": "quickstart"}
+    settings["runtime"] |= {"loader": "pillow", "threads": 2}
+    config.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "tmgan", "train", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    began = next(line for line in process.stdout if "g_adv" in line)
+    workers = [int(p.name) for p in Path("/proc").glob("[0-9]*") if parent_of(p) == process.pid]
+    for worker in workers:  # first, so that the parent still needs them
+        os.kill(worker, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    output = began + process.communicate()[0]
+    assert len(workers) >= 2 and process.returncode == 143, output
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
+
+
+def parent_of(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):  # it has ended
+        return 0

@@ -42,8 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
     try:
         with raise_on_sigterm():
-            _run(name, arguments)
-            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
+            try:
+                _run(name, arguments)
+            finally:
+                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
     except (Exception, KeyboardInterrupt) as error:
         _end(name, error)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from tmgan.cli.parse import parse
-from tmgan.common.errors import sentence
+from tmgan.common.errors import OUR_FAULT, exit_status, sentence
 from tmgan.common.files import user_path
 from tmgan.config.settings import MASK_PROVIDERS, RuntimeConfig
 from tmgan.editing.batch import PICTURES, Item, find_photos, plan
@@ -81,8 +81,8 @@ def main(arguments: list[str]) -> None:
                 print(path)
         except BrokenPipeError:  # of print
             raise
-        except (ValueError, OSError) as error:
-            if not several:
+        except Exception as error:
+            if not several or exit_status(error) == OUR_FAULT:
                 raise
             said = sentence(error)
             failures.append(said if str(item.photo) in said else f"{item.photo}: {said}")

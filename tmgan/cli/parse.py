@@ -17,6 +17,7 @@ import tyro
 from tmgan.config import configfile
 
 T = TypeVar("T")
+_PATHS = ("data", "run", "encoders", "weights_dir", "clip", "keep")  # settings and options that are paths, as str
 
 
 def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:
@@ -30,7 +31,10 @@ def at_home(value: Any) -> Any:
     A shell replaces it only at the beginning of a word, so not in --run=~/x and not in a file of settings.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        new = {field.name: at_home(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)]
+        new = {
+            name: at_home(old) for name in names if not isinstance(old := getattr(value, name), str) or name in _PATHS
+        }
         changes = {name: one for name, one in new.items() if one is not getattr(value, name)}
         return dataclasses.replace(value, **changes) if changes else value
     if isinstance(value, tuple):

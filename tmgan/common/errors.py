@@ -30,8 +30,8 @@ def exit_status(error: BaseException) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """The GPU's memory is full. By the name of torch's error: torch is not imported for --help."""
-    return type(error).__name__ == "OutOfMemoryError"
+    """Memory is full. The GPU's by the name of torch's error: torch is not imported for --help."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -43,6 +43,8 @@ def sentence(error: BaseException) -> str:
     """What the user reads about an error, without the name of the command."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "stopped."
+    if isinstance(error, MemoryError):
+        return "the memory is full. Try a smaller picture or batch."
     if is_out_of_memory(error):
         return f"the GPU's memory is full. Try a smaller --batch.\n{error}"
     if isinstance(error, OSError) and error.filename and not is_disk_full(error):

@@ -9,14 +9,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+# Where nothing can be written, and where the file system has no locks.
+_NO_LOCK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def only_one(path: Path, busy: str) -> Iterator[None]:
     """Hold the lock file `path`, which exists only meanwhile, as do folders above it that stay empty.
 
-    Where it cannot be created, because the folder is read-only, nothing can be written either: no lock is held.
+    Where it cannot be created, because the folder can only be read, nothing can be written either: no lock is held. Nor
+    is one on a file system without locks.
 
     Raises:
         ValueError: with the message `busy`, when another process holds it.
@@ -27,7 +29,7 @@ def only_one(path: Path, busy: str) -> Iterator[None]:
     except BlockingIOError:
         raise ValueError(busy) from None
     except OSError as error:
-        if error.errno not in _READ_ONLY:
+        if error.errno not in _NO_LOCK:
             raise
         yield
         return
@@ -47,8 +49,9 @@ def _acquire(path: Path) -> int:
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
-                return number
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(number), path.stat()):
+                    return number
         except BaseException:
             os.close(number)
             raise

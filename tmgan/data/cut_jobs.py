@@ -1,4 +1,4 @@
-"""Run the cutting of many images in as many processes as pay off."""
+"""Items of a source as jobs, and many jobs in as many processes as pay off."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
+from tmgan.data.captions import tokenize
+from tmgan.data.sources.source import Item
 from tmgan.data.tiles import Cut, Cutter, Job, start_worker
 
 CHUNK = 16  # images per task
 IMAGES_PER_WORKER = 100  # below this, starting another process costs more than it saves
 
+MAX_WORDS = 512  # per caption: the table of tokens is as wide as the longest one
+
 Work = Callable[[Cutter, list[Job]], list[Cut]]  # tiles.cut or tiles.compare
+
+
+def job_of(row: int, item: Item) -> Job:
+    """What a worker needs to know about an item."""
+    return Job(row, item.image, item.box, item.mask, item.parts)
+
+
+def problem_of(item: Item) -> str:
+    """What is wrong with an item before its picture is opened; "" if nothing is."""
+    longest = max((len(tokenize(caption)) for caption in item.captions), default=0)
+    too_long = f"a caption of {longest} words (at most {MAX_WORDS})" if longest > MAX_WORDS else ""
+    return item.problem or too_long
 
 
 def run_jobs(work: Work, cutter: Cutter, jobs: list[Job], workers: int | None) -> Iterator[Cut]:

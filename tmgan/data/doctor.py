@@ -159,7 +159,7 @@ def _examine_listing(source: Source) -> Iterator[Finding]:
         f"{len(words)} words, noun and adjective labels by {label_backend()}",
     )
     if source.dropped:
-        yield Finding("warning", f"{source.dropped} caption lines have no word in them; they are left out")
+        yield Finding("warning", f"caption lines without a word in them, left out: {source.dropped}")
     for note in source.notes:
         yield Finding("warning", note)
     problems = [f"{where}: {problem}" for where, problem in source.unreadable.items()]
@@ -188,17 +188,22 @@ def _examine_folder(source: Source) -> Iterator[Finding]:
 
 def _examine_variety(items: list[Item]) -> Iterator[Finding]:
     """A set too much alike trains nothing, and says so only by its results."""
+    items = [item for item in items if item.split == "train"]
     if len(items) > 1 and len({item.class_id for item in items}) == 1:
         yield Finding(
             "warning",
-            "all images are of one class",
+            "all training images are of one class",
             "The encoders learn from wrong answers, which are pictures of other classes: give classes, or leave out "
             "`class` so that every image is its own",
         )
     captions = {tuple(tokenize(caption)) for item in items for caption in item.captions}
     if len(items) > 1 and len(captions) == 1:
-        yield Finding("warning", "all captions are equal", "A text that every image has says nothing about any of them")
-    if sum(item.split == "train" for item in items) == 1:
+        yield Finding(
+            "warning",
+            "all captions of training images are equal",
+            "A text that every image has says nothing about any of them",
+        )
+    if len(items) == 1:
         yield Finding("warning", "a single image is for training", "Its loss compares images with each other: add some")
 
 

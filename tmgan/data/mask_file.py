@@ -18,7 +18,7 @@ _MOST_LABELS = 16  # a picture with more levels is no list of labels
 _ANNOTATORS = 51  # 255 / 5: the masks of CUB-200-2011 are shares of five annotators
 _RULE = "a mask has two values, 0 elsewhere and 255 (white) on the object"
 
-_SAVE_ONE = "Save one with the object alone in white"
+_SAVE_ONE = "Save one with the object alone in white, without soft edges"
 _VOID, _VOID_COLOUR = 255, (224, 224, 192)  # what Pascal VOC draws around objects: neither object nor ground
 
 
@@ -58,7 +58,7 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
     """
     image = read_picture(path, exif)
     _check_same_size(image, path, size)
-    lossy = image.format in ("JPEG", "MPO")
+    lossy = image.format in ("JPEG", "MPO", "WEBP")
     try:
         if is_deep(image):
             return _of_numbers(image, path)

@@ -2,7 +2,7 @@
 
 originals.json lies in the pack. It holds, per image, the file below the source folder, its size in bytes, the size of
 the upright picture, and the region that was kept of it (tiles.region). The source suffices to write it again, so a pack
-without it, or whose source has moved, is repaired by `tmgan data prepare` in a second.
+without it, or whose source has moved, is repaired by `tmgan data prepare`.
 """
 
 from __future__ import annotations

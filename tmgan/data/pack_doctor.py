@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tmgan.common.text import first_lines
+from tmgan.data.comparable import comparison_notes
 from tmgan.data.findings import Finding, optional
 from tmgan.data.masks import masks_command, read_record
 from tmgan.data.pack import Pack, pixels_hash, prepare_command
@@ -35,6 +36,11 @@ def examine_pack(path: Path) -> Iterator[Finding]:
         "true masks",
         "the method that keeps what lies outside the masks cannot use the data set's own",
     )
+    try:
+        for note in comparison_notes(pack, masks="" if pack.masks is None else "dataset"):
+            yield Finding("warning", note)
+    except ValueError as error:
+        yield Finding("problem", str(error))
     for record in sorted(path.glob("masks-*.json")):
         name = record.stem.removeprefix("masks-")
         try:

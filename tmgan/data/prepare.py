@@ -22,8 +22,7 @@ from tmgan.common.files import sync_to_disk, user_path, write_bytes
 from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
-from tmgan.data.captions import tokenize
-from tmgan.data.cut_jobs import run_jobs
+from tmgan.data.cut_jobs import job_of, problem_of, run_jobs
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import (
     CHANNELS,
@@ -38,14 +37,13 @@ from tmgan.data.pack import (
 )
 from tmgan.data.same_pack import check_same
 from tmgan.data.sources.read import read_source
-from tmgan.data.sources.source import Item, Source
-from tmgan.data.stamps import COLUMNS, PIXELS, STAMPS, is_current, stamp, stats
+from tmgan.data.sources.source import Source
+from tmgan.data.stamps import COLUMNS, PIXELS, STAMPS, is_current, stamp
 from tmgan.data.tiles import PLACEMENTS, Cut, Cutter, Job, cut, tile_edge
 
 STATE = "state.json"
 DONE = "done.i64"
 SYNC_SECONDS = 5.0  # how much work a kill may cost
-MAX_WORDS = 512  # per caption: the table of tokens is as wide as the longest one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,17 +162,14 @@ def _make(
     cutter = Cutter(partial_path(place), tile_edge(image_size), placement, listing.exif, tuple(files))
     geometry = {key: identity[key] for key in ("format", "image_size", "placement")}
     state = {**geometry, "kind": listing.kind, "files": files, "count": len(items), "pillow": PIL.__version__}
+    state["stamps"] = f"{COLUMNS} columns"  # of done.i64: earlier versions had one
     done = _open_partial(cutter, state, len(items), show)
-    bad = {row: problem for row, item in enumerate(items) if (problem := _problem(item))}
+    bad = {row: problem for row, item in enumerate(items) if (problem := problem_of(item))}
     fresh = stamp(items)  # looks at every file
     finished = [row not in bad and is_current(done[row], item) for row, item in enumerate(items)]
     if any(finished):
         show.say(f"continuing: {sum(finished)} of {len(items)} images were finished before")
-    jobs = [
-        Job(row, item.image, item.box, item.mask, item.parts)
-        for row, item in enumerate(items)
-        if row not in bad and not finished[row]
-    ]
+    jobs = [job_of(row, item) for row, item in enumerate(items) if row not in bad and not finished[row]]
     with show.bar("images", len(items), start=len(items) - len(jobs)):
         bad |= _cut_all(cutter, jobs, fresh, done, workers, show)
     skipped = {items[row].name: bad[row] for row in sorted(bad)}
@@ -198,7 +193,7 @@ def _make(
     if bad:
         _close_gaps(cutter, rows)
     if listing.dropped:
-        show.say(f"dropped {listing.dropped} caption lines without a word in them")
+        show.say(f"caption lines without a word in them, left out: {listing.dropped}")
     header = {
         **identity,
         "pixels_hash": hash_of_digests(table[:, PIXELS]),
@@ -210,7 +205,6 @@ def _make(
         "has_parts": "parts.u8" in files,
         "pillow": PIL.__version__,
         "skipped": left_out,
-        "skipped_stats": {items[row].name: stats(items[row]) for row in sorted(bad)},
         "dropped_captions": listing.dropped,
         **write_texts(cutter.folder, listing, rows, show),
     }
@@ -239,13 +233,6 @@ def _summary(pack: Path, start: float, show: Progress, cut: int, already: bool) 
         seconds=time.monotonic() - start,
         notes=tuple(show.notes),
     )
-
-
-def _problem(item: Item) -> str:
-    """What is wrong with an item before its picture is opened; "" if nothing is."""
-    longest = max((len(tokenize(caption)) for caption in item.captions), default=0)
-    too_long = f"a caption of {longest} words (at most {MAX_WORDS})" if longest > MAX_WORDS else ""
-    return item.problem or too_long
 
 
 def _open_partial(cutter: Cutter, state: dict[str, Any], count: int, show: Progress) -> np.memmap:

@@ -15,12 +15,13 @@ import numpy as np
 from tmgan.common.files import write_bytes
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
-from tmgan.data.cut_jobs import run_jobs
+from tmgan.data.cut_jobs import job_of, problem_of, run_jobs
+from tmgan.data.decode import BadImage
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import ORIGINALS, read_header, write_header
-from tmgan.data.sources.source import Source
-from tmgan.data.stamps import COLUMNS, STAMPS, is_current, read_stamps, stamp, stats
-from tmgan.data.tiles import Cutter, Job, compare
+from tmgan.data.sources.source import Item, Source
+from tmgan.data.stamps import COLUMNS, IMAGE, STAMPS, is_current, read_stamps, stamp
+from tmgan.data.tiles import Cutter, compare, cut_tiles
 
 
 def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: int | None, show: Progress) -> None:
@@ -38,10 +39,11 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: in
     if difference is not None:
         how = "its source had other lists or captions" if difference == "source_hash" else None
         raise _other(pack, how or f"{difference} is {header.get(difference)}")
-    left_out = header.get("skipped_stats", {})
-    mended = [i.name for i in source.items if i.name in left_out and left_out[i.name] != stats(i)]
+    mended = [
+        item.name for item in source.items if item.name in header["skipped"] and _can_be_cut(item, header, source)
+    ]
     if mended:
-        raise _other(pack, f"images that were left out have changed since: {len(mended)}\n{first_lines(mended, 5)}\n")
+        raise _other(pack, f"images that were left out can be used now: {len(mended)}\n{first_lines(mended, 5)}\n")
     rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
     _check_pixels(pack, header, source, rows, workers, show)
     folder = str(source.path.resolve())
@@ -60,23 +62,37 @@ def _check_pixels(
         table = np.zeros((len(rows), COLUMNS), np.int64)
     before, fresh = table.copy(), stamp(items)
     changed = [line for line, item in enumerate(items) if not is_current(table[line], item)]
-    jobs = [Job(line, items[line].image, items[line].box, items[line].mask, items[line].parts) for line in changed]
+    jobs = [job_of(line, items[line]) for line in changed]
     names = tuple(name for name in ("tiles.u8", "masks.u8", "parts.u8") if name in header["bytes"])
     cutter = Cutter(pack, header["tile"], header["placement"], source.exif, names)
-    problems = []
+    problems, same_files = [], True
     with show.bar("images compared", len(jobs)):
         for cut in run_jobs(compare, cutter, jobs, workers):
             if cut.problem:
                 problems.append(f"{items[cut.row].name}: {cut.problem}")
+                same_files = same_files and cut.files == tuple(table[cut.row, IMAGE:].tolist())
             table[cut.row, 3:] = cut.pixels, *cut.files
             show.advance()
     if problems:
-        raise _other(pack, f"pictures of its source have changed since: {len(problems)}\n{first_lines(problems, 5)}\n")
+        how = "pictures of its source have changed since"
+        if same_files or not before.any():  # of a pack of an earlier version, the files are not known
+            how = f"pictures of its source {'' if same_files else 'have changed since, or '}are read differently now"
+        raise _other(pack, f"{how}: {len(problems)}\n{first_lines(problems, 5)}\n")
     table[:, :3] = fresh
     if not np.array_equal(table, before):
         with contextlib.suppress(OSError):  # a pack that can only be read: its files are read again next time
             write_bytes(pack / STAMPS, table.tobytes())
             write_header(pack, header)
+
+
+def _can_be_cut(item: Item, header: dict[str, Any], source: Source) -> bool:
+    if problem_of(item):
+        return False
+    try:
+        cut_tiles(job_of(0, item), header["tile"], header["placement"], source.exif)
+    except BadImage:
+        return False
+    return True
 
 
 def _other(pack: Path, how: str) -> ValueError:

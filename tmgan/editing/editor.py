@@ -70,6 +70,8 @@ class Editor:
         notes = [RANDOM_NOTE] if self.encoders.weights == "random" else []
         if self._images is not None and self._images < self.config.images:
             notes.append(f"this run is unfinished: it has seen {self._images:,} of {self.config.images:,} images.")
+        if not self.encoders.finished:
+            notes.append(self.encoders.unfinished_note)
         return notes
 
     def tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -110,7 +110,7 @@ class Evaluation(Mapping[str, Measure]):
             ValueError: when it is missing or something else.
         """
         try:
-            return cls.from_json(json.loads(Path(path).read_text()))
+            return cls.from_json(json.loads(Path(path).read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
 

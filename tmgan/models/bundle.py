@@ -48,6 +48,11 @@ class Encoders:
         """False when their training was interrupted and has not gone on."""
         return self.images >= self.of
 
+    @property
+    def unfinished_note(self) -> str:
+        """What to say about unfinished ones, a sentence."""
+        return f"the encoders are unfinished: they have seen {self.images:,} of {self.of:,} images."
+
     def hash(self) -> str:
         """sha256 of all their numbers."""
         digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
+from tmgan.data.comparable import comparison_notes
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
@@ -87,6 +88,8 @@ def _make(request: Request, command: str) -> list[Path]:
     ]
     for run in runs:
         check_fits(run.config, pack, None)
+    for masks in {run.config.method.stored_masks for run in runs if not run.path.exists()}:
+        comparison_notes(pack, masks=masks)  # refuse what could only be trained in vain
     encoders = _encoders(request, pack, reduced)
     _same_as_before(request.out, {"pack": pack.hash, "encoders": encoders.hash()})
     failures = train_all(runs, pack, encoders, _say)
@@ -180,7 +183,7 @@ def _same_as_before(out: Path, identity: dict[str, str]) -> None:
     path = out / "identity.json"
     if path.exists():
         try:
-            before = dict(json.loads(path.read_text()))
+            before = dict(json.loads(path.read_text("utf-8")))
         except (ValueError, TypeError):
             raise ValueError(
                 f"{path} is damaged, so it does not say what the runs in {out} were made with. Choose another --out."

@@ -51,7 +51,7 @@ def evaluation_of(run: Path, pack: Pack, protocol: Protocol, runtime: RuntimeCon
         "protocol": json.loads(json.dumps(asdict(protocol))),
     }
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text("utf-8"))
         if about["key"] == key:
             return Evaluation.from_json(about["evaluation"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, damaged, of another version

@@ -45,7 +45,7 @@ class Run:
 def images_done(path: Path) -> int:
     """Images that a run has seen according to its folder; 0 when there is none."""
     try:
-        return int(json.loads((path / "run.json").read_text())["images"])
+        return int(json.loads((path / "run.json").read_text("utf-8"))["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
@@ -60,9 +60,9 @@ def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> 
     """
     path = Path(config.run)
     try:
-        status = json.loads((path / "run.json").read_text())
+        status = json.loads((path / "run.json").read_text("utf-8"))
         seen, state = int(status["images"]), status["status"]
-        saved = yaml.safe_load((path / "config.yaml").read_text())
+        saved = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
         before = configfile.overlay(configfile.to_dict(type(config)()), saved)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # missing or damaged
         return False

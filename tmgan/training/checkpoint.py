@@ -53,7 +53,7 @@ class Checkpoints:
     def best(self) -> dict | None:
         """File name, images and score of the best checkpoint; None when none was scored."""
         try:
-            best = json.loads((self.folder / "best.json").read_text())
+            best = json.loads((self.folder / "best.json").read_text("utf-8"))
             return best if (self.folder / best["file"]).exists() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -18,7 +18,6 @@ from tmgan.evaluation.evaluate import evaluate, quick_protocol
 from tmgan.models.bundle import Encoders, save_encoders, save_generator
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import build_step, embed_captions
-from tmgan.training.comparable import require_comparable
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Columns
 from tmgan.training.plan import CaptionTable, Planner
@@ -124,7 +123,6 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
             f"method.keep_mask is {masks}, but {pack.path} has no such masks yet, or they are unfinished. Make them "
             f"with\n  {masks_command(pack, masks)}"
         )
-    require_comparable(pack, masks)
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from tmgan.common.commands import command
-from tmgan.common.files import write_json
+from tmgan.common.files import user_path, write_json
 from tmgan.common.interrupt import Interrupted
 from tmgan.common.text import duration
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import DamsmConfig, OutputConfig, TrainConfig
+from tmgan.data.comparable import comparison_notes
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
 from tmgan.models import bundle
-from tmgan.training.comparable import comparison_notes, require_comparable
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
@@ -40,8 +40,10 @@ def train_encoders(config: DamsmConfig) -> None:
         Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
-    require_comparable(pack)
+    notes = _comparison(config.run, pack, config.pretrain.batch)
     with _run(config.run, config) as (run, stop):
+        for note in notes:
+            run.log(f"NOTE: {note}")
         run.log(f"Encoders, on {runtime.describe()}. Run folder: {run.path}")
         _train_encoders(config, pack, run, stop, runtime)
         preset = "lightweight" if pack.masks is None else "editor"
@@ -71,8 +73,10 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     if encoders is not None and not config.allow_unfinished:
         bundle.require_finished(encoders, Path(config.encoders), "Or take them as they are with --allow-unfinished.")
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
+    notes: list[str] = []
     if pack is not None:
         check_fits(config, pack, encoders)
+        notes = _comparison(path, pack, config.batch, config.method.stored_masks)
     if encoders is None and config.encoder.kind != "small":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
@@ -93,8 +97,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
         if encoders.weights == "random":
             run.log(f"NOTE: {bundle.RANDOM_NOTE}")
         if not encoders.finished:
-            run.log(f"NOTE: the encoders are unfinished, {encoders.images:,} of {encoders.of:,} images.")
-        for note in comparison_notes(pack, config.batch, config.method.stored_masks):
+            run.log(f"NOTE: {encoders.unfinished_note}")
+        for note in notes:
             run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)
         if masks is not None and masks["about"]["weights"] == "random":
@@ -107,14 +111,28 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             _finish(task.editor, pack, run, stop, time.perf_counter() - start)
 
 
+def _comparison(run: str | Path, pack: Pack, batch: int, masks: str = "") -> list[str]:
+    """Notes on what the set gives the losses to compare. A set that gives nothing is refused, but not to a run that has
+    begun with an earlier version: that goes on."""
+    try:
+        return comparison_notes(pack, batch, masks)
+    except ValueError as error:
+        if not any(user_path(run).glob("checkpoints/*.pt")):
+            raise
+        return [str(error)]
+
+
 @contextmanager
 def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest]]:
     """The run folder with its lock and the signal handlers; how it ended is recorded in run.json."""
     run, stop = RunFolder(path, config, config.output.keep), StopRequest()
     try:
         yield run, stop
+        if stop.signal is not None:  # it came after the last look at it; whoever asked must not see this as done
+            raise Interrupted(signal.Signals[stop.signal])
     except Interrupted as interrupt:
-        run.status("stopped", reason=interrupt.signal.name)
+        if run.state != "done":
+            run.status("stopped", reason=interrupt.signal.name)
         raise
     except Exception as error:
         with suppress(OSError):  # a full disk may be what has failed
@@ -151,8 +169,6 @@ def _own_encoders(
 
 def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime) -> None:
     run.log(f"Encoders ({config.encoder.kind}), {len(pack.train):,} photos.")
-    for note in comparison_notes(pack, config.pretrain.batch):
-        run.log(f"NOTE: {note}")
     encoders = bundle.build_encoders(
         config.encoder,
         pack.image_size,

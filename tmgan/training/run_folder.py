@@ -51,6 +51,7 @@ class RunFolder:
         path: of the folder.
         samples: folder of pictures.
         checkpoints: of the run.
+        state: what `status` was called with last, "" before.
 
     Raises:
         ValueError: the folder is not a run, belongs to a run with other settings, or is in use.
@@ -59,7 +60,7 @@ class RunFolder:
     def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
         self.path, self.quiet = user_path(path), quiet
         self.samples = self.path / "samples"
-        self._images = 0
+        self._images, self.state = 0, ""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
         Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
@@ -95,7 +96,7 @@ class RunFolder:
     def _check_config(self, config: Any) -> None:
         """Refuse other settings than those that the run's checkpoints were trained with."""
         defaults = configfile.to_dict(type(config)())  # settings that are newer than the run
-        before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text()))
+        before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         now = configfile.to_dict(config)
         names = [name for name in configfile.differences(before, now) if name not in MAY_CHANGE]
         if names:
@@ -108,11 +109,11 @@ class RunFolder:
             )
 
     def log(self, line: str) -> None:
-        """Print a line and append it to log.txt."""
-        if not self.quiet:
-            print(line, flush=True)
+        """Append a line to log.txt and print it."""
         with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+        if not self.quiet:
+            print(line, flush=True)
 
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
         """Record in run.json where the run stands.
@@ -123,6 +124,7 @@ class RunFolder:
             more: further entries.
         """
         self._images = self._images if images is None else images
+        self.state = status
         row = {
             "status": status,
             "images": self._images,
@@ -136,12 +138,12 @@ class RunFolder:
 
     def failed(self, error: Exception) -> None:
         """Record an error: in run.json and, when it is a fault of tmgan, with its traceback in traceback.txt."""
-        self.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
+        self.status("failed", reason=sentence(error))
         if exit_status(error) == OUR_FAULT:
             path = self.path / "traceback.txt"
             write_text(path, "".join(traceback.format_exception(error)))
             error.add_note(f"Saved in {path}.")
-        self.status("failed", reason=sentence(error))
+        self.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
 
     def close(self) -> None:
         """Release the lock."""
@@ -169,4 +171,4 @@ class StopRequest:
     def restore(self) -> None:
         """Give the signals back to whoever handled them before."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python

@@ -75,7 +75,7 @@ class JsonLines:
         self.path = path
         lines = []
         if path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text("utf-8").splitlines():
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError:  # a crash cut the last line

@@ -31,7 +31,7 @@ def drawn_pack(
     """
     source, pack, record = folder / "birds", folder / "pack", folder / "settings.json"
     settings = {"count": count, "seed": seed, "image_size": image_size}
-    before = json.loads(record.read_text()) if record.exists() else None
+    before = json.loads(record.read_text("utf-8")) if record.exists() else None
     if before not in (None, settings) and not replace:
         raise ValueError(
             f"{pack} holds {before['count']} drawn birds and --drawn-images is {count}. Ask for as many as "

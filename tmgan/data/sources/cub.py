@@ -170,7 +170,7 @@ class _Texts:
 
     def notes(self) -> list[str]:
         """What of the captions is not read."""
-        damaged = f"{len(self.damaged)} caption lines hold bytes that are not UTF-8 (they split words), the first in "
+        damaged = f"caption lines with bytes that are not UTF-8 (they split words): {len(self.damaged)}, the first in "
         return [
             *([damaged + self.damaged[0]] if self.damaged else []),
             *([self.lost.note()] if self.lost.note() else []),

@@ -13,17 +13,17 @@ class LostWords:
     """A count over all captions of a source: each is added before the ones without a word are dropped."""
 
     def __init__(self) -> None:
-        self.shortened = self.vanished = 0
-        self._captions: list[str] = []
+        self.shortened = self.vanished = self.total = 0
         self._examples: dict[bool, dict[str, str]] = {False: {}, True: {}}  # vanished: word -> what is left of it
 
     def add(self, caption: str) -> None:
         """Count one caption."""
-        self._captions.append(caption)
         if caption.isascii():
+            self.total += len(caption.split())  # about: quick, and nothing is lost here
             return
-        lost = dict(lost_letters(caption))
-        for word in whole_words(caption):
+        lost, words = dict(lost_letters(caption)), whole_words(caption)
+        self.total += len(words)
+        for word in words:
             left = lost.get(word)
             if left is not None:
                 self.shortened += left != ""
@@ -34,11 +34,10 @@ class LostWords:
 
     def check(self, path: Path) -> None:
         """Raise ValueError when more than half of the words vanish: what is left of the captions means nothing."""
-        total = sum(len(whole_words(caption)) for caption in self._captions) if self.vanished else 0
-        if 2 * self.vanished > total:
+        if 2 * self.vanished > self.total:
             words = ", ".join(map(repr, self._examples[True]))
             raise ValueError(
-                f"{path}: its captions are in another script: of {self.vanished} of their {total} words, such as "
+                f"{path}: its captions are in another script: of {self.vanished} of their {self.total} words, such as "
                 f"{words}, nothing is left. Of captions the letters a to z, digits and _ are read, as published text "
                 "encoders do: translate them, or write them in these letters"
             )
@@ -49,7 +48,8 @@ class LostWords:
             return ""
         shown = self._examples[False] | self._examples[True]
         examples = ", ".join(f"{word!r} -> {left!r}" for word, left in shown.items())
+        counts = [f"{name}: {n}" for name, n in (("lose letters", self.shortened), ("vanish", self.vanished)) if n]
         return (
-            f"{self.shortened} words of the captions lose letters and {self.vanished} vanish, since only the letters a "
-            f"to z, digits and _ are read: {examples}"
+            f"words of the captions that {', that '.join(counts)}, since only the letters a to z, digits and _ are "
+            f"read ({examples})"
         )

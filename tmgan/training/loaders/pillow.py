@@ -53,9 +53,10 @@ class PillowLoader:
         )
         # Each task starts a worker unless one is idle, and none is before all have met at the barrier: so all start
         # here. They inherit that Ctrl-C, which a terminal sends to them too, is blocked: one that was still importing
-        # would print a traceback. Python's resource tracker would unblock it, so it starts before.
+        # would print a traceback. SIGTERM, which a scheduler sends to all, they unblock when they are ready for it.
+        # Python's resource tracker would unblock both, so it starts before.
         resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             for _ in range(workers):
                 self._pool.submit(os.getpid)

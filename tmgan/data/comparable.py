@@ -8,14 +8,16 @@ from tmgan.data.masks import extremes, open_masks
 from tmgan.data.pack import Pack
 
 
-def require_comparable(pack: Pack, masks: str = "") -> None:
-    """Refuse a training split on which the matching losses, or the loss under the masks, are the same for any model.
+def comparison_notes(pack: Pack, batch: int = 0, masks: str = "") -> list[str]:
+    """What is worth knowing about a set that can be trained on, as sentences. Reads the masks, if they are asked for.
 
     Args:
+        batch: images per step; 0: not known.
         masks: name of the object masks that are trained with, "" for none.
 
     Raises:
-        ValueError: nothing can be learned from it; the message says why.
+        ValueError: the matching losses, or the loss under the masks, are the same for any model: nothing can be
+            learned. The message says why.
     """
     count = len(pack.train)
     if count < 2:
@@ -46,17 +48,13 @@ def require_comparable(pack: Pack, masks: str = "") -> None:
             "edit may change and what it must keep. Correct the masks, or train without them: --method.keep-mask none "
             "--model.no-keep-input."
         )
-
-
-def comparison_notes(pack: Pack, batch: int, masks: str = "") -> list[str]:
-    """What is worth knowing about a set that can be trained on, as sentences."""
-    count, notes = len(pack.train), []
+    notes = []
     if count < batch:
         notes.append(
             f"the training split has {count:,} images, fewer than a batch of {batch}: each batch holds some more than "
             "once."
         )
-    for number, what in zip(_extremes(pack, masks), ("show no object", "show nothing but the object"), strict=True):
+    for number, what in zip((empty, full), ("show no object", "show nothing but the object"), strict=True):
         if number:
             notes.append(f"{number:,} of {count:,} training masks {masks!r} {what}.")
     return notes

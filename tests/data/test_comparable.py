@@ -7,23 +7,22 @@ import dataclasses
 import pytest
 import torch
 
-from tmgan.training.comparable import comparison_notes, require_comparable
-from tmgan.training.editor_task import check_fits
+from tmgan.data.comparable import comparison_notes
 from tmgan.training.jobs import train_editor, train_encoders
 
 
 def test_one_training_image(pack):
     with pytest.raises(ValueError, match="has 1 training image, .* at least two"):
-        require_comparable(dataclasses.replace(pack, train=pack.train[:1]))
+        comparison_notes(dataclasses.replace(pack, train=pack.train[:1]))
     with pytest.raises(ValueError, match="has no training images"):
-        require_comparable(dataclasses.replace(pack, train=pack.train[:0]))
-    require_comparable(dataclasses.replace(pack, train=pack.train[[0, -1]]))
+        comparison_notes(dataclasses.replace(pack, train=pack.train[:0]))
+    comparison_notes(dataclasses.replace(pack, train=pack.train[[0, -1]]))
 
 
 def test_one_class(pack):
     same = dataclasses.replace(pack, class_ids=torch.full_like(pack.class_ids, 2))
     with pytest.raises(ValueError, match=rf"All {len(pack.train)} training images .* class '{pack.class_names[2]}'"):
-        require_comparable(same)
+        comparison_notes(same)
 
 
 def test_one_caption(pack):
@@ -31,18 +30,18 @@ def test_one_caption(pack):
         pack, tokens=pack.tokens[:1].expand_as(pack.tokens), lengths=pack.lengths[:1].expand(400)
     )
     with pytest.raises(ValueError, match=f"the same caption, {pack.caption(0)!r}"):
-        require_comparable(same)
+        comparison_notes(same)
 
 
 @pytest.mark.parametrize(
     ("levels", "message"),
     [((0, 0), "show no object:"), ((255, 255), "show nothing but the object:"), ((0, 255), "are empty or full:")],
 )
-def test_masks_without_a_border(tiny, pack, levels, message):
+def test_masks_without_a_border(pack, levels, message):
     masks = pack.masks.clone()
     masks[::2], masks[1::2] = levels
     with pytest.raises(ValueError, match=f"masks 'dataset' of .* {message} .*--method.keep-mask none"):
-        check_fits(tiny, dataclasses.replace(pack, masks=masks), None)
+        comparison_notes(dataclasses.replace(pack, masks=masks), 4, "dataset")
 
 
 def test_some_such_masks_and_a_large_batch_are_said(pack):
@@ -50,7 +49,6 @@ def test_some_such_masks_and_a_large_batch_are_said(pack):
     masks[pack.train[:2]], masks[pack.train[2:5]] = 0, 255
     few = dataclasses.replace(pack, masks=masks)
     count = len(pack.train)
-    require_comparable(few, "dataset")
     assert comparison_notes(few, count, "dataset") == [
         f"2 of {count} training masks 'dataset' show no object.",
         f"3 of {count} training masks 'dataset' show nothing but the object.",
@@ -59,6 +57,15 @@ def test_some_such_masks_and_a_large_batch_are_said(pack):
         f"the training split has {count} images, fewer than a batch of {count + 1}: each batch holds some more than "
         "once."
     ]
+
+
+def test_a_run_that_has_begun_with_an_earlier_version_goes_on(tiny, pack, monkeypatch, capsys):
+    train_editor(tiny, evaluated=False)
+    same = dataclasses.replace(pack, class_ids=torch.zeros_like(pack.class_ids))
+    monkeypatch.setattr("tmgan.data.pack.Pack.open", lambda *_: same)
+    capsys.readouterr()
+    train_editor(dataclasses.replace(tiny, images=28), evaluated=False)
+    assert "NOTE: All" in capsys.readouterr().out
 
 
 def test_both_jobs_refuse_before_they_write(tiny, tiny_damsm, pack, monkeypatch, tmp_path):

@@ -80,7 +80,16 @@ def test_unfinished_encoders_are_refused_unless_asked_for(tiny, tiny_damsm, monk
 
 def test_encoders_of_an_earlier_version_do_not_say_how_many_images_they_lack(encoders, tmp_path):
     bundle.save_encoders(dataclasses.replace(encoders, images=7), tmp_path)
-    assert bundle.load_encoders(tmp_path).of == 0 and bundle.load_encoders(tmp_path).finished
+    made = bundle.load_encoders(tmp_path)
+    assert made.of == 0 and made.finished
+    bundle.require_finished(made, tmp_path)
+    for status in ("done", "running", "stopped"):
+        (tmp_path / "run.json").write_text(json.dumps({"status": status}))
+        if status == "stopped":
+            with pytest.raises(ValueError, match="was stopped after 7 images"):
+                bundle.require_finished(made, tmp_path)
+        else:
+            bundle.require_finished(made, tmp_path)
 
 
 def test_an_unfinished_run_is_named_when_it_is_used(tiny, monkeypatch):

@@ -138,6 +138,20 @@ def require_finished(encoders: Encoders, folder: Path, remedy: str = "") -> None
             f"The encoders in {folder} are unfinished: they have seen {encoders.images:,} of {encoders.of:,} images. "
             f"Repeat the `tmgan damsm` command that made them, it goes on where it stopped. {remedy}".rstrip()
         )
+    if encoders.of == 0 and _stopped(folder):
+        raise ValueError(
+            f"The encoders in {folder} are unfinished: their training was stopped after {encoders.images:,} images. "
+            f"Repeat the `tmgan damsm` command that made them, it goes on where it stopped. {remedy}".rstrip()
+        )
+
+
+def _stopped(folder: Path) -> bool:
+    """Whether a folder of `tmgan damsm` says that it is not done: encoders of earlier versions do not say it."""
+    try:
+        status = json.loads((folder / "run.json").read_text("utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return status in ("stopped", "failed") and not (folder / GENERATOR).exists()
 
 
 def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:

@@ -51,7 +51,7 @@ def report(run: Path) -> Document:
     _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
     if (run / "log.txt").is_file():
-        lines = (run / "log.txt").read_text(errors="replace").splitlines()
+        lines = (run / "log.txt").read_text("utf-8", errors="replace").splitlines()
         document.heading("Log")
         document.code("\n".join(lines[-60:]), f"The last {min(60, len(lines))} of {len(lines)} lines")
     return document
@@ -116,7 +116,7 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
             "Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
             "a run mostly learns to copy, whatever its losses say."
         )
-    for line in (run / "log.txt").read_text(errors="replace").splitlines() if (run / "log.txt").is_file() else ():
+    for line in (run / "log.txt").read_text("utf-8", errors="replace").splitlines() if (run / "log.txt").is_file() else ():
         for mark in ("NOTE: ", "WARNING: "):
             if mark in line and bundle.RANDOM_NOTE not in line:
                 notes.append(line.split(mark, 1)[1])
@@ -261,7 +261,7 @@ def training_seconds(run: Path) -> float:
 def _rows(path: Path) -> list[dict]:
     """The rows that are whole: a crash cuts the last line, and a run may be writing it."""
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
         except ValueError:

@@ -50,11 +50,17 @@ def report(run: Path) -> Document:
     _speed(document, stats)
     _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
-    if (run / "log.txt").is_file():
-        lines = (run / "log.txt").read_text("utf-8", errors="replace").splitlines()
+    lines = _log(run)
+    if lines:
         document.heading("Log")
         document.code("\n".join(lines[-60:]), f"The last {min(60, len(lines))} of {len(lines)} lines")
     return document
+
+
+def _log(run: Path) -> list[str]:
+    """The lines of log.txt; none if it is missing."""
+    path = run / "log.txt"
+    return path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _read_settings(run: Path) -> dict:
@@ -116,7 +122,7 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
             "Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
             "a run mostly learns to copy, whatever its losses say."
         )
-    for line in (run / "log.txt").read_text("utf-8", errors="replace").splitlines() if (run / "log.txt").is_file() else ():
+    for line in _log(run):
         for mark in ("NOTE: ", "WARNING: "):
             if mark in line and bundle.RANDOM_NOTE not in line:
                 notes.append(line.split(mark, 1)[1])

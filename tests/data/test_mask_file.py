@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter, features
 
 from tmgan.data.decode import BadImage
 from tmgan.data.mask_file import open_map, open_mask
@@ -195,10 +195,58 @@ def test_labels_without_a_ground_are_refused(tmp_path):
     assert "labels 1 and 300" in refusal(tmp_path, Image.fromarray((OBJECT * np.uint16(299) + 1).astype(np.uint16)))
 
 
+@pytest.mark.parametrize("more", [{}, {"icc_profile": b"odd"}], ids=["pixels first", "pixels after other chunks"])
+def test_labels_in_lossless_webp_are_no_noise(tmp_path, more):
+    for label in (1, 2):
+        image = Image.fromarray(OBJECT * label)
+        assert np.array_equal(read(tmp_path, image, "m.webp", lossless=True, **more), OBJECT * 255)
+    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, 128, 255), "m.webp", lossless=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "m.jp2",
+        pytest.param("m.avif", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")),
+    ],
+)
+def test_labels_that_may_be_noise_are_refused(tmp_path, name):
+    assert "labels, or one level that was kept inexactly" in refusal(tmp_path, grey(0, *[1] * 32), name)
+    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, *[128] * 16, *[255] * 16), "m.jp2")
+    for level in (0, 255):
+        assert (read(tmp_path, grey(level), name) == level).all()
+
+
+def test_lossy_webp_is_soft(tmp_path):
+    jagged = Image.fromarray(np.kron(OBJECT, np.ones((5, 5), np.uint8)) * 255)
+    mask = read(tmp_path, jagged, "m.webp", quality=50)
+    assert len(np.unique(mask)) > 2 and np.abs(mask.astype(int) - np.array(jagged)).max() < 60
+    picture = Image.merge("RGBA", [Image.new("L", jagged.size, 7)] * 3 + [jagged])
+    assert np.array_equal(read(tmp_path, picture, "m.webp", quality=50), jagged)  # alpha is kept exactly
+
+
+def test_labels_without_a_palette_count(tmp_path):
+    """numpy's labels in a picture of mode P that was given no colours: all are black."""
+    for labels in (OBJECT, OBJECT * 5):
+        for name in ("m.png", "m.tif", "m.gif"):
+            image = Image.frombytes("P", (8, 8), labels.tobytes())
+            assert np.array_equal(read(tmp_path, image, name), OBJECT * 255), name
+    three = Image.frombytes("P", (8, 8), (OBJECT + np.eye(8, dtype=np.uint8)).tobytes())
+    assert "holds the labels 0, 1 and 2" in refusal(tmp_path, three, "m.tif")  # as PNG, Pillow drops bits
+    light_first = Image.new("P", (8, 8), 1)
+    light_first.putpalette([255, 255, 255, 0, 0, 0])
+    assert (read(tmp_path, light_first) == 0).all()  # one index alone goes by its colour
+
+
 def test_two_masks_in_one_file_are_refused(tmp_path):
     picture = Image.fromarray(OBJECT * 255).convert("RGBA")
     picture.paste((0, 0, 0, 0), (0, 0, 8, 1))
     assert "it shows two masks" in refusal(tmp_path, picture)
+    disc = Image.new("L", (64, 64))
+    ImageDraw.Draw(disc).ellipse((12, 12, 52, 52), fill=255)
+    soft = disc.filter(ImageFilter.GaussianBlur(3)).convert("RGBA")  # one in five pixels is in between
+    soft.paste((0, 0, 0, 0), (0, 0, 64, 6))
+    assert "it shows two masks" in refusal(tmp_path, soft)
 
 
 def test_an_animation_and_another_size_are_refused(tmp_path):

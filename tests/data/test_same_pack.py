@@ -14,9 +14,11 @@ from PIL import Image
 
 from tests.data.data_folders import textured, write_image_folder
 from tmgan.common.lock import only_one
-from tmgan.data import stamps
+from tmgan.data import stamps, tiles
+from tmgan.data.decode import BadImage
 from tmgan.data.doctor import examine
 from tmgan.data.drawn.dataset import write_birds
+from tmgan.data.mask_file import open_map
 from tmgan.data.originals import Originals
 from tmgan.data.pack import HEADER, Pack, pixels_hash, read_header
 from tmgan.data.prepare import prepare
@@ -147,6 +149,38 @@ def test_a_pack_of_an_earlier_version_is_compared_picture_by_picture(source, tmp
         make(source, pack)
 
 
+def test_files_that_would_be_read_otherwise_now_are_looked_at_again(source, tmp_path, monkeypatch):
+    """A later version of the rules: once where they make no difference, by name where they do."""
+    grow_old(source)
+    pack = tmp_path / "pack"
+    make(source, pack)
+    monkeypatch.setattr(tiles, "READING", tiles.READING + 1)
+    assert any("compared with it once" in note for note in make(source, pack).notes)
+    assert not any("compared" in note for note in make(source, pack).notes)
+    monkeypatch.setattr(tiles, "READING", tiles.READING + 1)
+    monkeypatch.setattr(tiles, "open_map", refuse_three)
+    with pytest.raises(ValueError, match=r"pictures of its source are read differently now: 1\n  3.bmp: .*no mask now"):
+        make(source, pack)
+
+
+def test_what_was_begun_with_other_rules_starts_over(source, tmp_path, monkeypatch):
+    grow_old(source)
+    whole = (source / "3.bmp").read_bytes()
+    (source / "3.bmp").write_bytes(b"")
+    with pytest.raises(ValueError, match="1 of 4 images cannot be used"):
+        make(source, tmp_path / "pack")
+    (source / "3.bmp").write_bytes(whole)
+    monkeypatch.setattr(tiles, "READING", tiles.READING + 1)
+    summary = make(source, tmp_path / "pack")
+    assert summary.cut == 4 and "starting over" in summary.notes[0] and "another reading (1, now 2)" in summary.notes[0]
+
+
+def refuse_three(path, *arguments, **options):
+    if path.name == "m3.bmp":
+        raise BadImage(f"{path} is no mask now")
+    return open_map(path, *arguments, **options)
+
+
 def test_loaders_that_decode_the_originals_notice_too(source, tmp_path):
     grow_old(source)
     make(source, tmp_path / "pack")
@@ -157,6 +191,26 @@ def test_loaders_that_decode_the_originals_notice_too(source, tmp_path):
     textured((80, 60), 9).save(source / "0.bmp")
     with pytest.raises(ValueError, match="1 of the 4 files .*missing or changed:\n.*0.bmp holds other bytes"):
         Originals.open(pack)
+
+
+@pytest.mark.parametrize("whose", ["source", "pack"])
+def test_a_file_that_cannot_be_opened_is_named(source, tmp_path, monkeypatch, whose):
+    """Only what lies in the pack is a trouble of the disk it is written to."""
+    broken = {"source": source / "2.bmp", "pack": tmp_path / "pack.partial" / "tiles.u8"}[whose]
+
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(broken))
+
+    monkeypatch.setattr("tmgan.data.prepare.run_jobs", fail)
+    expected, words = {"source": (PermissionError, str(broken)), "pack": (ValueError, "pack.partial cannot be wr")}[whose]
+    with pytest.raises(expected, match=words):
+        make(source, tmp_path / "pack")
+
+
+def test_nobody_reads_is_no_full_disk(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("tmgan.data.prepare.run_jobs", lambda *_: (_ for _ in ()).throw(BrokenPipeError(errno.EPIPE, "")))
+    with pytest.raises(BrokenPipeError):
+        make(source, tmp_path / "pack")
 
 
 def test_the_second_of_two_is_refused(source, tmp_path):

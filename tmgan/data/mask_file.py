@@ -7,6 +7,7 @@ say which one is the object, and as greys they would make a dim mask. Imports no
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from PIL import Image, ImageChops
@@ -58,7 +59,7 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
     """
     image = read_picture(path, exif)
     _check_same_size(image, path, size)
-    lossy = image.format in ("JPEG", "MPO", "WEBP")
+    lossy = _is_lossy(image, path)
     try:
         if is_deep(image):
             return _of_numbers(image, path)
@@ -68,12 +69,12 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
             low, high = shown[0], shown[-1]
             if low != high and low < 255 - _SAME or high == 0:  # a trace of transparency is an editor's, and no mask
                 _check_no_other(image, alpha)
-                return _of_grey(alpha, lossy, "in its alpha channel ")
+                return _of_grey(alpha, where="in its alpha channel ")  # kept as it is by lossy WebP too
             image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
         if image.mode == "1":
             return image.convert("L")
         if image.mode == "P":
-            return _of_palette(image, lossy)
+            return _of_palette(image)
         return _of_grey(image, lossy) if image.mode == "L" else _of_colour(image.convert("RGB"), lossy)
     except _Meaningless as error:
         raise BadImage(f"{path} {error}") from None
@@ -86,6 +87,26 @@ def _check_same_size(image: Image.Image, path: Path, size: tuple[int, int]) -> N
         )
 
 
+def _is_lossy(image: Image.Image, path: Path) -> bool | None:
+    """Whether levels may be a little off. None: neither is certain."""
+    if image.format == "WEBP":
+        return not _is_lossless_webp(path)
+    if image.format in ("AVIF", "JPEG2000"):
+        return None
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "webp")  # of a TIFF
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(12)  # RIFF, size, WEBP
+        while len(head := file.read(8)) == 8:
+            if head[:4] == b"VP8L":
+                return True
+            size = int.from_bytes(head[4:], "little")
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return False
+
+
 def _alpha(image: Image.Image) -> Image.Image | None:
     return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
 
@@ -95,21 +116,30 @@ def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
     counts = image.convert("L").histogram(mask=alpha.point([0] * 255 + [255]))
     black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
     few = sum(counts) // 100
-    if min(black, white) > few and sum(counts) - black - white <= few:
+    if min(black, white) > few and 2 * (black + white) >= sum(counts):
         raise _Meaningless(
             f"is black and white where it is opaque, and transparent elsewhere, so it shows two masks; {_RULE}. Save "
             "it without transparency"
         )
 
 
-def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.Image:
-    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white."""
+def _of_grey(image: Image.Image, lossy: bool | None = False, where: str = "") -> Image.Image:
+    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white.
+
+    Args:
+        lossy: near levels may be noise; None: or labels.
+    """
     counts = image.histogram()
     levels = [level for level, count in enumerate(counts) if count]
     if len(levels) == 1:
         return _of_one(image, levels[0], where)
-    if lossy and levels[-1] - levels[0] <= _SAME and (levels[-1] <= _SAME or levels[0] >= 255 - _SAME):
-        return _of_one(image, 255 * (levels[0] > _SAME))  # noise on black or on white
+    if lossy is not False and (levels[-1] <= _SAME or levels[0] >= 255 - _SAME):  # noise on black or on white
+        if lossy is None:
+            raise _Meaningless(
+                f"holds levels from {levels[0]} to {levels[-1]}: labels, or one level that was kept inexactly. Its "
+                "format does not say which. Save it as PNG"
+            )
+        return _of_one(image, 255 * (levels[0] > _SAME))
     if len(levels) == 2:
         low, high = levels
         if low != 0 and not (low <= _SAME and high >= 255 - _SAME):
@@ -171,17 +201,19 @@ def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
     return Image.fromarray(upper.astype(np.uint8) * np.uint8(255))
 
 
-def _of_palette(image: Image.Image, lossy: bool) -> Image.Image:
+def _of_palette(image: Image.Image) -> Image.Image:
     """One colour on black, whatever their indices: programs that reduce colours number them as they like.
 
-    A palette of greys is greyscale stored shorter.
+    A palette of greys is greyscale stored shorter. Where all is black, no colours were given: the indices count.
     """
     indices = [index for index, count in enumerate(image.histogram()) if count]
     values = image.getpalette("RGB") or []
     palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
     palette += [(0, 0, 0)] * (256 - len(palette))
+    if len(indices) > 1 and not any(max(palette[index]) for index in indices):
+        return _of_grey(image.point(range(256), "L"))
     if all(max(palette[index]) - min(palette[index]) <= _SAME for index in indices):
-        return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"), lossy)
+        return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"))
     if len(indices) > 2:
         raise _Meaningless(f"holds the labels {_listed(indices)} of a palette; {_RULE}. {_SAVE_ONE}")
     objects = [index for index in indices if max(palette[index]) > _SAME]
@@ -193,7 +225,7 @@ def _of_palette(image: Image.Image, lossy: bool) -> Image.Image:
     return image.point([255 if index in objects else 0 for index in range(256)], "L")
 
 
-def _of_colour(image: Image.Image, lossy: bool) -> Image.Image:
+def _of_colour(image: Image.Image, lossy: bool | None) -> Image.Image:
     """Grey in three channels, or one colour on black."""
     red, green, blue = image.split()
     brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)

@@ -22,6 +22,7 @@ from tmgan.common.files import sync_to_disk, user_path, write_bytes
 from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
+from tmgan.data import tiles
 from tmgan.data.cut_jobs import job_of, problem_of, run_jobs
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import (
@@ -128,7 +129,11 @@ def _prepare(
         return _summary(pack, start, show, cut=0, already=True)
     try:
         cut_now = _make(source, place, identity, listing, workers, show, skip_bad)
+    except BrokenPipeError:  # of standard error: nobody reads
+        raise
     except OSError as error:
+        if error.filename and not Path(error.filename).is_relative_to(partial_path(place)):
+            raise
         raise ValueError(
             f"{partial_path(pack)} cannot be written ({error.strerror or error}): fix that and run again, it continues"
         ) from error
@@ -162,7 +167,7 @@ def _make(
     cutter = Cutter(partial_path(place), tile_edge(image_size), placement, listing.exif, tuple(files))
     geometry = {key: identity[key] for key in ("format", "image_size", "placement")}
     state = {**geometry, "kind": listing.kind, "files": files, "count": len(items), "pillow": PIL.__version__}
-    state["stamps"] = f"{COLUMNS} columns"  # of done.i64: earlier versions had one
+    state |= {"stamps": f"{COLUMNS} columns", "reading": tiles.READING}  # done.i64 had one column before
     done = _open_partial(cutter, state, len(items), show)
     bad = {row: problem for row, item in enumerate(items) if (problem := problem_of(item))}
     fresh = stamp(items)  # looks at every file
@@ -196,6 +201,7 @@ def _make(
         show.say(f"caption lines without a word in them, left out: {listing.dropped}")
     header = {
         **identity,
+        "reading": tiles.READING,
         "pixels_hash": hash_of_digests(table[:, PIXELS]),
         "source": str(listing.path.resolve()),
         "kind": listing.kind,

@@ -15,6 +15,7 @@ import numpy as np
 from tmgan.common.files import write_bytes
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
+from tmgan.data import tiles
 from tmgan.data.cut_jobs import job_of, problem_of, run_jobs
 from tmgan.data.decode import BadImage
 from tmgan.data.originals import write_originals
@@ -57,11 +58,13 @@ def _check_pixels(
 ) -> None:
     items = [source.items[row] for row in rows]
     table = read_stamps(pack, len(rows))
+    same_rules = table is not None and header.get("reading") == tiles.READING
+    if not same_rules:
+        show.say(f"{pack} was made by another version: every picture is compared with it once")
     if table is None:
-        show.say(f"{pack} was made by an earlier version: every picture is compared with it once")
         table = np.zeros((len(rows), COLUMNS), np.int64)
     before, fresh = table.copy(), stamp(items)
-    changed = [line for line, item in enumerate(items) if not is_current(table[line], item)]
+    changed = [line for line, item in enumerate(items) if not same_rules or not is_current(table[line], item)]
     jobs = [job_of(line, items[line]) for line in changed]
     names = tuple(name for name in ("tiles.u8", "masks.u8", "parts.u8") if name in header["bytes"])
     cutter = Cutter(pack, header["tile"], header["placement"], source.exif, names)
@@ -79,10 +82,10 @@ def _check_pixels(
             how = f"pictures of its source {'' if same_files else 'have changed since, or '}are read differently now"
         raise _other(pack, f"{how}: {len(problems)}\n{first_lines(problems, 5)}\n")
     table[:, :3] = fresh
-    if not np.array_equal(table, before):
+    if not same_rules or not np.array_equal(table, before):
         with contextlib.suppress(OSError):  # a pack that can only be read: its files are read again next time
             write_bytes(pack / STAMPS, table.tobytes())
-            write_header(pack, header)
+            write_header(pack, {**header, "reading": tiles.READING})
 
 
 def _can_be_cut(item: Item, header: dict[str, Any], source: Source) -> bool:

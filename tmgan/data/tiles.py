@@ -24,6 +24,7 @@ from tmgan.data.decode import BadImage, open_photo
 from tmgan.data.mask_file import open_map
 from tmgan.data.sources.source import Box
 
+READING = 1  # counted up whenever the same files would give other tiles, or none: packs are then compared once
 PLACEMENTS = ("centre", "topleft")
 MIN_REGION = 8  # less is left of a crop whose box lies at the edge of the image or is a few pixels large
 GRACE_SECONDS = 10.0  # of a worker after SIGTERM
@@ -141,7 +142,7 @@ def _each(cutter: Cutter, jobs: list[Job], mode: str, do: Callable[[Any, bytes],
             try:
                 tiles = cut_tiles(job, cutter.tile, cutter.placement, cutter.exif)
             except BadImage as error:
-                results.append(Cut(job.row, str(error)))
+                results.append(Cut(job.row, str(error), files=_digests(job)))
                 continue
             rows = [tile.tobytes() for tile in tiles]
             problem = ""
@@ -149,9 +150,12 @@ def _each(cutter: Cutter, jobs: list[Job], mode: str, do: Callable[[Any, bytes],
                 file.seek(job.row * len(data))
                 if not do(file, data):
                     problem = problem or f"its {name.removesuffix('s.u8')} looks different now"
-            digests = (file_digest(job.image), file_digest(job.mask), file_digest(job.parts))
-            results.append(Cut(job.row, problem, digest(*rows), digests))
+            results.append(Cut(job.row, problem, digest(*rows), _digests(job)))
     return results
+
+
+def _digests(job: Job) -> tuple[int, int, int]:
+    return file_digest(job.image), file_digest(job.mask), file_digest(job.parts)
 
 
 def cut_tiles(job: Job, tile: int, placement: str, exif: bool) -> list[Image.Image]:

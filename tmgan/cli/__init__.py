@@ -35,6 +35,8 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. It exits with the statuses that `tmgan --help` lists."""
+    # Closed by the caller: Python has none then, and what is printed goes nowhere.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
@@ -42,11 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
     try:
         with raise_on_sigterm():
-            try:
-                _run(name, arguments)
-            finally:
-                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
-    except (Exception, KeyboardInterrupt) as error:
+            _run(name, arguments)
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
+    except BaseException as error:
         _end(name, error)
 
 
@@ -70,9 +70,13 @@ def _run(name: str, arguments: list[str]) -> None:
 
 def _end(name: str, error: BaseException) -> None:
     """Say what has happened, and exit."""
+    unread = _give_up_output()
+    if isinstance(error, SystemExit):
+        if error.code or unread is None:
+            raise error
+        error = unread
     status = exit_status(error)
-    if isinstance(error, BrokenPipeError):  # nobody reads: nothing can be said, and flushing would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # nothing can be said
         sys.exit(status)
     if status == OUR_FAULT:
         traceback.print_exception(error)
@@ -80,6 +84,18 @@ def _end(name: str, error: BaseException) -> None:
     if os.environ.get("TMGAN_TRACEBACK"):
         traceback.print_exception(error)
     _fail(f"tmgan {name}: {sentence(error)}", status)
+
+
+def _give_up_output() -> OSError | None:
+    """Flush what was printed. What cannot be written goes nowhere, or Python would say so once more on its way out."""
+    failure = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            failure = failure or error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return failure
 
 
 def _help(group: str = "") -> str:

@@ -80,6 +80,25 @@ def test_home_is_replaced(monkeypatch, tmp_path):
     assert files.user_path("~/a") == tmp_path / "a" and files.user_path("a~/b").as_posix() == "a~/b"
 
 
+def test_an_error_without_words_is_a_sentence():
+    error = OSError(5)
+    error.filename = "birds.png"
+    assert "None" not in sentence(error)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EACCES])
+def test_where_there_are_no_locks_none_is_held(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with only_one(tmp_path / "new" / ".lock", "busy") as held:
+        assert not held and not list(tmp_path.iterdir()), "nothing tells others that this is taken"
+    monkeypatch.undo()
+    with only_one(tmp_path / ".lock", "busy") as held:
+        assert held
+
+
 def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):
     path = tmp_path / "new" / ".lock"
     with only_one(path, "busy"):

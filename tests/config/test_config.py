@@ -59,7 +59,10 @@ def test_equals_form_of_preset():
         ("a: [", "not valid YAML"),
         ("batch: 4\nseed: 1\nbatch: 8", r"the key 'batch' occurs twice\n.*line 3"),
         ("optim: {lr_g: 1, lr_g: 2}", "the key 'lr_g' occurs twice"),
-        ("images: 1:30", "'1:30' is no whole number"),
+        ("images: 1:30", "'1:30' is not a whole number"),
+        ("images: 0x1G", "'0x1G' is not a whole number"),
+        ("optim: {lr_g: 1:30.5}", "'1:30.5' is not a number"),
+        ("run: 2026-11-28", "is not a text; write it in quotes"),
         ("data:", "not a text"),
         ("seed: true", "not a whole number"),
         ("images: .inf", "not a whole number"),
@@ -77,6 +80,14 @@ def test_mistakes_say_what_to_change(text, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         configfile.read_yaml(path, TrainConfig())
     assert "bad.yaml" in str(error.value)
+
+
+def test_numbers_are_what_they_look_like(tmp_path):
+    """YAML 1.1 reads 064 as 52, and what has colons as minutes and seconds."""
+    (tmp_path / "a.yaml").write_text("images: 0x4000\nbatch: 064\nseed: 1_000\nrun: 20:30\noptim: {lr_g: 1e-4}\n")
+    config = configfile.read_yaml(tmp_path / "a.yaml", TrainConfig())
+    assert (config.images, config.batch, config.seed, config.run) == (0x4000, 64, 1000, "20:30")
+    assert config.optim.lr_g == 1e-4
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

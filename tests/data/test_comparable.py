@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.training.test_interrupted import SigtermAfter
+from tmgan.common.interrupt import Interrupted
 from tmgan.data.comparable import comparison_notes
+from tmgan.training import jobs
 from tmgan.training.jobs import train_editor, train_encoders
 
 
@@ -61,11 +65,34 @@ def test_some_such_masks_and_a_large_batch_are_said(pack):
 
 def test_a_run_that_has_begun_with_an_earlier_version_goes_on(tiny, pack, monkeypatch, capsys):
     train_editor(tiny, evaluated=False)
-    same = dataclasses.replace(pack, class_ids=torch.zeros_like(pack.class_ids))
-    monkeypatch.setattr("tmgan.data.pack.Pack.open", lambda *_: same)
+    monkeypatch.setattr("tmgan.data.pack.Pack.open", lambda *_: one_class(pack))
     capsys.readouterr()
     train_editor(dataclasses.replace(tiny, images=28), evaluated=False)
     assert "NOTE: All" in capsys.readouterr().out
+
+
+def test_a_run_that_has_begun_with_its_own_encoders_goes_on(tiny, pack, monkeypatch, capsys):
+    """It was stopped before it had a checkpoint of its own."""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(jobs, "StopRequest", SigtermAfter)
+        train_editor(tiny)
+    assert not list(Path(tiny.run).glob("checkpoints/*.pt"))
+    monkeypatch.setattr("tmgan.data.pack.Pack.open", lambda *_: one_class(pack))
+    train_editor(tiny, evaluated=False)
+    assert "NOTE: All" in capsys.readouterr().out
+
+
+def test_birds_and_encoders_of_a_run_are_looked_at_too(tiny, tmp_path, capsys):
+    """Both exist only once the run has begun."""
+    pretrain = dataclasses.replace(tiny.pretrain, batch=19, images=19)
+    train_editor(dataclasses.replace(tiny, data="", drawn_images=20, batch=20, pretrain=pretrain), evaluated=False)
+    said = capsys.readouterr().out
+    for batch in (19, 20):
+        assert f"NOTE: the training split has 17 images, fewer than a batch of {batch}" in said
+
+
+def one_class(pack):
+    return dataclasses.replace(pack, class_ids=torch.zeros_like(pack.class_ids))
 
 
 def test_both_jobs_refuse_before_they_write(tiny, tiny_damsm, pack, monkeypatch, tmp_path):

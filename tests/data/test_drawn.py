@@ -1,9 +1,11 @@
 """Drawn birds: the files say what the pictures show, and the same seed always draws the same set."""
 
+import errno
 import json
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +138,7 @@ def test_cub_lists_agree(drawn):
         class_info = pickle.loads((drawn / split / "class_info.pickle").read_bytes())
         assert class_info == [int(labels[k][1]) for k in expected]
     assert [row[1] for row in splits].count("0") == 0.15 * COUNT
-    assert len(contents(drawn)) == 4 * COUNT + 5 + 4 + 1
+    assert len(contents(drawn)) == 4 * COUNT + 5 + 4 + 2
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
@@ -238,17 +240,54 @@ def test_what_was_added_or_changed_inside_a_set_is_not_lost(tmp_path):
     (birds / "CUB_200_2011" / "images" / "mine.jpg").unlink()
     caption = next((birds / "text").rglob("*.txt"))
     caption.write_text("a bird that I have described\n")
-    last = (birds / "colours.json").stat().st_mtime_ns + 10**9
-    os.utime(caption, ns=(last, last))
+    os.utime(caption, ns=(10**18, 10**18))  # whatever its time says
     with pytest.raises(ValueError, match=f"{caption.name} was changed since and would be lost"):
         write_birds(birds, count=2, image_size=32)
 
 
+@pytest.mark.parametrize("name", ["colours.json", "drawn.json", "CUB_200_2011/images.txt"])
+def test_lists_that_were_changed_are_not_lost_either(tmp_path, name):
+    birds = tmp_path / "birds"
+    write_birds(birds, count=2, image_size=32)
+    for content in ("null", "{", ""):
+        (birds / name).write_text(content)
+        with pytest.raises(ValueError, match=f"{name} was changed since and would be lost"):
+            write_birds(birds, count=2, image_size=32)
+
+
+def test_a_copy_is_as_good(tmp_path):
+    write_birds(tmp_path / "birds", count=2, image_size=32)
+    shutil.copytree(tmp_path / "birds", tmp_path / "copy", copy_function=shutil.copyfile)  # without times
+    write_birds(tmp_path / "copy", count=1, image_size=32)
+    write_birds(tmp_path / "new", count=1, image_size=32)
+    assert contents(tmp_path / "copy") == contents(tmp_path / "new")
+
+
+def test_a_set_of_an_earlier_version_is_not_replaced(tmp_path):
+    birds = tmp_path / "birds"
+    write_birds(birds, count=1, image_size=32)
+    (birds / "drawn.json").unlink()
+    with pytest.raises(ValueError, match=r"has no drawn.json, so what was changed since is not known: .* delete it"):
+        write_birds(birds, count=1, image_size=32)
+
+
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
-    (tmp_path / ".birds.drawing-abc" / "new").mkdir(parents=True)
-    (tmp_path / ".birds.mine").mkdir()
+    (tmp_path / ".birds[1].drawing-abc" / "new").mkdir(parents=True)
+    others = [".birds1.drawing-abc", ".birds[1].mine"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    write_birds(tmp_path / "birds[1]", count=1, image_size=32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*others, "birds[1]"]
+
+
+def test_without_locks_the_drawing_of_another_process_stays(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / ".birds.drawing-abc").mkdir()
     write_birds(tmp_path / "birds", count=1, image_size=32)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.mine", "birds"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.drawing-abc", "birds"]
 
 
 def test_an_interrupted_run_leaves_the_earlier_set(tmp_path):

@@ -171,12 +171,14 @@ def test_names_of_splits(tmp_path):
 
 def test_the_folder_of_a_picture_is_its_split(tmp_path):
     """One metadata.jsonl for all, as Hugging Face's data sets may have it: test pictures are not trained on."""
-    names = [f"{split}/{n}.png" for split in ("train", "test", "photos") for n in range(20)]
+    names = [f"{split}/{n}.png" for split in ("train", "data/test", "photos") for n in range(20)]
     lines = [{"file_name": name, "caption": "a bird"} for name in names]
     lines.append({"file_name": "test/x.png", "caption": "a bird", "split": "train"})
+    lines.append({"file_name": "train/val/crops/y.png", "caption": "a bird"})
     split = {item.name: item.split for item in read_source(write(tmp_path, lines)).items}
     assert {split[name] for name in names[:20]} == {"train"} and {split[name] for name in names[20:40]} == {"test"}
     assert {split[name] for name in names[40:]} == {"train", "test"} and split["test/x.png"] == "train"
+    assert split["train/val/crops/y.png"] == "test"  # the folder that is nearest to the picture
 
 
 def test_keys_that_are_not_read_are_counted(tmp_path):

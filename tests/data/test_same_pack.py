@@ -202,13 +202,17 @@ def test_a_file_that_cannot_be_opened_is_named(source, tmp_path, monkeypatch, wh
         raise PermissionError(errno.EACCES, "Permission denied", str(broken))
 
     monkeypatch.setattr("tmgan.data.prepare.run_jobs", fail)
-    expected, words = {"source": (PermissionError, str(broken)), "pack": (ValueError, "pack.partial cannot be wr")}[whose]
+    expected, words = {"source": (PermissionError, str(broken)), "pack": (ValueError, "pack.partial cannot be wr")}[
+        whose
+    ]
     with pytest.raises(expected, match=words):
         make(source, tmp_path / "pack")
 
 
 def test_nobody_reads_is_no_full_disk(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("tmgan.data.prepare.run_jobs", lambda *_: (_ for _ in ()).throw(BrokenPipeError(errno.EPIPE, "")))
+    monkeypatch.setattr(
+        "tmgan.data.prepare.run_jobs", lambda *_: (_ for _ in ()).throw(BrokenPipeError(errno.EPIPE, ""))
+    )
     with pytest.raises(BrokenPipeError):
         make(source, tmp_path / "pack")
 

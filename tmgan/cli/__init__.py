@@ -36,7 +36,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. It exits with the statuses that `tmgan --help` lists."""
     # Closed by the caller: Python has none then, and what is printed goes nowhere.
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text

@@ -48,7 +48,7 @@ def sentence(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"the GPU's memory is full. Try a smaller --batch.\n{error}"
     if isinstance(error, OSError) and error.filename and not is_disk_full(error):
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror or 'cannot be read or written'}"
     if isinstance(error, OSError) and is_disk_full(error):
         file = f"{error.filename} cannot be written: " if error.filename else ""
         return f"{file}the disk is full ({error.strerror}). Free some space and run it again."

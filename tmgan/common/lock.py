@@ -14,11 +14,14 @@ _NO_LOCK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, 
 
 
 @contextlib.contextmanager
-def only_one(path: Path, busy: str) -> Iterator[None]:
+def only_one(path: Path, busy: str) -> Iterator[bool]:
     """Hold the lock file `path`, which exists only meanwhile, as do folders above it that stay empty.
 
     Where it cannot be created, because the folder can only be read, nothing can be written either: no lock is held. Nor
     is one on a file system without locks.
+
+    Yields:
+        Whether it is held.
 
     Raises:
         ValueError: with the message `busy`, when another process holds it.
@@ -31,16 +34,21 @@ def only_one(path: Path, busy: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _NO_LOCK:
             raise
-        yield
+        _remove(made)
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         path.unlink(missing_ok=True)  # before it is released, so that whoever waits cannot take a file without a name
         os.close(number)
-        with contextlib.suppress(OSError):  # something is in it
-            for folder in made:
-                folder.rmdir()
+        _remove(made)
+
+
+def _remove(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):  # something is in it, or it was never made
+        for folder in folders:
+            folder.rmdir()
 
 
 def _acquire(path: Path) -> int:
@@ -52,7 +60,9 @@ def _acquire(path: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(number), path.stat()):
                     return number
-        except BaseException:
+        except BaseException as error:
             os.close(number)
+            if isinstance(error, OSError) and error.errno in _NO_LOCK:
+                path.unlink(missing_ok=True)  # it says nothing
             raise
         os.close(number)  # its holder has removed it in between

@@ -5,6 +5,7 @@ The resolved settings are saved as config.yaml in the run folder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -60,7 +61,7 @@ def _yaml(path: str | Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what YAML's own loader reads as something else: the last of two equal keys, 064 as 52, 1:30 as 90."""
+    """Without what YAML's own loader reads as something else: the last of two equal keys, 064 as 52, 1:30 as 90."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -70,16 +71,19 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+    def whole_number(self, node: yaml.ScalarNode) -> int | str:
         text = self.construct_scalar(node)
-        try:
-            return int(text)
-        except ValueError:
-            problem = f"{text!r} is no whole number"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+        for base in (10, 0):  # 0: 0x40 and the like
+            with contextlib.suppress(ValueError):
+                return int(text, base)
+        return text  # a setting that is a text may be 1:30
+
+    def number(self, node: yaml.ScalarNode) -> float | str:
+        return node.value if ":" in node.value else super().construct_yaml_float(node)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 
 
 def merge(base: Any, values: dict, where: str) -> Any:

@@ -91,6 +91,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             run.log(f"  {reason}")
         if pack is None:
             pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
+            notes = _comparison(path, pack, config.batch, config.method.stored_masks)
         if encoders is None:
             encoders = _own_encoders(config, pack, run, stop, runtime)
         check_fits(config, pack, encoders)
@@ -117,7 +118,8 @@ def _comparison(run: str | Path, pack: Pack, batch: int, masks: str = "") -> lis
     try:
         return comparison_notes(pack, batch, masks)
     except ValueError as error:
-        if not any(user_path(run).glob("checkpoints/*.pt")):
+        begun = (file for folder in ("", "encoders/") for file in user_path(run).glob(f"{folder}checkpoints/*.pt"))
+        if not any(begun):
             raise
         return [str(error)]
 
@@ -159,6 +161,8 @@ def _own_encoders(
         output=config.output,
         runtime=config.runtime,
     )
+    for note in _comparison(run.path, pack, config.pretrain.batch):
+        run.log(f"NOTE: {note}")
     inner = RunFolder(folder, pretraining, config.output.keep)
     try:
         _train_encoders(pretraining, pack, inner, stop, runtime)

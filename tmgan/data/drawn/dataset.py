@@ -6,6 +6,7 @@ temporary name beside its place and renamed at the end: there is never half a da
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import pickle
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tmgan.common.digest import file_digest
 from tmgan.common.files import user_path
 from tmgan.common.lock import only_one
 from tmgan.data.drawn.birds import SPECIES
@@ -39,8 +41,8 @@ _TEMPLATES = (
 CAPTIONS_PER_IMAGE = len(_TEMPLATES)
 _TEST_OF_TWENTY = 3  # 15 % of the images, spread evenly so that every prefix has its share
 _BLOCK = 20
-_CUB_LISTS = ("images", "image_class_labels", "classes", "train_test_split", "bounding_boxes")
-_TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json"}
+_RECORD = "drawn.json"  # file -> digest, by which what a user has changed is recognised
+_TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json", _RECORD}
 _JPEG_QUALITY = 92
 
 
@@ -78,10 +80,11 @@ def write_birds(
 
     Besides CUB's own files there are text/ (ten captions per image), train/ and test/ (filenames.pickle and
     class_info.pickle, as in the AttnGAN metadata), CUB_200_2011/segmentations (0/255), CUB_200_2011/parts_map
-    (0 background, 1 + index in PARTS, 100 other parts of the bird) and colours.json (name -> part -> colour).
+    (0 background, 1 + index in PARTS, 100 other parts of the bird), colours.json (name -> part -> colour) and
+    drawn.json (file -> digest).
 
     Args:
-        directory: an earlier drawn set in it is replaced.
+        directory: an earlier drawn set in it is replaced, if it is as it was drawn.
         image_size: edge of the pictures in pixels.
         progress: called as progress(done, count) after every image.
 
@@ -96,10 +99,11 @@ def write_birds(
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: choose 0 to 2**64 - 1")
     busy = f"Another process is drawing birds in {directory}. Wait for it, or choose another folder."
-    with only_one(directory.with_name(f".{directory.name}.lock"), busy):
+    with only_one(directory.with_name(f".{directory.name}.lock"), busy) as held:
         _check_replaceable(directory)
-        for orphan in directory.parent.glob(f".{directory.name}.drawing-*"):  # of a killed process: we hold the lock
-            shutil.rmtree(orphan)
+        if held:  # what lies beside it is of a killed process
+            for orphan in directory.parent.glob(f".{glob.escape(directory.name)}.drawing-*"):
+                shutil.rmtree(orphan)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.drawing-", dir=directory.parent) as beside:
             _write(Path(beside) / "new", count, seed, image_size, progress)
             if directory.exists():
@@ -113,6 +117,11 @@ def _check_replaceable(directory: Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: give the name of a folder for the drawn birds")
     names = {entry.name for entry in directory.iterdir()}
+    if names == _TOP_LEVEL - {_RECORD}:
+        raise ValueError(
+            f"{directory} holds drawn birds, but has no {_RECORD}, so what was changed since is not known: give a new "
+            "folder, or delete it"
+        )
     if names and names != _TOP_LEVEL:
         strange = ", ".join(sorted(names - _TOP_LEVEL)[:3]) or "an incomplete set"
         raise ValueError(f"{directory} holds more than drawn birds ({strange}): give a new or an empty folder")
@@ -122,20 +131,25 @@ def _check_replaceable(directory: Path) -> None:
 
 def _check_untouched(directory: Path) -> None:
     """Refuse a drawn set to which something was added or in which something was changed: drawing would lose it."""
-    written = (directory / "colours.json").stat().st_mtime_ns  # the last file of a set
-    drawn = set(json.loads((directory / "colours.json").read_text("ascii")))
-    kinds = {"images": ".jpg", "segmentations": ".png", "parts_map": ".png"}
-    expected = {f"CUB_200_2011/{folder}/{name}{ending}" for folder, ending in kinds.items() for name in drawn}
-    expected |= {f"text/{name}.txt" for name in drawn} | {f"CUB_200_2011/{name}.txt" for name in _CUB_LISTS}
-    expected |= {f"{split}/{name}.pickle" for split in ("train", "test") for name in ("filenames", "class_info")}
-    expected.add("colours.json")
+    drawn = _record(directory)
     for file in sorted(path for path in directory.rglob("*") if not path.is_dir()):
         name = file.relative_to(directory).as_posix()
-        if name not in expected or file.stat().st_mtime_ns > written:
-            what = "was changed since" if name in expected else "was not drawn"
-            raise ValueError(
-                f"{directory} holds drawn birds, but {name} {what} and would be lost: give a new folder, or delete it"
-            )
+        if name != _RECORD and drawn.get(name) != file_digest(file):
+            raise _loss(directory, f"{name} {'was changed since' if name in drawn else 'was not drawn'}")
+
+
+def _record(directory: Path) -> dict[str, int]:
+    try:
+        record = json.loads((directory / _RECORD).read_bytes())
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise _loss(directory, f"{_RECORD} was changed since")
+    return record
+
+
+def _loss(directory: Path, what: str) -> ValueError:
+    return ValueError(f"{directory} holds drawn birds, but {what} and would be lost: give a new folder, or delete it")
 
 
 def _generator(seed: int, index: int) -> np.random.Generator:
@@ -189,6 +203,9 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
         (root / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=2))
         (root / split / "class_info.pickle").write_bytes(pickle.dumps(ids, protocol=2))
     (root / "colours.json").write_text(json.dumps(colours, indent=1) + "\n", encoding="ascii")
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    record = {file.relative_to(root).as_posix(): file_digest(file) for file in files}
+    (root / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

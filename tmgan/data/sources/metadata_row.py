@@ -196,14 +196,15 @@ def _box(value: Any) -> Box | None:
 
 
 def _split(value: Any, folder: Split | None, name: str) -> Split:
-    """What the line says, else what the folder of the metadata or of the picture stands for.
+    """What the line says, else what the folder of the metadata or the nearest one of the picture stands for.
 
     Else by the picture's name: 1 in 10, the same in every run.
     """
     if value is None:
-        named = folder or split_of(PurePosixPath(name).parts[0] if "/" in name else "")
-        if named is not None:
-            return named
+        for part in () if folder else reversed(PurePosixPath(name).parts[:-1]):
+            folder = folder or split_of(part)
+        if folder is not None:
+            return folder
         digest = hashlib.sha256(name.encode()).digest()
         return "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
     split = split_of(value) if isinstance(value, str) else None

@@ -27,7 +27,7 @@ from tmgan.data.sources.source import Box
 READING = 1  # counted up whenever the same files would give other tiles, or none: packs are then compared once
 PLACEMENTS = ("centre", "topleft")
 MIN_REGION = 8  # less is left of a crop whose box lies at the edge of the image or is a few pixels large
-GRACE_SECONDS = 10.0  # of a worker after SIGTERM
+GRACE_SECONDS = 10.0  # of a worker after SIGTERM; so long a pool takes to end when one of its workers was killed
 MAX_RATIO = 20  # of the sides of what is resized; a longer strip only costs memory
 
 

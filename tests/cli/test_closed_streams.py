@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -48,6 +50,7 @@ def test_a_pipe_that_nobody_reads(arguments):
         (ValueError("no such pack"), 2, "no such pack"),
         (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
         (KeyboardInterrupt(), 130, "stopped"),
+        (FloatingPointError("the loss is NaN"), 3, "the loss is NaN"),
         (SystemExit(2), 2, ""),
     ],
 )
@@ -59,6 +62,15 @@ def test_what_went_wrong_before_is_said(monkeypatch, capsys, error, status, word
     monkeypatch.setattr(cli, "_run", run)
     assert status_of(["train"], "stdout") == status
     assert words in capsys.readouterr().err
+    assert status_of(["train"], "stderr") == status
+
+
+def test_a_closed_stream_is_not_the_next_file(tmp_path):
+    """All three closed: what C libraries print must not go into a file of ours."""
+    code = "import os, tmgan.cli; tmgan.cli.main(['--version']); os._exit(os.open(os.devnull, os.O_RDONLY))"
+    closed = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(["sh", "-c", closed], env=environment).returncode > 2
 
 
 def test_a_note_that_nobody_reads(monkeypatch):

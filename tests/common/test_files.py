@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 import pytest
@@ -86,17 +87,32 @@ def test_an_error_without_words_is_a_sentence():
     assert "None" not in sentence(error)
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EACCES])
-def test_where_there_are_no_locks_none_is_held(tmp_path, monkeypatch, number):
-    def refuse(*_):
-        raise OSError(number, "no locks")
+def refuse(number):
+    def flock(*_):
+        raise OSError(number, "")
 
-    monkeypatch.setattr("fcntl.flock", refuse)
+    return flock
+
+
+def test_where_there_are_no_locks_none_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refuse(errno.ENOLCK))
     with only_one(tmp_path / "new" / ".lock", "busy") as held:
         assert not held and not list(tmp_path.iterdir()), "nothing tells others that this is taken"
     monkeypatch.undo()
     with only_one(tmp_path / ".lock", "busy") as held:
         assert held
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOLCK])
+def test_the_lock_file_of_another_process_stays(tmp_path, monkeypatch, number):
+    """Shares say EACCES where others say EWOULDBLOCK; a table of locks may be full for a moment."""
+    with only_one(tmp_path / ".lock", "busy"):
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", refuse(number))
+            with contextlib.suppress(ValueError), only_one(tmp_path / ".lock", "busy") as held:
+                assert not held and number == errno.ENOLCK
+        with pytest.raises(ValueError, match="busy"), only_one(tmp_path / ".lock", "busy"):
+            pass
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):

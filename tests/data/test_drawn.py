@@ -287,7 +287,8 @@ def test_without_locks_the_drawing_of_another_process_stays(tmp_path, monkeypatc
     monkeypatch.setattr("fcntl.flock", refuse)
     (tmp_path / ".birds.drawing-abc").mkdir()
     write_birds(tmp_path / "birds", count=1, image_size=32)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.drawing-abc", "birds"]
+    write_birds(tmp_path / "new" / "birds", count=1, image_size=32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".birds.drawing-abc", "birds", "new"]
 
 
 def test_an_interrupted_run_leaves_the_earlier_set(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, features
 
+from tmgan.data import mask_file
 from tmgan.data.decode import BadImage
 from tmgan.data.mask_file import open_map, open_mask
 
@@ -102,16 +103,6 @@ def test_empty_by_alpha_and_full_by_one(tmp_path):
     assert (read(tmp_path, Image.fromarray(np.full((8, 8), 65535, np.uint16))) == 255).all()
 
 
-@pytest.mark.parametrize("level", [1, 253])
-def test_noise_of_a_jpeg_is_no_object(tmp_path, level):
-    """A ground of 1 among 0, or 253 among 255: two values, but not those of a mask."""
-    image = Image.new("L", (64, 64), level)
-    image.paste(round(level / 255) * 255, (0, 0, 32, 64))
-    mask = read(tmp_path, image, "m.jpg", quality=100)
-    assert len(np.unique(Image.open(tmp_path / "m.jpg"))) == 2
-    assert (mask == round(level / 255) * 255).all()
-
-
 def test_a_trace_of_transparency_is_no_mask(tmp_path):
     picture = Image.fromarray(OBJECT * 255).convert("RGBA")
     picture.putalpha(Image.fromarray(np.where(OBJECT == 1, 254, 255).astype(np.uint8)))
@@ -203,18 +194,49 @@ def test_labels_in_lossless_webp_are_no_noise(tmp_path, more):
     assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, 128, 255), "m.webp", lossless=True)
 
 
+@pytest.mark.parametrize("levels", [(0, 1), (1,), (3, 1, 2), (255, 254), (253,)])
+def test_labels_that_may_be_noise_are_refused(tmp_path, monkeypatch, levels):
+    monkeypatch.setattr(mask_file, "_is_lossy", lambda *_: True)
+    assert "labels, or one level that its compression has changed" in refusal(tmp_path, grey(*levels))
+
+
+def test_what_is_read_of_lossy_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(mask_file, "_is_lossy", lambda *_: True)
+    for level in (0, 255):
+        assert (read(tmp_path, grey(level)) == level).all()
+    edges = grey(0, *[255] * 20, 1, 2, 254)
+    assert np.array_equal(read(tmp_path, edges), edges)
+    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, 128, 255))
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "options", "lossy"),
     [
-        "m.jp2",
-        pytest.param("m.avif", marks=pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")),
+        ("m.png", {}, False),
+        ("m.gif", {}, False),
+        ("m.tif", {}, False),
+        ("m.tif", {"compression": "jpeg"}, True),
+        ("m.jpg", {}, True),
+        ("m.webp", {"lossless": True}, False),
+        ("m.webp", {"quality": 80}, True),
+        pytest.param(
+            "m.avif",
+            {},
+            True,
+            marks=pytest.mark.skipif(".avif" not in Image.registered_extensions(), reason="this Pillow has no AVIF"),
+        ),
+        pytest.param(
+            "m.jp2",
+            {},
+            True,
+            marks=pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000"),
+        ),
     ],
 )
-def test_labels_that_may_be_noise_are_refused(tmp_path, name):
-    assert "labels, or one level that was kept inexactly" in refusal(tmp_path, grey(0, *[1] * 32), name)
-    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, *[128] * 16, *[255] * 16), "m.jp2")
-    for level in (0, 255):
-        assert (read(tmp_path, grey(level), name) == level).all()
+def test_which_files_may_be_a_little_off(tmp_path, name, options, lossy):
+    grey(0, 255).resize((64, 64)).save(tmp_path / name, **options)
+    with Image.open(tmp_path / name) as image:
+        assert mask_file._is_lossy(image, tmp_path / name) == lossy
 
 
 def test_lossy_webp_is_soft(tmp_path):
@@ -233,9 +255,13 @@ def test_labels_without_a_palette_count(tmp_path):
             assert np.array_equal(read(tmp_path, image, name), OBJECT * 255), name
     three = Image.frombytes("P", (8, 8), (OBJECT + np.eye(8, dtype=np.uint8)).tobytes())
     assert "holds the labels 0, 1 and 2" in refusal(tmp_path, three, "m.tif")  # as PNG, Pillow drops bits
+    assert (read(tmp_path, Image.frombytes("P", (8, 8), bytes([1] * 64)), "m.tif") == 255).all()
     light_first = Image.new("P", (8, 8), 1)
     light_first.putpalette([255, 255, 255, 0, 0, 0])
-    assert (read(tmp_path, light_first) == 0).all()  # one index alone goes by its colour
+    assert (read(tmp_path, light_first) == 0).all()
+    twice_black = Image.fromarray(OBJECT, "P")
+    twice_black.putpalette([0, 0, 0, 0, 0, 0, 255, 255, 255])
+    assert (read(tmp_path, twice_black) == 0).all()
 
 
 def test_two_masks_in_one_file_are_refused(tmp_path):
@@ -247,6 +273,15 @@ def test_two_masks_in_one_file_are_refused(tmp_path):
     soft = disc.filter(ImageFilter.GaussianBlur(3)).convert("RGBA")  # one in five pixels is in between
     soft.paste((0, 0, 0, 0), (0, 0, 64, 6))
     assert "it shows two masks" in refusal(tmp_path, soft)
+
+
+def test_a_photo_that_was_cut_out_is_its_outline(tmp_path):
+    """Black and white, but not only: a mug with a red handle."""
+    mug = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    mug.paste((255, 255, 255, 255), (10, 10, 50, 60))
+    mug.paste((0, 0, 0, 255), (20, 20, 40, 40))
+    mug.paste((200, 0, 0, 255), (50, 20, 60, 40))
+    assert np.array_equal(read(tmp_path, mug), np.array(mug.getchannel("A")))
 
 
 def test_an_animation_and_another_size_are_refused(tmp_path):

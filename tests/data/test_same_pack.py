@@ -193,6 +193,21 @@ def test_loaders_that_decode_the_originals_notice_too(source, tmp_path):
         Originals.open(pack)
 
 
+def test_a_picture_that_cannot_be_opened_is_one_of_the_bad_ones(source, tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        if str(path).endswith("2.bmp") and not str(path).endswith("m2.bmp"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path, *arguments, **options)
+
+    really = open
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(
+        ValueError, match=r"1 of 4 images cannot be used:\n  2.bmp: .* cannot be opened \(Permission denied"
+    ):
+        make(source, tmp_path / "pack")
+    assert make(source, tmp_path / "pack", skip_bad=True).images == 3
+
+
 @pytest.mark.parametrize("whose", ["source", "pack"])
 def test_a_file_that_cannot_be_opened_is_named(source, tmp_path, monkeypatch, whose):
     """Only what lies in the pack is a trouble of the disk it is written to."""
@@ -254,6 +269,10 @@ def test_a_pack_that_can_only_be_read_is_still_found_prepared(source, tmp_path, 
     monkeypatch.setattr("tmgan.data.same_pack.write_bytes", refuse)
     monkeypatch.setattr("tmgan.common.lock._acquire", refuse)
     assert make(source, tmp_path / "pack").already_prepared
+    source.rename(tmp_path / "moved")
+    monkeypatch.setattr("tmgan.data.same_pack.write_header", refuse)
+    summary = make(tmp_path / "moved", tmp_path / "pack")
+    assert summary.already_prepared and any(f"still says that its pictures are in {source}" in n for n in summary.notes)
 
 
 def test_home_is_found(source, tmp_path, monkeypatch):

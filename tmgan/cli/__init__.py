@@ -5,6 +5,7 @@ Modules are imported only when their command is called, so help stays quick.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import io
@@ -35,11 +36,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. It exits with the statuses that `tmgan --help` lists."""
-    # Closed by the caller: Python has none then, and what is printed goes nowhere.
-    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
+    _prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
     try:
@@ -48,6 +45,19 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
     except BaseException as error:
         _end(name, error)
+
+
+def _prepare_streams() -> None:
+    """Have something to print to, also where the caller has closed it (`>&-`): Python has no stream then."""
+    for number in range(3):  # or the next file that is opened would get the number, and what others print
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be valid text
 
 
 def _run(name: str, arguments: list[str]) -> None:
@@ -63,7 +73,8 @@ def _run(name: str, arguments: list[str]) -> None:
     if name not in COMMANDS:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean `tmgan {nearest[0]}`?" if nearest else ""
-        _fail(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", REFUSED)
+        print(f"There is no command `tmgan {name}`.{hint}\n\n{_help()}", file=sys.stderr)
+        sys.exit(REFUSED)
     module = importlib.import_module(f"tmgan.cli.{COMMANDS[name][0]}")
     module.main(arguments[len(name.split()) :])
 
@@ -78,12 +89,15 @@ def _end(name: str, error: BaseException) -> None:
     status = exit_status(error)
     if isinstance(error, BrokenPipeError):  # nothing can be said
         sys.exit(status)
+    message = sentence(error)
     if status == OUR_FAULT:
-        traceback.print_exception(error)
-        _fail(f"tmgan {name}: this is a fault of tmgan. Please report it with the lines above.", status)
-    if os.environ.get("TMGAN_TRACEBACK"):
-        traceback.print_exception(error)
-    _fail(f"tmgan {name}: {sentence(error)}", status)
+        message = "this is a fault of tmgan. Please report it with the lines above."
+    with contextlib.suppress(OSError):  # nobody reads this either
+        if status == OUR_FAULT or os.environ.get("TMGAN_TRACEBACK"):
+            traceback.print_exception(error)
+        print(f"tmgan {name}: {message}", file=sys.stderr)
+    _give_up_output()
+    sys.exit(status)
 
 
 def _give_up_output() -> OSError | None:
@@ -107,8 +121,3 @@ def _help(group: str = "") -> str:
         f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
         f"Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.\n\n{STATUSES}"
     )
-
-
-def _fail(message: str, status: int) -> None:
-    print(message, file=sys.stderr)
-    sys.exit(status)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+_CHUNK = 1 << 20  # bytes; a file of any kind may be listed as a picture
+
 
 def digest(*parts: bytes) -> int:
     """A hash of bytes that fits an int64, never 0."""
@@ -16,4 +18,7 @@ def digest(*parts: bytes) -> int:
 
 def file_digest(path: Path | None) -> int:
     """Of a file's bytes; 0 for no file."""
-    return 0 if path is None or not path.is_file() else digest(path.read_bytes())
+    if path is None or not path.is_file():
+        return 0
+    with open(path, "rb") as file:
+        return digest(*iter(lambda: file.read(_CHUNK), b""))

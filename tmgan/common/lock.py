@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Where nothing can be written, and where the file system has no locks.
-_NO_LOCK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def only_one(path: Path, busy: str) -> Iterator[bool]:
     except BlockingIOError:
         raise ValueError(busy) from None
     except OSError as error:
-        if error.errno not in _NO_LOCK:
+        if error.errno not in (*_READ_ONLY, *_NO_LOCKS):
             raise
         _remove(made)
         yield False
@@ -54,7 +54,7 @@ def _remove(folders: list[Path]) -> None:
 def _acquire(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        number, ours = _open(path)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
@@ -62,7 +62,17 @@ def _acquire(path: Path) -> int:
                     return number
         except BaseException as error:
             os.close(number)
-            if isinstance(error, OSError) and error.errno in _NO_LOCK:
+            if isinstance(error, PermissionError):  # how some shares of networks say it
+                raise BlockingIOError from error
+            if ours and isinstance(error, OSError) and error.errno in _NO_LOCKS:
                 path.unlink(missing_ok=True)  # it says nothing
             raise
         os.close(number)  # its holder has removed it in between
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """The lock file, and whether it is new."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False

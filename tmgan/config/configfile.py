@@ -56,7 +56,7 @@ def _yaml(path: str | Path) -> Any:
         raise ValueError(f"There is no configuration file {path}.")
     try:
         return yaml.load(Path(path).read_bytes(), _Loader) or {}  # bytes: YAML obeys byte order marks itself
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
 
 
@@ -184,6 +184,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise ValueError(f"{where}: {value!r} is not a text; write it in quotes, '' for none.")
         return value
+    if hint is int and type(value) is int:
+        return value  # a float is exact up to 2**53
     try:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):

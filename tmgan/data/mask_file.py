@@ -7,6 +7,7 @@ say which one is the object, and as greys they would make a dim mask. Imports no
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
             low, high = shown[0], shown[-1]
             if low != high and low < 255 - _SAME or high == 0:  # a trace of transparency is an editor's, and no mask
                 _check_no_other(image, alpha)
-                return _of_grey(alpha, where="in its alpha channel ")  # kept as it is by lossy WebP too
+                return _of_grey(alpha, lossy, "in its alpha channel ")
             image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
         if image.mode == "1":
             return image.convert("L")
@@ -87,16 +88,16 @@ def _check_same_size(image: Image.Image, path: Path, size: tuple[int, int]) -> N
         )
 
 
-def _is_lossy(image: Image.Image, path: Path) -> bool | None:
-    """Whether levels may be a little off. None: neither is certain."""
+def _is_lossy(image: Image.Image, path: Path) -> bool:
+    """Whether levels may be a little off."""
     if image.format == "WEBP":
         return not _is_lossless_webp(path)
-    if image.format in ("AVIF", "JPEG2000"):
-        return None
-    return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "webp")  # of a TIFF
+    lossy = ("JPEG", "MPO", "AVIF", "JPEG2000")  # the last two may be lossless, and do not say so
+    return image.format in lossy or image.info.get("compression") in ("jpeg", "webp")  # of a TIFF
 
 
 def _is_lossless_webp(path: Path) -> bool:
+    """False also for an animation of one picture, which nobody makes for a mask."""
     with open(path, "rb") as file:
         file.seek(12)  # RIFF, size, WEBP
         while len(head := file.read(8)) == 8:
@@ -113,7 +114,10 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 
 def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
     """Refuse a picture that has two masks: its alpha, and black and white where it is opaque."""
-    counts = image.convert("L").histogram(mask=alpha.point([0] * 255 + [255]))
+    opaque = alpha.point([0] * 255 + [255])
+    if _is_coloured(image.convert("RGB"), opaque):
+        return
+    counts = image.convert("L").histogram(mask=opaque)
     black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
     few = sum(counts) // 100
     if min(black, white) > few and 2 * (black + white) >= sum(counts):
@@ -123,23 +127,17 @@ def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
         )
 
 
-def _of_grey(image: Image.Image, lossy: bool | None = False, where: str = "") -> Image.Image:
-    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white.
-
-    Args:
-        lossy: near levels may be noise; None: or labels.
-    """
+def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.Image:
+    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white."""
     counts = image.histogram()
     levels = [level for level, count in enumerate(counts) if count]
+    if lossy and (0 < levels[-1] <= _SAME or 255 - _SAME <= levels[0] < 255):
+        raise _Meaningless(
+            f"holds {where}levels from {levels[0]} to {levels[-1]}: labels, or one level that its compression has "
+            "changed. Save it as PNG, black if there is no object"
+        )
     if len(levels) == 1:
         return _of_one(image, levels[0], where)
-    if lossy is not False and (levels[-1] <= _SAME or levels[0] >= 255 - _SAME):  # noise on black or on white
-        if lossy is None:
-            raise _Meaningless(
-                f"holds levels from {levels[0]} to {levels[-1]}: labels, or one level that was kept inexactly. Its "
-                "format does not say which. Save it as PNG"
-            )
-        return _of_one(image, 255 * (levels[0] > _SAME))
     if len(levels) == 2:
         low, high = levels
         if low != 0 and not (low <= _SAME and high >= 255 - _SAME):
@@ -148,8 +146,10 @@ def _of_grey(image: Image.Image, lossy: bool | None = False, where: str = "") ->
             )
         return image.point([255 if level == levels[1] else 0 for level in range(256)])
     both_ends = 2 * (sum(counts[: _SAME + 1]) + sum(counts[255 - _SAME :])) >= sum(counts)
-    if len(levels) <= _MOST_LABELS and not lossy:
+    if len(levels) <= _MOST_LABELS:
         if all(level % _ANNOTATORS == 0 for level in levels) or both_ends and _are_steps(levels):
+            return image
+        if lossy and all(level <= _SAME or level >= 255 - _SAME for level in levels):
             return image
         raise _Meaningless(f"holds {where}the labels {_listed(levels)}; {_RULE}. {_SAVE_ONE}")
     if both_ends and levels[0] <= _SAME and levels[-1] >= 255 - _SAME:
@@ -204,13 +204,13 @@ def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
 def _of_palette(image: Image.Image) -> Image.Image:
     """One colour on black, whatever their indices: programs that reduce colours number them as they like.
 
-    A palette of greys is greyscale stored shorter. Where all is black, no colours were given: the indices count.
+    A palette of greys is greyscale stored shorter. If all of it is black, no colours were given: the indices count.
     """
     indices = [index for index, count in enumerate(image.histogram()) if count]
     values = image.getpalette("RGB") or []
     palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
     palette += [(0, 0, 0)] * (256 - len(palette))
-    if len(indices) > 1 and not any(max(palette[index]) for index in indices):
+    if not any(values):
         return _of_grey(image.point(range(256), "L"))
     if all(max(palette[index]) - min(palette[index]) <= _SAME for index in indices):
         return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"))
@@ -225,19 +225,25 @@ def _of_palette(image: Image.Image) -> Image.Image:
     return image.point([255 if index in objects else 0 for index in range(256)], "L")
 
 
-def _of_colour(image: Image.Image, lossy: bool | None) -> Image.Image:
+def _of_colour(image: Image.Image, lossy: bool) -> Image.Image:
     """Grey in three channels, or one colour on black."""
-    red, green, blue = image.split()
-    brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    if not any(ImageChops.subtract(brightest, darkest).histogram()[_SAME + 1 :]):
+    if not _is_coloured(image):
         return _of_grey(image.convert("L"), lossy)
     colours = image.getcolors(2)
     if colours is None or (0, 0, 0) not in [colour for _, colour in colours]:
         found = image.getcolors(256)
         count = "one colour" if found and len(found) == 1 else f"{len(found) if found else 'more than 256'} colours"
         raise _Meaningless(f"holds {count}, not one on black; {_RULE}. Save it in black and white")
-    return brightest.point([0] + [255] * 255)
+    return functools.reduce(ImageChops.lighter, image.split()).point([0] + [255] * 255)
+
+
+def _is_coloured(image: Image.Image, where: Image.Image | None = None) -> bool:
+    """Whether an RGB picture is more than grey, in the pixels where a mask is not 0."""
+    channels = image.split()
+    spread = ImageChops.subtract(
+        functools.reduce(ImageChops.lighter, channels), functools.reduce(ImageChops.darker, channels)
+    )
+    return any(spread.histogram(mask=where)[_SAME + 1 :])
 
 
 def _listed(values: list[int], most: int = 6) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tmgan.common.errors import sentence
 from tmgan.common.files import write_bytes
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
@@ -48,9 +49,12 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: in
     rows = [row for row, item in enumerate(source.items) if item.name not in header["skipped"]]
     _check_pixels(pack, header, source, rows, workers, show)
     folder = str(source.path.resolve())
-    if write_originals(pack, source, rows) or ORIGINALS not in header["bytes"] or header["source"] != folder:
-        write_header(pack, {**read_header(pack), "source": folder})
-        show.say(f"{pack} now says that its pictures are in {folder}")
+    try:
+        if write_originals(pack, source, rows) or ORIGINALS not in header["bytes"] or header["source"] != folder:
+            write_header(pack, {**read_header(pack), "source": folder})
+            show.say(f"{pack} now says that its pictures are in {folder}")
+    except OSError as error:
+        show.say(f"{pack} still says that its pictures are in {header['source']}: {sentence(error)}")
 
 
 def _check_pixels(

@@ -27,7 +27,8 @@ from tmgan.data.sources.source import Box
 READING = 1  # counted up whenever the same files would give other tiles, or none: packs are then compared once
 PLACEMENTS = ("centre", "topleft")
 MIN_REGION = 8  # less is left of a crop whose box lies at the edge of the image or is a few pixels large
-GRACE_SECONDS = 10.0  # of a worker after SIGTERM; so long a pool takes to end when one of its workers was killed
+# Of a worker after SIGTERM. A pool of which a worker was killed sends it to the others, so it takes as long to end.
+GRACE_SECONDS = 10.0
 MAX_RATIO = 20  # of the sides of what is resized; a longer strip only costs memory
 
 
@@ -155,7 +156,10 @@ def _each(cutter: Cutter, jobs: list[Job], mode: str, do: Callable[[Any, bytes],
 
 
 def _digests(job: Job) -> tuple[int, int, int]:
-    return file_digest(job.image), file_digest(job.mask), file_digest(job.parts)
+    try:
+        return file_digest(job.image), file_digest(job.mask), file_digest(job.parts)
+    except OSError:  # it cannot be read, which is its problem
+        return 0, 0, 0
 
 
 def cut_tiles(job: Job, tile: int, placement: str, exif: bool) -> list[Image.Image]:

@@ -76,7 +76,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     notes: list[str] = []
     if pack is not None:
         check_fits(config, pack, encoders)
-        notes = _comparison(path, pack, config.batch, config.method.stored_masks)
+        notes = _notes(config, path, pack, encoders is None)
     if encoders is None and config.encoder.kind != "small":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
@@ -91,7 +91,9 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             run.log(f"  {reason}")
         if pack is None:
             pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
-            notes = _comparison(path, pack, config.batch, config.method.stored_masks)
+            notes = _notes(config, path, pack, encoders is None)
+        for note in notes:
+            run.log(f"NOTE: {note}")
         if encoders is None:
             encoders = _own_encoders(config, pack, run, stop, runtime)
         check_fits(config, pack, encoders)
@@ -99,8 +101,6 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             run.log(f"NOTE: {bundle.RANDOM_NOTE}")
         if not encoders.finished:
             run.log(f"NOTE: {encoders.unfinished_note}")
-        for note in notes:
-            run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)
         if masks is not None and masks["about"]["weights"] == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
@@ -110,6 +110,13 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             _train(task, run, config.images, config.output, stop)
         if evaluated:
             _finish(task.editor, pack, run, stop, time.perf_counter() - start)
+
+
+def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> list[str]:
+    """_comparison() of the editor, and of the encoders that are trained with it."""
+    notes = _comparison(run, pack, config.batch, config.method.stored_masks)
+    notes += _comparison(run, pack, config.pretrain.batch) if own_encoders else []
+    return list(dict.fromkeys(notes))
 
 
 def _comparison(run: str | Path, pack: Pack, batch: int, masks: str = "") -> list[str]:
@@ -161,8 +168,6 @@ def _own_encoders(
         output=config.output,
         runtime=config.runtime,
     )
-    for note in _comparison(run.path, pack, config.pretrain.batch):
-        run.log(f"NOTE: {note}")
     inner = RunFolder(folder, pretraining, config.output.keep)
     try:
         _train_encoders(pretraining, pack, inner, stop, runtime)

@@ -101,6 +101,7 @@ def write_birds(
     busy = f"Another process is drawing birds in {directory}. Wait for it, or choose another folder."
     with only_one(directory.with_name(f".{directory.name}.lock"), busy) as held:
         _check_replaceable(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
         if held:  # what lies beside it is of a killed process
             for orphan in directory.parent.glob(f".{glob.escape(directory.name)}.drawing-*"):
                 shutil.rmtree(orphan)

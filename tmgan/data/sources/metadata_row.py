@@ -201,10 +201,10 @@ def _split(value: Any, folder: Split | None, name: str) -> Split:
     Else by the picture's name: 1 in 10, the same in every run.
     """
     if value is None:
-        for part in () if folder else reversed(PurePosixPath(name).parts[:-1]):
-            folder = folder or split_of(part)
-        if folder is not None:
-            return folder
+        folders = reversed(PurePosixPath(name).parts[:-1])
+        named = folder or next(filter(None, map(split_of, folders)), None)
+        if named is not None:
+            return named
         digest = hashlib.sha256(name.encode()).digest()
         return "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
     split = split_of(value) if isinstance(value, str) else None

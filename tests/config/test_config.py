@@ -63,7 +63,11 @@ def test_equals_form_of_preset():
         ("images: 0x1G", "'0x1G' is not a whole number"),
         ("optim: {lr_g: 1:30.5}", "'1:30.5' is not a number"),
         ("optim: {lr_g: !!float abc}", "not valid YAML"),
-        ("run: 2026-11-28", "is not a text; write it in quotes"),
+        ("seed: !!bool x", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
+        ("seed: " + "9" * 400, "seed is 9999"),
+        ("model: 0", "expected settings as `name: value`, found 0"),
+        ("false", "expected settings as `name: value`, found False"),
         ("data:", "not a text"),
         ("seed: true", "not a whole number"),
         ("images: .inf", "not a whole number"),
@@ -87,10 +91,11 @@ def test_numbers_are_what_they_look_like(tmp_path):
     """YAML 1.1 reads 064 as 52, and what has colons as minutes and seconds."""
     (tmp_path / "a.yaml").write_text(
         "images: 0x4000\nbatch: 064\nseed: 9_007_199_254_740_993\nrun: 20:30\noptim: {lr_g: 1e-4}\n"
+        "data: 2026-13-45\nencoders: 2026-11-28\n"
     )
     config = configfile.read_yaml(tmp_path / "a.yaml", TrainConfig())
     assert (config.images, config.batch, config.seed, config.run) == (0x4000, 64, 2**53 + 1, "20:30")
-    assert config.optim.lr_g == 1e-4
+    assert (config.optim.lr_g, config.data, config.encoders) == (1e-4, "2026-13-45", "2026-11-28")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -238,6 +238,12 @@ def test_what_was_added_or_changed_inside_a_set_is_not_lost(tmp_path):
     with pytest.raises(ValueError, match=r"CUB_200_2011/images/mine.jpg was not drawn and would be lost"):
         write_birds(birds, count=2, image_size=32)
     (birds / "CUB_200_2011" / "images" / "mine.jpg").unlink()
+    mine = birds / "text" / "mine"
+    for make in (Path.mkdir, lambda path: path.symlink_to(tmp_path)):
+        make(mine)
+        with pytest.raises(ValueError, match="text/mine was not drawn and would be lost"):
+            write_birds(birds, count=2, image_size=32)
+        mine.rename(tmp_path / f"kept {make.__name__}")
     caption = next((birds / "text").rglob("*.txt"))
     caption.write_text("a bird that I have described\n")
     os.utime(caption, ns=(10**18, 10**18))  # whatever its time says

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, features
 
 from tmgan.data import mask_file
 from tmgan.data.decode import BadImage
+from tmgan.data.levels import is_lossy
 from tmgan.data.mask_file import open_map, open_mask
 
 OBJECT = np.zeros((8, 8), np.uint8)
@@ -68,6 +72,8 @@ FORMS = {
     "RGB": Image.fromarray(OBJECT * 255).convert("RGB"),
     "RGB, nearly grey": Image.fromarray(np.dstack([OBJECT * 250, OBJECT * 255, OBJECT * 247])),
     "blue on black": blue(),
+    "blue of 1 on black": Image.fromarray(np.dstack([0 * OBJECT, 0 * OBJECT, OBJECT])),
+    "red of 2 on black, in a palette": paint(1, [(0, 0, 0), (2, 0, 0)]),
     "darkest blue on black": Image.fromarray(np.dstack([0 * OBJECT, 0 * OBJECT, 9 * OBJECT])),
 }
 FORMS["palette of greys, index 0 is white"].putpalette([255, 255, 255, 0, 0, 0])
@@ -196,12 +202,12 @@ def test_labels_in_lossless_webp_are_no_noise(tmp_path, more):
 
 @pytest.mark.parametrize("levels", [(0, 1), (1,), (3, 1, 2), (255, 254), (253,)])
 def test_labels_that_may_be_noise_are_refused(tmp_path, monkeypatch, levels):
-    monkeypatch.setattr(mask_file, "_is_lossy", lambda *_: True)
+    monkeypatch.setattr(mask_file, "is_lossy", lambda *_: True)
     assert "labels, or one level that its compression has changed" in refusal(tmp_path, grey(*levels))
 
 
 def test_what_is_read_of_lossy_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(mask_file, "_is_lossy", lambda *_: True)
+    monkeypatch.setattr(mask_file, "is_lossy", lambda *_: True)
     for level in (0, 255):
         assert (read(tmp_path, grey(level)) == level).all()
     edges = grey(0, *[255] * 20, 1, 2, 254)
@@ -236,7 +242,7 @@ def test_what_is_read_of_lossy_files(tmp_path, monkeypatch):
 def test_which_files_may_be_a_little_off(tmp_path, name, options, lossy):
     grey(0, 255).resize((64, 64)).save(tmp_path / name, **options)
     with Image.open(tmp_path / name) as image:
-        assert mask_file._is_lossy(image, tmp_path / name) == lossy
+        assert is_lossy(image, tmp_path / name) == lossy
 
 
 def test_lossy_webp_is_soft(tmp_path):
@@ -245,6 +251,72 @@ def test_lossy_webp_is_soft(tmp_path):
     assert len(np.unique(mask)) > 2 and np.abs(mask.astype(int) - np.array(jagged)).max() < 60
     picture = Image.merge("RGBA", [Image.new("L", jagged.size, 7)] * 3 + [jagged])
     assert np.array_equal(read(tmp_path, picture, "m.webp", quality=50), jagged)  # alpha is kept exactly
+
+
+def png(path, bits, kind, rows):
+    """A PNG of any depth; kind 0: grey, 2: RGB, 4: grey and alpha."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", 8, 8, bits, kind, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def mask_of(path):
+    return np.array(open_mask(path, (8, 8), True))
+
+
+@pytest.mark.parametrize("kind", [2, 4])
+def test_of_16_bits_in_colour_pillow_keeps_8(tmp_path, kind):
+    """Labels, or 255 of 65535, vanish."""
+    for level, fits in ((1, False), (255, False), (256, False), (65535, True)):
+        channels = [OBJECT.astype(">u2") * level] * {2: 3, 4: 1}[kind]
+        if kind == 4:
+            channels.append(np.full((8, 8), 65535, ">u2"))
+        png(tmp_path / "m.png", 16, kind, [row.astype(">u2").tobytes() for row in np.dstack(channels)])
+        if fits:
+            assert np.array_equal(mask_of(tmp_path / "m.png"), OBJECT * 255)
+        else:
+            with pytest.raises(BadImage, match="16 bits per channel, and the upper 8, which are read, hold no white"):
+                mask_of(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_of_few_bits_are_no_greys(tmp_path, bits):
+    def write(levels):
+        some = levels.astype(np.uint8).reshape(8, -1, 8 // bits)
+        bytes_ = sum(some[:, :, k] << (8 - bits * (k + 1)) for k in range(8 // bits)).astype(np.uint8)
+        png(tmp_path / "m.png", bits, 0, [row.tobytes() for row in bytes_])
+
+    for level in (1, 2**bits - 1):
+        write(OBJECT * level)
+        assert np.array_equal(mask_of(tmp_path / "m.png"), OBJECT * 255)
+    write(np.arange(64).reshape(8, 8) % 4)
+    with pytest.raises(BadImage, match="holds the labels 0, 1, 2 and 3;"):
+        mask_of(tmp_path / "m.png")
+    labels = open_map(tmp_path / "m.png", (8, 8), True, labels=True)
+    assert np.array_equal(labels, np.arange(64).reshape(8, 8) % 4)
+
+
+def test_a_tiff_that_counts_from_white_is_refused(tmp_path):
+    Image.fromarray(OBJECT.astype(np.uint16) * 300).save(tmp_path / "m.tif")
+    data = (tmp_path / "m.tif").read_bytes()
+    entry = struct.pack("<HHIH", 262, 3, 1, 1)
+    assert data.count(entry) == 1
+    (tmp_path / "m.tif").write_bytes(data.replace(entry, struct.pack("<HHIH", 262, 3, 1, 0)))
+    with pytest.raises(BadImage, match="counts from white to black"):
+        mask_of(tmp_path / "m.tif")
+
+
+def test_ids_in_colour_are_refused(tmp_path):
+    """Red + 256 green, as instance ids are written."""
+    ids = Image.fromarray(np.dstack([OBJECT + np.eye(8, dtype=np.uint8), 0 * OBJECT, 0 * OBJECT]))
+    assert "holds 3 colours, not one on black" in refusal(tmp_path, ids)
+    of_palette = paint(1, [(0, 0, 0), (1, 0, 0), (2, 0, 0)])
+    of_palette.putpixel((0, 0), 2)
+    assert "holds the labels 0, 1 and 2 of a palette" in refusal(tmp_path, of_palette)
 
 
 def test_labels_without_a_palette_count(tmp_path):

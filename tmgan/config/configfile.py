@@ -55,8 +55,9 @@ def _yaml(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"There is no configuration file {path}.")
     try:
-        return yaml.load(Path(path).read_bytes(), _Loader) or {}  # bytes: YAML obeys byte order marks itself
-    except (yaml.YAMLError, ValueError) as error:
+        values = yaml.load(Path(path).read_bytes(), _Loader)  # bytes: YAML obeys byte order marks itself
+        return {} if values is None else values
+    except Exception as error:  # tags that do not fit, and deep nesting, end in nearly anything
         raise ValueError(f"{path} is not valid YAML: {error}") from None
 
 
@@ -81,9 +82,13 @@ class _Loader(yaml.SafeLoader):
     def number(self, node: yaml.ScalarNode) -> float | str:
         return node.value if ":" in node.value else super().construct_yaml_float(node)
 
+    def text(self, node: yaml.ScalarNode) -> str:
+        return self.construct_scalar(node)  # 2026-11-28 is the name of a run
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.text)
 
 
 def merge(base: Any, values: dict, where: str) -> Any:
@@ -107,7 +112,7 @@ def merge(base: Any, values: dict, where: str) -> Any:
             )
         current = getattr(base, key)
         if is_dataclass(current):
-            changes[key] = merge(current, value or {}, where=f"{where}, {key}")
+            changes[key] = merge(current, {} if value is None else value, where=f"{where}, {key}")
         else:
             changes[key] = _coerce(value, hints[key], f"{where}, {key}")
     try:

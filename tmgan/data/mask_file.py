@@ -8,12 +8,12 @@ say which one is the object, and as greys they would make a dim mask. Imports no
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 
 from PIL import Image, ImageChops
 
 from tmgan.data.decode import BadImage, check_depth, decode, is_deep, read_picture
+from tmgan.data.levels import bits_per_channel, is_lossy, white_is_zero
 
 _SAME = 8  # channels that differ less are grey, and a level as near to black or white is that: what JPEG does to them
 _MOST_LABELS = 16  # a picture with more levels is no list of labels
@@ -46,7 +46,7 @@ def open_labels(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
     _check_same_size(image, path, size)
     if image.mode not in ("L", "P"):
         raise BadImage(f"{path} has the mode {image.mode}: a label map is greyscale or has a palette, of 8 bits")
-    return image
+    return image if image.mode == "P" else image.point(_stored(bits_per_channel(image, path)))
 
 
 def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
@@ -60,7 +60,7 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
     """
     image = read_picture(path, exif)
     _check_same_size(image, path, size)
-    lossy = _is_lossy(image, path)
+    lossy, bits = is_lossy(image, path), bits_per_channel(image, path)
     try:
         if is_deep(image):
             return _of_numbers(image, path)
@@ -70,13 +70,17 @@ def open_mask(path: Path, size: tuple[int, int], exif: bool) -> Image.Image:
             low, high = shown[0], shown[-1]
             if low != high and low < 255 - _SAME or high == 0:  # a trace of transparency is an editor's, and no mask
                 _check_no_other(image, alpha)
+                _check_bits(alpha, bits)
                 return _of_grey(alpha, lossy, "in its alpha channel ")
             image = image if image.mode == "P" else image.convert("L" if image.mode in ("L", "LA") else "RGB")
         if image.mode == "1":
             return image.convert("L")
         if image.mode == "P":
             return _of_palette(image)
-        return _of_grey(image, lossy) if image.mode == "L" else _of_colour(image.convert("RGB"), lossy)
+        _check_bits(image, bits)
+        if image.mode == "L":
+            return _of_grey(image.point(_stored(bits)), lossy)
+        return _of_colour(image.convert("RGB"), lossy)
     except _Meaningless as error:
         raise BadImage(f"{path} {error}") from None
 
@@ -88,28 +92,22 @@ def _check_same_size(image: Image.Image, path: Path, size: tuple[int, int]) -> N
         )
 
 
-def _is_lossy(image: Image.Image, path: Path) -> bool:
-    """Whether levels may be a little off."""
-    if image.format == "WEBP":
-        return not _is_lossless_webp(path)
-    lossy = ("JPEG", "MPO", "AVIF", "JPEG2000")  # the last two may be lossless, and do not say so
-    return image.format in lossy or image.info.get("compression") in ("jpeg", "webp")  # of a TIFF
-
-
-def _is_lossless_webp(path: Path) -> bool:
-    """False also for an animation of one picture, which nobody makes for a mask."""
-    with open(path, "rb") as file:
-        file.seek(12)  # RIFF, size, WEBP
-        while len(head := file.read(8)) == 8:
-            if head[:4] == b"VP8L":
-                return True
-            size = int.from_bytes(head[4:], "little")
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return False
-
-
 def _alpha(image: Image.Image) -> Image.Image | None:
     return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+
+
+def _check_bits(image: Image.Image, bits: int) -> None:
+    """Refuse 16 bits in colour that are not used up to the highest: Pillow gives the upper 8, where labels vanish."""
+    if bits > 8 and max(image.tobytes()) < 255:
+        raise _Meaningless(
+            f"has {bits} bits per channel, and the upper 8, which are read, hold no white. Save it with 8 bits"
+        )
+
+
+def _stored(bits: int) -> list[int]:
+    """The levels as they were stored, by the level that Pillow gives: labels of 2 or 4 bits are no greys."""
+    step = {2: 85, 4: 17}.get(bits, 1)
+    return [level // step for level in range(256)]
 
 
 def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
@@ -189,6 +187,10 @@ def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
     """Pictures of 16 bits and more: exactly one or two values."""
     import numpy as np  # only here: workers start without it
 
+    if white_is_zero(image):
+        raise _Meaningless(
+            f"counts from white to black with more than 8 bits, which Pillow does not turn around. {_SAVE_ONE}"
+        )
     values = np.asarray(image)
     low, high = values.min(), values.max()
     upper = values == high
@@ -208,15 +210,17 @@ def _of_palette(image: Image.Image) -> Image.Image:
     """
     indices = [index for index, count in enumerate(image.histogram()) if count]
     values = image.getpalette("RGB") or []
-    palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
-    palette += [(0, 0, 0)] * (256 - len(palette))
     if not any(values):
         return _of_grey(image.point(range(256), "L"))
-    if all(max(palette[index]) - min(palette[index]) <= _SAME for index in indices):
-        return _of_grey(image.point([sum(colour) // 3 for colour in palette], "L"))
+    shown = image.convert("RGB")
+    if not _is_coloured(shown):
+        return _of_grey(_brightest(shown))
+    palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
+    palette += [(0, 0, 0)] * (256 - len(palette))
     if len(indices) > 2:
         raise _Meaningless(f"holds the labels {_listed(indices)} of a palette; {_RULE}. {_SAVE_ONE}")
-    objects = [index for index in indices if max(palette[index]) > _SAME]
+    least = 0 if (0, 0, 0) in [palette[index] for index in indices] else _SAME
+    objects = [index for index in indices if max(palette[index]) > least]
     if objects == [_VOID] and palette[_VOID] == _VOID_COLOUR:
         raise _Meaningless(f"holds no object, only the border that Pascal VOC draws around one; {_RULE}. {_SAVE_ONE}")
     if len(objects) == 2 or indices == [0]:  # 0 alone: of labels the ground, of reduced colours anything
@@ -227,23 +231,30 @@ def _of_palette(image: Image.Image) -> Image.Image:
 
 def _of_colour(image: Image.Image, lossy: bool) -> Image.Image:
     """Grey in three channels, or one colour on black."""
-    if not _is_coloured(image):
-        return _of_grey(image.convert("L"), lossy)
+    if not _is_coloured(image, lossy=lossy):
+        return _of_grey(_brightest(image), lossy)
     colours = image.getcolors(2)
     if colours is None or (0, 0, 0) not in [colour for _, colour in colours]:
         found = image.getcolors(256)
         count = "one colour" if found and len(found) == 1 else f"{len(found) if found else 'more than 256'} colours"
         raise _Meaningless(f"holds {count}, not one on black; {_RULE}. Save it in black and white")
-    return functools.reduce(ImageChops.lighter, image.split()).point([0] + [255] * 255)
+    return _brightest(image).point([0] + [255] * 255)
 
 
-def _is_coloured(image: Image.Image, where: Image.Image | None = None) -> bool:
-    """Whether an RGB picture is more than grey, in the pixels where a mask is not 0."""
-    channels = image.split()
-    spread = ImageChops.subtract(
-        functools.reduce(ImageChops.lighter, channels), functools.reduce(ImageChops.darker, channels)
-    )
-    return any(spread.histogram(mask=where)[_SAME + 1 :])
+def _is_coloured(image: Image.Image, where: Image.Image | None = None, lossy: bool = False) -> bool:
+    """Whether an RGB picture is more than grey, in the pixels where the mask `where` is not 0.
+
+    Channels may differ a little, but where all is nearly black, as labels are, they may not.
+    """
+    brightest = _brightest(image)
+    spread = ImageChops.subtract(brightest, functools.reduce(ImageChops.darker, image.split()))
+    allowed = _SAME if lossy or any(brightest.histogram(mask=where)[_SAME + 1 :]) else 0
+    return any(spread.histogram(mask=where)[allowed + 1 :])
+
+
+def _brightest(image: Image.Image) -> Image.Image:
+    """The largest of the three channels, as grey."""
+    return functools.reduce(ImageChops.lighter, image.split())
 
 
 def _listed(values: list[int], most: int = 6) -> str:

@@ -41,7 +41,7 @@ _TEMPLATES = (
 CAPTIONS_PER_IMAGE = len(_TEMPLATES)
 _TEST_OF_TWENTY = 3  # 15 % of the images, spread evenly so that every prefix has its share
 _BLOCK = 20
-_RECORD = "drawn.json"  # file -> digest, by which what a user has changed is recognised
+_RECORD = "drawn.json"  # file -> digest, 0 for a folder: what a user has added or changed is recognised by it
 _TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json", _RECORD}
 _JPEG_QUALITY = 92
 
@@ -133,9 +133,9 @@ def _check_replaceable(directory: Path) -> None:
 def _check_untouched(directory: Path) -> None:
     """Refuse a drawn set to which something was added or in which something was changed: drawing would lose it."""
     drawn = _record(directory)
-    for file in sorted(path for path in directory.rglob("*") if not path.is_dir()):
-        name = file.relative_to(directory).as_posix()
-        if name != _RECORD and drawn.get(name) != file_digest(file):
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if name != _RECORD and (path.is_symlink() or drawn.get(name) != file_digest(path)):
             raise _loss(directory, f"{name} {'was changed since' if name in drawn else 'was not drawn'}")
 
 
@@ -204,8 +204,7 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
         (root / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=2))
         (root / split / "class_info.pickle").write_bytes(pickle.dumps(ids, protocol=2))
     (root / "colours.json").write_text(json.dumps(colours, indent=1) + "\n", encoding="ascii")
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    record = {file.relative_to(root).as_posix(): file_digest(file) for file in files}
+    record = {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(root.rglob("*"))}
     (root / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 
 import pytest
 import torch
@@ -113,6 +114,23 @@ def test_the_lock_file_of_another_process_stays(tmp_path, monkeypatch, number):
                 assert not held and number == errno.ENOLCK
         with pytest.raises(ValueError, match="busy"), only_one(tmp_path / ".lock", "busy"):
             pass
+
+
+def test_a_holder_may_remove_the_folder_of_the_lock(tmp_path, monkeypatch):
+    """It was made for a lock that is released between our making it and our opening it."""
+    path, really = tmp_path / "new" / ".lock", os.open
+
+    def opening(*arguments):
+        path.parent.rmdir()
+        monkeypatch.setattr("os.open", really)
+        return really(*arguments)
+
+    monkeypatch.setattr("os.open", opening)
+    with only_one(path, "busy") as held:
+        assert held
+    (tmp_path / ".lock").symlink_to("nowhere/.lock")
+    with pytest.raises(FileNotFoundError), only_one(tmp_path / ".lock", "busy"):
+        pass
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing_behind(tmp_path):

@@ -90,7 +90,7 @@ def test_mistakes_say_what_to_change(text, message, tmp_path):
 def test_numbers_are_what_they_look_like(tmp_path):
     """YAML 1.1 reads 064 as 52, and what has colons as minutes and seconds."""
     (tmp_path / "a.yaml").write_text(
-        "images: 0x4000\nbatch: 064\nseed: 9_007_199_254_740_993\nrun: 20:30\noptim: {lr_g: 1e-4}\n"
+        "images: 0x4000\nbatch: 064\nseed: '9007199254740993'\nrun: 20:30\noptim: {lr_g: 1e-4}\n"
         "data: 2026-13-45\nencoders: 2026-11-28\n"
     )
     config = configfile.read_yaml(tmp_path / "a.yaml", TrainConfig())

@@ -41,6 +41,7 @@ def jpeg():
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run `git lfs pull`"),
         (b"just some bytes", "cannot be decoded, it is no picture that can be read"),
         (b"\x89PNG\r\n" + bytes(99), "cannot be decoded, it is damaged: get it again"),
+        (b"II*\0" + bytes(99), "it is damaged or a TIFF of a kind that Pillow cannot read: save it as PNG"),
         (jpeg()[:-300], "cannot be decoded (image file is truncated"),
     ],
 )

@@ -261,6 +261,21 @@ def test_lists_that_were_changed_are_not_lost_either(tmp_path, name):
             write_birds(birds, count=2, image_size=32)
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["there is a set", "there is none"])
+def test_what_is_added_while_birds_are_drawn_is_not_lost(tmp_path, before):
+    birds = tmp_path / "birds"
+    if before:
+        write_birds(birds, count=1, image_size=32)
+
+    def add(done: int, count: int) -> None:
+        birds.mkdir(exist_ok=True)
+        (birds / "mine.txt").write_text("mine")
+
+    with pytest.raises(ValueError, match=r"mine.txt"):
+        write_birds(birds, count=1, image_size=32, progress=add)
+    assert (birds / "mine.txt").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["birds"]
+
+
 def test_a_copy_is_as_good(tmp_path):
     write_birds(tmp_path / "birds", count=2, image_size=32)
     shutil.copytree(tmp_path / "birds", tmp_path / "copy", copy_function=shutil.copyfile)  # without times

@@ -37,6 +37,11 @@ def grey(*levels):
     return Image.fromarray(pixels.reshape(8, 8))
 
 
+def areas(*levels):
+    """Stripes four pixels wide."""
+    return Image.fromarray(np.tile(np.array(levels, np.uint8).repeat(4), (16, 1)))
+
+
 def paint(index, colours):
     image = Image.fromarray(OBJECT * np.uint8(index))
     image.putpalette([value for colour in colours for value in colour])
@@ -129,7 +134,9 @@ def test_a_transparent_colour_is_the_ground(tmp_path):
         (0, 255, 64, 128, 191),  # four samples per pixel
         (255, 0, 63, 127, 191),  # cut off, not rounded
         (0, 255, 85, 170),
-        (0, *range(255, 100, -7)),  # more than 16: soft edges
+        (0, *range(255, 100, -7)),  # more than 16
+        (0, 255, 21, 28, 57, 85, 113),  # averages of what lay there before it was made smaller
+        (0, 254, 255),
     ],
 )
 def test_soft_edges_stay(tmp_path, levels):
@@ -146,9 +153,12 @@ def test_jpeg_of_two_values_is_soft(tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (grey(0, 3, 255), "holds the labels 0, 3 and 255; a mask has two values"),
-        (grey(0, 128, 255), "holds the labels 0, 128 and 255"),  # a trimap
-        (grey(0, 17, 34, 255), "holds the labels 0, 17, 34 and 255"),  # 4 of 16 steps
+        (areas(0, 3, 255), "holds the labels 0, 3 and 255; a mask has two values"),
+        (areas(0, 128, 255), "holds the labels 0, 128 and 255"),  # a trimap
+        (areas(0, 17, 34, 255), "holds the labels 0, 17, 34 and 255"),  # 4 of 16 steps
+        (areas(0, 0, 0, 85, 170, 255), "holds the labels 0, 85, 170 and 255"),  # of 2 bits, made larger
+        (areas(*[0] * 19, *range(1, 19), *[255] * 3), "holds 20 grey levels from 0 to 255, as photos, labels and"),
+        (areas(*[0] * 9, *range(1, 9), 255), "holds the labels 0, 1, 2, 3, 4, 5 and 4 more"),
         (grey(0, *range(1, 12)), "holds the labels 0, 1, 2, 3, 4, 5 and 6 more"),
         (grey(128, 0, 64, 191, 255), "holds the labels 0, 64, 128, 191 and 255"),  # mostly in between: no edges
         (grey(200), "holds the value 200 everywhere"),
@@ -197,7 +207,7 @@ def test_labels_in_lossless_webp_are_no_noise(tmp_path, more):
     for label in (1, 2):
         image = Image.fromarray(OBJECT * label)
         assert np.array_equal(read(tmp_path, image, "m.webp", lossless=True, **more), OBJECT * 255)
-    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, 128, 255), "m.webp", lossless=True)
+    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, areas(0, 128, 255), "m.webp", lossless=True)
 
 
 @pytest.mark.parametrize("levels", [(0, 1), (1,), (3, 1, 2), (255, 254), (253,)])
@@ -212,7 +222,7 @@ def test_what_is_read_of_lossy_files(tmp_path, monkeypatch):
         assert (read(tmp_path, grey(level)) == level).all()
     edges = grey(0, *[255] * 20, 1, 2, 254)
     assert np.array_equal(read(tmp_path, edges), edges)
-    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, grey(0, 128, 255))
+    assert "holds the labels 0, 128 and 255" in refusal(tmp_path, areas(0, 128, 255))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +263,14 @@ def test_lossy_webp_is_soft(tmp_path):
     assert np.array_equal(read(tmp_path, picture, "m.webp", quality=50), jagged)  # alpha is kept exactly
 
 
-def png(path, bits, kind, rows):
+def packed(levels, bits):
+    """Rows of a PNG with this many bits per pixel."""
+    some = levels.astype(np.uint8).reshape(8, -1, 8 // bits)
+    rows = sum(some[:, :, k] << (8 - bits * (k + 1)) for k in range(8 // bits))
+    return [row.astype(np.uint8).tobytes() for row in rows]
+
+
+def png(path, bits, kind, rows, transparency=b""):
     """A PNG of any depth; kind 0: grey, 2: RGB, 4: grey and alpha."""
 
     def chunk(name, data):
@@ -261,7 +278,10 @@ def png(path, bits, kind, rows):
 
     size = struct.pack(">IIBBBBB", 8, 8, bits, kind, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    chunks = [(b"IHDR", size), (b"tRNS", transparency), (b"IDAT", data), (b"IEND", b"")]
+    if not transparency:
+        chunks.pop(1)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks))
 
 
 def mask_of(path):
@@ -286,9 +306,7 @@ def test_of_16_bits_in_colour_pillow_keeps_8(tmp_path, kind):
 @pytest.mark.parametrize("bits", [2, 4])
 def test_labels_of_few_bits_are_no_greys(tmp_path, bits):
     def write(levels):
-        some = levels.astype(np.uint8).reshape(8, -1, 8 // bits)
-        bytes_ = sum(some[:, :, k] << (8 - bits * (k + 1)) for k in range(8 // bits)).astype(np.uint8)
-        png(tmp_path / "m.png", bits, 0, [row.tobytes() for row in bytes_])
+        png(tmp_path / "m.png", bits, 0, packed(levels, bits))
 
     for level in (1, 2**bits - 1):
         write(OBJECT * level)
@@ -333,7 +351,10 @@ def test_labels_without_a_palette_count(tmp_path):
     assert (read(tmp_path, light_first) == 0).all()
     twice_black = Image.fromarray(OBJECT, "P")
     twice_black.putpalette([0, 0, 0, 0, 0, 0, 255, 255, 255])
-    assert (read(tmp_path, twice_black) == 0).all()
+    assert "labels 0 and 1 of a palette that shows all of them in black" in refusal(tmp_path, twice_black)
+    short = Image.fromarray(OBJECT * 3, "P")
+    short.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    assert "labels 0 and 3 of a palette that shows all" in refusal(tmp_path, short)
 
 
 def test_two_masks_in_one_file_are_refused(tmp_path):
@@ -345,6 +366,55 @@ def test_two_masks_in_one_file_are_refused(tmp_path):
     soft = disc.filter(ImageFilter.GaussianBlur(3)).convert("RGBA")  # one in five pixels is in between
     soft.paste((0, 0, 0, 0), (0, 0, 64, 6))
     assert "it shows two masks" in refusal(tmp_path, soft)
+
+
+@pytest.mark.parametrize(
+    ("below", "alpha"),
+    [
+        (OBJECT[:, :, None] * np.uint8([255, 255, 255]), 0 * OBJECT),  # alpha was forgotten
+        (OBJECT[:, :, None] * np.uint8([200, 0, 0]), 255 * (np.arange(64).reshape(8, 8) >= 8)),  # a margin
+        (OBJECT[:, :, None] * np.uint8([255, 255, 255]), 254 * (np.arange(64).reshape(8, 8) >= 8)),
+    ],
+)
+def test_two_masks_in_other_forms(tmp_path, below, alpha):
+    image = Image.fromarray(np.dstack([below, alpha]).astype(np.uint8))
+    words = "shows two masks" if alpha.any() else "is transparent everywhere, with more than one colour below"
+    assert words in refusal(tmp_path, image)
+
+
+def test_few_white_pixels_are_a_mask_too(tmp_path):
+    few = np.zeros((64, 64), np.uint8)
+    few[30:34, 30:34] = 255
+    image = Image.fromarray(few).convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 64, 6))
+    assert "it shows two masks" in refusal(tmp_path, image)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_level_of_a_png_is_the_ground(tmp_path, bits):
+    """tRNS holds it as stored; black on transparent white."""
+    white = 2**bits - 1
+    png(tmp_path / "m.png", bits, 0, packed((1 - OBJECT) * white, bits), struct.pack(">H", white))
+    assert np.array_equal(mask_of(tmp_path / "m.png"), OBJECT * 255)
+
+
+def test_a_transparent_level_of_16_bits_is_refused(tmp_path):
+    pixels = ((1 - OBJECT) * np.uint16(65535)).astype(np.uint16)
+    assert "has a transparent level and more" in refusal(tmp_path, Image.fromarray(pixels), transparency=65535)
+
+
+def test_edges_of_what_was_made_smaller_are_soft(tmp_path):
+    """By averages over a number of pixels that is not whole; and blurred, and both saved as JPEG."""
+    large = Image.new("L", (292, 292))
+    ImageDraw.Draw(large).polygon([(40, 60), (250, 90), (200, 260), (80, 240)], fill=255)
+    small = large.resize((96, 96), Image.Resampling.BOX)
+    for image in (small, large.filter(ImageFilter.GaussianBlur(3))):
+        assert np.array_equal(read(tmp_path, image), image)
+        for quality in (30, 75, 95):
+            mask = read(tmp_path, image, "m.jpg", quality=quality)
+            with Image.open(tmp_path / "m.jpg") as jpeg:
+                assert np.array_equal(mask, jpeg)
+            assert np.array_equal(read(tmp_path, Image.fromarray(mask)), mask)  # and that as PNG
 
 
 def test_a_photo_that_was_cut_out_is_its_outline(tmp_path):

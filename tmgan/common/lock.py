@@ -52,9 +52,14 @@ def _remove(folders: list[Path]) -> None:
 
 
 def _acquire(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        number, ours = _open(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            number, ours = _open(path)
+        except FileNotFoundError:  # its holder has removed the folder in between
+            if path.is_symlink():  # to nowhere
+                raise
+            continue
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):

@@ -189,8 +189,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise ValueError(f"{where}: {value!r} is not a text; write it in quotes, '' for none.")
         return value
-    if hint is int and type(value) is int:
-        return value  # a float is exact up to 2**53
+    if hint is int and type(value) in (int, str):
+        with contextlib.suppress(ValueError):
+            return int(value)  # a float is exact up to 2**53
     try:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):

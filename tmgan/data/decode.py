@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tmgan.data.levels import bits_per_channel, level_step
+
 MIN_SIDE = 32  # an image smaller than this is almost certainly in the set by mistake
 # Phones write MPO, a photo followed by its preview or depth map; of PSD the whole is read, and layers are counted.
 _ONE_AND_MORE = ("MPO", "PSD")
@@ -18,7 +20,8 @@ _MEGA = 1_000_000
 _HEAD = 512  # bytes that tell what a file is that Pillow cannot read
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # JPEG, PNG, GIF, WebP, TIFF
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # JPEG, PNG, GIF, WebP
+_TIFFS = (b"II*\0", b"MM\0*")
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -95,6 +98,8 @@ def _load(path: Path, exif: bool) -> Image.Image:
     try:
         _check_single(image, path)
         image.load()
+        if image.mode == "L" and isinstance(image.info.get("transparency"), int):  # as stored, unlike the pixels
+            image.info["transparency"] *= level_step(bits_per_channel(image, path))
         if exif:
             ImageOps.exif_transpose(image, in_place=True)  # without it, every image would be copied
     except BaseException:
@@ -139,6 +144,8 @@ def _unknown_kind(path: Path) -> str:
         return "is a pointer of Git LFS, not the picture: run `git lfs pull` in its repository"
     if re.search(rb"<(!doctype html|html|head|body)\b", head.lower()):
         return "is an HTML page, not a picture, so its download failed: get it again"
+    if head.startswith(_TIFFS):
+        return "cannot be decoded, it is damaged or a TIFF of a kind that Pillow cannot read: save it as PNG"
     if head.startswith(_BEGINNINGS):
         return "cannot be decoded, it is damaged: get it again"
     return "cannot be decoded, it is no picture that can be read: save it as JPEG or PNG, or leave it out"

@@ -22,12 +22,17 @@ def is_lossy(image: Image.Image, path: Path) -> bool:
 def bits_per_channel(image: Image.Image, path: Path) -> int:
     """As stored in a PNG or TIFF; 8 for other formats.
 
-    Pillow gives 8 of 16 bits in colour, and 1 to 15 as multiples of 17 where 4 bits are stored.
+    Pillow gives the upper 8 of 16 in colour, and see level_step().
     """
     if image.format == "PNG":
         with open(path, "rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS]
     return max(image.tag_v2.get(_TIFF_BITS, (8,))) if image.format == "TIFF" else 8  # type: ignore[attr-defined]
+
+
+def level_step(bits: int) -> int:
+    """What Pillow multiplies the levels of a greyscale picture by."""
+    return {2: 85, 4: 17}.get(bits, 1)
 
 
 def white_is_zero(image: Image.Image) -> bool:

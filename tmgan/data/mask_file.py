@@ -13,10 +13,11 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 from tmgan.data.decode import BadImage, check_depth, decode, is_deep, read_picture
-from tmgan.data.levels import bits_per_channel, is_lossy, white_is_zero
+from tmgan.data.levels import bits_per_channel, is_lossy, level_step, white_is_zero
 
 _SAME = 8  # channels that differ less are grey, and a level as near to black or white is that: what JPEG does to them
-_MOST_LABELS = 16  # a picture with more levels is no list of labels
+_MOST_LABELS = 16  # of more, a message speaks of grey levels
+_MOST_AREA = 8  # edges are edges: of one level, away from others, is at most this part of the pixels in white
 _ANNOTATORS = 51  # 255 / 5: the masks of CUB-200-2011 are shares of five annotators
 _RULE = "a mask has two values, 0 elsewhere and 255 (white) on the object"
 
@@ -106,27 +107,36 @@ def _check_bits(image: Image.Image, bits: int) -> None:
 
 def _stored(bits: int) -> list[int]:
     """The levels as they were stored, by the level that Pillow gives: labels of 2 or 4 bits are no greys."""
-    step = {2: 85, 4: 17}.get(bits, 1)
+    step = level_step(bits)
     return [level // step for level in range(256)]
 
 
 def _check_no_other(image: Image.Image, alpha: Image.Image) -> None:
-    """Refuse a picture that has two masks: its alpha, and black and white where it is opaque."""
-    opaque = alpha.point([0] * 255 + [255])
-    if _is_coloured(image.convert("RGB"), opaque):
-        return
-    counts = image.convert("L").histogram(mask=opaque)
-    black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
-    few = sum(counts) // 100
-    if min(black, white) > few and 2 * (black + white) >= sum(counts):
+    """Refuse a picture that has two masks: its alpha, and white or one colour on black where it is opaque."""
+    shown = image.convert("RGB")
+    if not any(alpha.histogram()[1:]) and shown.getcolors(1) is None:
         raise _Meaningless(
-            f"is black and white where it is opaque, and transparent elsewhere, so it shows two masks; {_RULE}. Save "
-            "it without transparency"
+            f"is transparent everywhere, with more than one colour below; {_RULE}. Save it without transparency"
+        )
+    opaque = alpha.point([255 * (level >= 255 - _SAME) for level in range(256)])
+    brightest = _brightest(shown)
+    if _is_coloured(shown, opaque):
+        on_black = Image.composite(shown, Image.new("RGB", shown.size), opaque).getcolors(2)
+        two = on_black is not None and brightest.histogram(mask=opaque)[0] > 0
+    else:
+        counts = brightest.histogram(mask=opaque)
+        black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
+        few = sum(counts) // 100 if black + white < sum(counts) else 0
+        two = min(black, white) > few and 2 * (black + white) >= sum(counts)
+    if two:
+        raise _Meaningless(
+            "shows an object on black where it is opaque, and is transparent elsewhere, so it shows two masks; "
+            f"{_RULE}. Save it without transparency"
         )
 
 
 def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.Image:
-    """By levels: one or two are plain, few are labels or steps, many are soft edges between black and white."""
+    """By levels: one or two are plain, more are soft edges between black and white, or labels."""
     counts = image.histogram()
     levels = [level for level, count in enumerate(counts) if count]
     if lossy and (0 < levels[-1] <= _SAME or 255 - _SAME <= levels[0] < 255):
@@ -143,19 +153,30 @@ def _of_grey(image: Image.Image, lossy: bool = False, where: str = "") -> Image.
                 f"holds {where}the labels {_listed(levels)}, and not what is ground; {_RULE}. {_SAVE_ONE}"
             )
         return image.point([255 if level == levels[1] else 0 for level in range(256)])
-    both_ends = 2 * (sum(counts[: _SAME + 1]) + sum(counts[255 - _SAME :])) >= sum(counts)
-    if len(levels) <= _MOST_LABELS:
-        if all(level % _ANNOTATORS == 0 for level in levels) or both_ends and _are_steps(levels):
-            return image
-        if lossy and all(level <= _SAME or level >= 255 - _SAME for level in levels):
-            return image
-        raise _Meaningless(f"holds {where}the labels {_listed(levels)}; {_RULE}. {_SAVE_ONE}")
-    if both_ends and levels[0] <= _SAME and levels[-1] >= 255 - _SAME:
+    black, white = sum(counts[: _SAME + 1]), sum(counts[255 - _SAME :])
+    soft = black and white and 2 * (black + white) >= sum(counts) and _MOST_AREA * _areas(image, counts) <= white
+    if soft or all(level % _ANNOTATORS == 0 for level in levels):
         return image
+    if len(levels) <= _MOST_LABELS:
+        raise _Meaningless(f"holds {where}the labels {_listed(levels)}; {_RULE}. {_SAVE_ONE}")
     raise _Meaningless(
-        f"holds {where}{len(levels)} grey levels from {levels[0]} to {levels[-1]}, as a photo does; {_RULE}, and at "
-        "least half of its pixels are near black or white. Save it in black and white"
+        f"holds {where}{len(levels)} grey levels from {levels[0]} to {levels[-1]}, as photos, labels and blurred masks "
+        f"do; {_RULE}, at least half of it nearly black or white, and only edges in between. Save it in black and white"
     )
+
+
+def _areas(image: Image.Image, counts: list[int]) -> int:
+    """Pixels between black and white that are like their four neighbours: labels fill areas, soft edges do not.
+
+    Args:
+        counts: histogram of the image.
+    """
+    across, down = (ImageChops.difference(image, ImageChops.offset(image, *step)) for step in ((1, 0), (0, 1)))
+    around = (across, ImageChops.offset(across, -1, 0), down, ImageChops.offset(down, 0, -1))
+    like = functools.reduce(ImageChops.lighter, around).point([255] + [0] * 255)
+    areas = image.histogram(mask=like)
+    ground = max(range(_SAME + 1), key=counts.__getitem__)  # black that something has made a little lighter
+    return sum(areas[1 : 255 - _SAME]) - (areas[ground] if ground else 0)
 
 
 def _of_one(image: Image.Image, level: float, where: str = "", full: tuple[int, ...] = (1, 255)) -> Image.Image:
@@ -163,24 +184,6 @@ def _of_one(image: Image.Image, level: float, where: str = "", full: tuple[int, 
     if level != 0 and level not in full:
         raise _Meaningless(f"holds {where}the value {level} everywhere; {_RULE}. Save it black if there is no object")
     return Image.new("L", image.size, 255 if level else 0)
-
-
-def _are_steps(levels: list[int]) -> bool:
-    """Whether levels are those of n equal steps from 0 to 255, as antialiasing by n samples leaves them.
-
-    Not all of them need to occur, but half: any few labels are steps of something.
-    """
-    if len(levels) < 4 or levels[0] != 0 or levels[-1] != 255:
-        return False
-    return any(
-        2 * len(levels) >= steps + 1 and all(_is_step(level, steps) for level in levels)
-        for steps in range(3, _MOST_LABELS + 1)
-    )
-
-
-def _is_step(level: int, steps: int) -> bool:
-    """Programs round, or cut off: a level is less than 1 away from its step."""
-    return abs(level - round(level * steps / 255) * 255 / steps) < 1
 
 
 def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
@@ -192,6 +195,8 @@ def _of_numbers(image: Image.Image, path: Path) -> Image.Image:
             f"counts from white to black with more than 8 bits, which Pillow does not turn around. {_SAVE_ONE}"
         )
     values = np.asarray(image)
+    if "transparency" in image.info:
+        raise _Meaningless(f"has a transparent level and more than 8 bits; {_RULE}. Save it with 8 bits")
     low, high = values.min(), values.max()
     upper = values == high
     if not (upper | (values == low)).all():  # NaN is neither
@@ -212,11 +217,15 @@ def _of_palette(image: Image.Image) -> Image.Image:
     values = image.getpalette("RGB") or []
     if not any(values):
         return _of_grey(image.point(range(256), "L"))
+    palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
+    palette += [(0, 0, 0)] * (256 - len(palette))
+    if len(indices) > 1 and not any(max(palette[index]) for index in indices):
+        raise _Meaningless(
+            f"holds the labels {_listed(indices)} of a palette that shows all of them in black; {_RULE}. {_SAVE_ONE}"
+        )
     shown = image.convert("RGB")
     if not _is_coloured(shown):
         return _of_grey(_brightest(shown))
-    palette = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
-    palette += [(0, 0, 0)] * (256 - len(palette))
     if len(indices) > 2:
         raise _Meaningless(f"holds the labels {_listed(indices)} of a palette; {_RULE}. {_SAVE_ONE}")
     least = 0 if (0, 0, 0) in [palette[index] for index in indices] else _SAME

@@ -107,6 +107,7 @@ def write_birds(
                 shutil.rmtree(orphan)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.drawing-", dir=directory.parent) as beside:
             _write(Path(beside) / "new", count, seed, image_size, progress)
+            _check_replaceable(directory)  # drawing takes minutes
             if directory.exists():
                 directory.rename(Path(beside) / "old")
             (Path(beside) / "new").rename(directory)

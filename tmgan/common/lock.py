@@ -51,13 +51,14 @@ def _remove(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, tries: int = 100) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             number, ours = _open(path)
-        except FileNotFoundError:  # its holder has removed the folder in between
-            if path.is_symlink():  # to nowhere
+        except FileNotFoundError:  # its holder has removed the folder in between, or there never was one
+            tries -= 1
+            if tries == 0:
                 raise
             continue
         try:

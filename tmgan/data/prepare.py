@@ -132,7 +132,7 @@ def _prepare(
     except BrokenPipeError:  # of standard error: nobody reads
         raise
     except OSError as error:
-        if error.filename and not Path(error.filename).is_relative_to(partial_path(place)):
+        if isinstance(error.filename, str) and not Path(error.filename).is_relative_to(partial_path(place)):
             raise
         raise ValueError(
             f"{partial_path(pack)} cannot be written ({error.strerror or error}): fix that and run again, it continues"

@@ -322,7 +322,9 @@ def test_workers_end_with_their_parent(end, packed, tmp_path):
     assert all(map(ended, workers)), "workers outlived their parent"
     assert status == {"exits": 0, "killed": -signal.SIGKILL, "interrupted": -signal.SIGINT}[end], errors
     assert ("resource_tracker" in errors) <= (end == "killed"), errors  # Python's own note, after a SIGKILL only
-    assert errors.count("Traceback") == (end == "interrupted"), errors  # the parent's KeyboardInterrupt, no worker's
+    # The parent's, and no worker's. (Python 3.11 may add a traceback of its own: a pool that nobody has closed is woken
+    # while it closes itself.)
+    assert errors.count("KeyboardInterrupt") == (end == "interrupted"), errors
 
 
 def test_all_workers_start_while_interrupts_are_held_back(pack, monkeypatch):

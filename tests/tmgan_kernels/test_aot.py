@@ -41,6 +41,8 @@ NARROW = {
 }
 if triton.__version__.startswith("3.6."):
     NARROW["instance_norm_glu"] = "a plane's first values, once per program: this Triton gives a lane one of them"
+# 16-bit loads that do not stream: the first values of a few planes, once per program.
+ONCE = {"instance_norm_glu": 4}
 BEYOND = "512, 512)"  # images of more than one block of columns, the neighbours of which are loaded one by one
 # Registers per thread with which as many programs run side by side as the kernels' comments promise.
 REGISTERS = {"image_kernel": 64, "sum_kernel": 96, "sweep_kernel": 96, "mask_kernel": 96}
@@ -64,8 +66,9 @@ def check(operations: list[str], rows: list[dict]) -> None:
         if streams and row["operation"] in WIDE:
             assert row["load_128"] + row["store_128"] > 0, f"no 128-bit accesses: {row}"
             if BEYOND not in row["case"]:
-                kinds = ("store",) if row["operation"] in NARROW else ("load", "store")
-                assert not any(row[f"{kind}_{bits}"] for kind in kinds for bits in (8, 16)), f"narrow accesses: {row}"
+                loads = 0 if row["operation"] in NARROW else row["load_8"] + row["load_16"]
+                assert loads <= ONCE.get(row["operation"], 0), f"narrow loads: {row}"
+                assert row["store_8"] + row["store_16"] == 0, f"narrow stores: {row}"
         assert row["reg"] <= REGISTERS.get(row["kernel"], 255), f"too many registers: {row}"
         assert row["stack"] == 0 and row["local"] == 0, f"spills: {row}"
         assert row["float_atomics"] == 0, f"not repeatable: {row}"

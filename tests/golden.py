@@ -18,13 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tests.published_names import published_key
+from tmgan.models.published_names import published_key
 
 FOLDER = Path(__file__).parent / "goldens"
 TOLERANCE = 1e-9  # relative, in l2
 LENGTHS = (9, 7, 7, 4)
 WRONG_LENGTHS = (10, 8, 5, 3)
 CLASS_IDS = torch.tensor([3, 5, 3, 1])
+# Names of what is not a file of its own: the VGG of the losses, torchvision's FCN, two attention modules.
+VGG = {"layers": "vgg"}
+SEGMENTER = {"network": ""}
+SPATIAL_ATTENTION = {"project": "sp.conv_context"}
+CHANNEL_ATTENTION = {"project": "ch.conv_context"}
 
 
 def unit(name: str, shape: tuple[int, ...]) -> np.ndarray:

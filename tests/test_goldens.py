@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from tests.golden import (
+    CHANNEL_ATTENTION,
     CLASS_IDS,
     LENGTHS,
+    SPATIAL_ATTENTION,
+    VGG,
     WRONG_LENGTHS,
     assert_golden,
     assert_golden_gradients,
@@ -17,20 +20,14 @@ from tests.golden import (
     tensor,
     words,
 )
-from tests.published_names import (
-    CHANNEL_ATTENTION,
-    DISCRIMINATOR,
-    GENERATOR,
-    IMAGE_ENCODER,
-    SPATIAL_ATTENTION,
-    TEXT_ENCODER,
-    VGG,
-)
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_attention, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.models import Discriminator, Generator, ImageFeatures, InceptionEncoder, TextEncoder, VGGFeatures
 from tmgan.models.attention import ChannelAttention, SpatialAttention
+from tmgan.models.published_names import IMAGE_ENCODER, LIGHTWEIGHT, TEXT_ENCODER, discriminator
+
+D_NET256 = discriminator(256)
 
 
 def test_text_encoder():
@@ -113,7 +110,7 @@ def test_word_attention():
 
 @pytest.mark.parametrize("mode", ["train", pytest.param("eval", marks=pytest.mark.slow)])
 def test_generator(mode):
-    generator = fill(Generator(256, width=8, attention="published"), GENERATOR).train(mode == "train")
+    generator = fill(Generator(256, width=8, attention="published"), LIGHTWEIGHT).train(mode == "train")
     seen = {}
     for published, layer in (
         ("imgUpSample1", generator.photo_coarse),
@@ -143,7 +140,7 @@ def test_generator(mode):
     for name, value in seen.items():
         assert_golden(value, "lw_generator", f"{mode}/inter/{name}")
     ((out.image * tensor("g/P", out.image.shape)).sum() + kl_loss(out.mu, out.logvar)).backward()
-    assert_golden_gradients(generator, GENERATOR, "lw_generator", f"{mode}/grad/")
+    assert_golden_gradients(generator, LIGHTWEIGHT, "lw_generator", f"{mode}/grad/")
     if mode == "train":
         for published, norm in (("h_net1.fc.1", generator.start_norm), ("imgUpSample2.1", generator.photo_fine.norm)):
             assert_golden(norm.running_mean, "lw_generator", f"train/buf/{published}.running_mean")
@@ -152,7 +149,7 @@ def test_generator(mode):
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_discriminator(mode):
-    discriminator = fill(Discriminator(256, width=8), DISCRIMINATOR).train(mode == "train")
+    discriminator = fill(Discriminator(256, width=8), D_NET256).train(mode == "train")
     photo, sentence = image("d/fake", 4).requires_grad_(), tensor("loss/sent_emb", (4, 256))
     features = discriminator(photo)
     conditional = torch.sigmoid(discriminator.conditional(features, sentence))
@@ -164,7 +161,7 @@ def test_discriminator(mode):
     assert_golden(wrong, "lw_discriminator", f"{mode}/wrong")
     (conditional.sum() + 2 * unconditional.sum() + 3 * wrong.sum()).backward()
     assert_golden(photo.grad, "lw_discriminator", f"{mode}/grad_input")
-    assert_golden_gradients(discriminator, DISCRIMINATOR, "lw_discriminator", f"{mode}/grad/")
+    assert_golden_gradients(discriminator, D_NET256, "lw_discriminator", f"{mode}/grad/")
     if mode == "train":
         first, joint = discriminator.down[0].norm, discriminator.joint.norm
         for published, norm in (("img_code_s16.3", first), ("COND_DNET.jointConv.1", joint)):
@@ -207,14 +204,14 @@ def test_kl_loss():
 
 
 def test_discriminator_loss():
-    discriminator = fill(Discriminator(256, width=8), DISCRIMINATOR).train()
+    discriminator = fill(Discriminator(256, width=8), D_NET256).train()
     sentence = tensor("loss/sent_emb", (4, 256))
     loss = discriminator_loss(discriminator, image("d/real", 4), image("d/fake", 4), sentence, sentence)
     # The published total adds the word-level correlation ("result"), which has no gradient; we do not compute it.
     wanted = stored_value("lw_gan_losses", "D/errD") - stored_value("lw_gan_losses", "D/result")
     assert abs(loss.total.item() - wanted) <= 1e-9 * wanted
     loss.total.backward()
-    assert_golden_gradients(discriminator, DISCRIMINATOR, "lw_gan_losses", "D/grad/")
+    assert_golden_gradients(discriminator, D_NET256, "lw_gan_losses", "D/grad/")
 
 
 def test_word_level_correlation():
@@ -230,7 +227,7 @@ def test_word_level_correlation():
 
 @pytest.mark.parametrize("mode", ["cls", pytest.param("nocls", marks=pytest.mark.slow)])
 def test_generator_loss(mode, image_encoder):
-    discriminator = fill(Discriminator(256, width=8), DISCRIMINATOR).train()
+    discriminator = fill(Discriminator(256, width=8), D_NET256).train()
     vgg = fill(VGGFeatures(), VGG)
     class_ids = CLASS_IDS if mode == "cls" else None
     word, sentence = words("loss/words_embs", LENGTHS), tensor("loss/sent_emb", (4, 256))

@@ -157,6 +157,7 @@ def test_help_shows_first_what_people_use(capsys, monkeypatch):
         "--data",
         "--run",
         "--encoders",
+        "--from",
         "--images",
         "--batch",
         "--seed",

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.golden import FOLDER, assert_golden, fill, image
-from tests.published_names import SEGMENTER
+from tests.golden import FOLDER, SEGMENTER, assert_golden, fill, image
 from tmgan.cli import main
 from tmgan.common.progress import Progress
 from tmgan.config import configfile

@@ -37,7 +37,7 @@ def test_only_the_square_changes_and_its_border_fades(editor, photo):
 def test_no_change_leaves_every_pixel(editor, photo, monkeypatch):
     class Copy(torch.nn.Module):
         def forward(self, noise, sentence, words, padding, eps, features, image):
-            from tmgan.models.lightweight import GeneratorOutput
+            from tmgan.models.stages import GeneratorOutput
 
             return GeneratorOutput(image, torch.ones(1, words.shape[2], 16, 16), eps, eps, None)
 

@@ -12,7 +12,7 @@ from tests.editing.profiles import adobe_as_srgb, adobe_rgb, seen, srgb
 from tmgan.editing.compositing import to_tensor
 from tmgan.editing.editor import _feather
 from tmgan.editing.saving import save_photo
-from tmgan.models.lightweight import GeneratorOutput
+from tmgan.models.stages import GeneratorOutput
 
 TEXT = "a bird with a red head"
 BOX = (100, 40, 20, 20)  # a square of 25 pixels

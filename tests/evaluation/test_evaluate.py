@@ -31,7 +31,7 @@ from tmgan.evaluation.metrics.measure import Measure, compare
 from tmgan.evaluation.protocol import Protocol
 from tmgan.methods import mask_providers
 from tmgan.methods.mask_providers import ClipSegMasks, FcnMasks
-from tmgan.models.lightweight import GeneratorOutput
+from tmgan.models.stages import GeneratorOutput
 from tmgan_kernels import change_mask
 
 PER_IMAGE = ("mask_score", "sharpness", "preserved")

@@ -7,14 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.published_names import (
-    CHANNEL_ATTENTION,
-    DISCRIMINATOR,
-    GENERATOR,
-    IMAGE_ENCODER,
-    TEXT_ENCODER,
-    published_key,
-)
 from tmgan.models import (
     Discriminator,
     Generator,
@@ -30,7 +22,8 @@ from tmgan.models import (
 )
 from tmgan.models.attention import ChannelAttention, SpatialAttention
 from tmgan.models.layers import UpBlock, fold_batch_norms
-from tmgan.models.lightweight import resize_regions
+from tmgan.models.published_names import IMAGE_ENCODER, LIGHTWEIGHT, TEXT_ENCODER, discriminator, published_key
+from tmgan.models.stages import resize_regions
 
 LENGTHS = torch.tensor([5, 3, 4])
 
@@ -268,8 +261,8 @@ def test_published_sizes_and_names():
     assert _count(image) == 22_506_720
     assert sum(p.numel() for p in image.parameters() if p.requires_grad) == 721_152
     for module, names, entries in (
-        (generator, GENERATOR, 45),
-        (discriminators[2], DISCRIMINATOR, 53),
+        (generator, LIGHTWEIGHT, 45),
+        *zip(discriminators, map(discriminator, (64, 128, 256)), (29, 41, 53), strict=True),
         (text, TEXT_ENCODER, 9),
         (image, IMAGE_ENCODER, 567),
     ):
@@ -277,10 +270,10 @@ def test_published_sizes_and_names():
 
 
 def test_published_key_prefers_the_longer_prefix():
-    assert published_key("affine.hidden.weight", GENERATOR) == "ACM.conv.weight"
-    assert published_key("start_norm.running_var", GENERATOR) == "h_net1.fc.1.running_var"
+    assert published_key("affine.hidden.weight", LIGHTWEIGHT) == "ACM.conv.weight"
+    assert published_key("start_norm.running_var", LIGHTWEIGHT) == "h_net1.fc.1.running_var"
     with pytest.raises(KeyError):
-        published_key("other.weight", CHANNEL_ATTENTION)
+        published_key("other.weight", TEXT_ENCODER)
 
 
 # -------------------------------------------------------------------- text

@@ -17,7 +17,15 @@ import tyro
 from tmgan.config import configfile
 
 T = TypeVar("T")
-_PATHS = ("data", "run", "encoders", "weights_dir", "clip", "keep")  # settings and options that are paths, as str
+_PATHS = (
+    "data",
+    "run",
+    "encoders",
+    "from_",
+    "weights_dir",
+    "clip",
+    "keep",
+)  # settings and options that are paths, as str
 
 
 def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:
@@ -57,12 +65,14 @@ class _WithFiles(Generic[T]):
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
     """Like parse, with --preset (when `preset`) and --config FILE (may be repeated), which the other flags override.
 
-    Without --preset, the preset that a configuration file names is the starting point.
+    Without --preset, the preset that a configuration file names is the starting point. With --from RUN, a preset's
+    settings are laid over those of that run.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[])
     if preset:
         parser.add_argument("--preset")
+        parser.add_argument("--from", dest="from_")
     options, rest = parser.parse_known_args(arguments)
     if preset and options.preset == "help":
         print("Presets: " + ", ".join(configfile.presets()))
@@ -70,12 +80,17 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     files = [os.path.expanduser(path) for path in options.config]
     base: Any = kind()
     if preset:
-        presets = [configfile.preset_of(path) for path in files]
-        base = configfile.from_preset(options.preset or next(filter(None, presets), "quickstart"))
+        presets, runs = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
+        name = options.preset or next(filter(None, presets), "quickstart")
+        run = options.from_ or next(filter(None, reversed(runs)), "")
+        before = configfile.following(os.path.expanduser(run)) if run and name == "manigan-dcm" else None
+        base = configfile.from_preset(name, before)
     for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:
         base = dataclasses.replace(base, preset=options.preset)
+    if preset and options.from_:
+        base = dataclasses.replace(base, from_=options.from_)
     chosen = tyro.cli(
         _WithFiles[kind],  # type: ignore[valid-type]  # a type that is only known at run time, for tyro
         args=rest,

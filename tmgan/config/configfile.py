@@ -30,14 +30,29 @@ def presets() -> list[str]:
     )
 
 
-def from_preset(name: str) -> TrainConfig:
-    """The training configuration that a preset names. ValueError, with the list of presets, for an unknown name."""
+def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
+    """The training configuration that a preset names. ValueError, with the list of presets, for an unknown name.
+
+    Args:
+        base: what the preset's settings are laid over in place of the defaults.
+    """
     if name not in presets():
         raise ValueError(
             f"There is no preset {name!r}. {_nearest(name, presets())}The presets are: {', '.join(presets())}."
         )
     text = resources.files("tmgan.config.presets").joinpath(f"{name}.yaml").read_text()
-    return merge(TrainConfig(preset=name), yaml.safe_load(text) or {}, where=f"preset {name}")
+    base = dataclasses.replace(base or TrainConfig(), preset=name)
+    return merge(base, yaml.safe_load(text) or {}, where=f"preset {name}")
+
+
+def following(run: str | Path) -> TrainConfig:
+    """The settings of a finished run, for the one that goes on from it (--from): without its places."""
+    path = Path(run) / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"There is no run of `tmgan train` in {run}, as it has no config.yaml.")
+    config = read_yaml(path, TrainConfig())
+    data = config.data or str(Path(run) / "drawn" / "pack")  # what a run without data draws
+    return dataclasses.replace(config, data=data, run="", encoders="", from_=str(run))
 
 
 def read_yaml(path: str | Path, base: Any) -> Any:
@@ -45,10 +60,10 @@ def read_yaml(path: str | Path, base: Any) -> Any:
     return merge(base, _yaml(path), where=str(path))
 
 
-def preset_of(path: str | Path) -> str | None:
-    """The preset that a YAML file of settings names, if any."""
+def named_in(path: str | Path, setting: Literal["preset", "from"]) -> str | None:
+    """The preset, or the run to go on from, that a YAML file of settings names, if any."""
     values = _yaml(path)
-    return values.get("preset") if isinstance(values, dict) else None
+    return values.get(setting) if isinstance(values, dict) else None
 
 
 def _yaml(path: str | Path) -> Any:
@@ -103,18 +118,19 @@ def merge(base: Any, values: dict, where: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected settings as `name: value`, found {values!r}.")
     hints = typing.get_type_hints(type(base))
-    names = [f.name for f in fields(base)]
+    names = {_public(f.name): f.name for f in fields(base)}
     changes = {}
     for key, value in values.items():
         if key not in names:
             raise ValueError(
-                f"{where}: unknown setting {key!r}. {_nearest(str(key), names)}Known here: {', '.join(names)}."
+                f"{where}: unknown setting {key!r}. {_nearest(str(key), [*names])}Known here: {', '.join(names)}."
             )
-        current = getattr(base, key)
+        name = names[key]
+        current = getattr(base, name)
         if is_dataclass(current):
-            changes[key] = merge(current, {} if value is None else value, where=f"{where}, {key}")
+            changes[name] = merge(current, {} if value is None else value, where=f"{where}, {key}")
         else:
-            changes[key] = _coerce(value, hints[key], f"{where}, {key}")
+            changes[name] = _coerce(value, hints[name], f"{where}, {key}")
     try:
         return dataclasses.replace(base, **changes)
     except ValueError as error:
@@ -123,7 +139,7 @@ def merge(base: Any, values: dict, where: str) -> Any:
 
 def to_dict(config: Any) -> dict:
     """A configuration as a plain nested dict, as YAML reads it back: tuples are lists."""
-    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+    return {_public(f.name): _plain(getattr(config, f.name)) for f in fields(config)}
 
 
 def to_yaml(config: Any) -> str:
@@ -159,6 +175,11 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
         elif a != b:
             names.append(f"{prefix}{key}")
     return names
+
+
+def _public(name: str) -> str:
+    """A field's name as files and flags have it: `from`, which Python keeps for itself, for from_."""
+    return name.removesuffix("_")
 
 
 def _plain(value: Any) -> Any:

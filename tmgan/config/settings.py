@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 IMAGE_SIZES = (64, 128, 256)
 # Networks that find the object (methods/mask_providers.py). Literals repeat the names, for typing and --help.
@@ -33,6 +35,9 @@ def _require_seed(seed: int) -> None:
 class ModelConfig:
     """Generator and discriminator."""
 
+    architecture: Literal["lightweight", "manigan", "manigan-dcm"] = "lightweight"
+    """Lightweight GAN; ManiGAN's main module, with images and discriminators of three scales; or ManiGAN's second
+    stage, the detail correction of a finished main module (--from)."""
     image_size: int = 256
     """Edge of the square images in pixels: 64, 128 or 256."""
     g_width: int = 32
@@ -44,20 +49,26 @@ class ModelConfig:
     affine_dim: int = 128
     """Hidden channels of the affine combinations, most of the generator's arithmetic (published: 128)."""
     residual_blocks: int = 2
-    """Residual blocks in each of the generator's two attention stages."""
+    """Residual blocks in each of the generator's attention stages."""
     condition_dim: int = 100
     """Length of the augmented sentence code."""
     noise_dim: int = 100
     """Length of the noise vector."""
     attention: Literal["own", "published"] = "own"
-    """own: each caption's own padding is masked. published: the misaligned mask of the published code."""
+    """own: each caption's own padding is masked. published: the misaligned mask of the published code (and, in
+    ManiGAN, its 5 million weights that nothing depends on)."""
     keep_input: bool = False
-    """Let the generator blend its picture with the input through a mask it learns (not in the paper)."""
+    """Let Lightweight GAN blend its picture with the input through a mask it learns (not in the paper)."""
 
     def __post_init__(self) -> None:
         _require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
         _require_at_least(self, "model.", 1, "g_width", "d_width", "affine_dim", "condition_dim", "noise_dim")
         _require_at_least(self, "model.", 0, "residual_blocks", "top_width")
+        _require(
+            not self.keep_input or self.architecture == "lightweight",
+            f"model.keep_input is a part of Lightweight GAN, and model.architecture is {self.architecture}; switch it "
+            "off (--model.no-keep-input).",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +191,8 @@ class MethodConfig:
     """Whose text the discriminator sees as the wrong one for a photo: the next photo's, unless of the same class.
     published: the next one's in a batch sorted by the length of the captions, even of the same class."""
     word_correlation: bool = False
-    """Also log the word-level correlation that the published code adds to D's loss, without a gradient."""
+    """Also log the word-level term that the published code, Lightweight GAN's or ManiGAN's, adds to D's loss, without a
+    gradient."""
     keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
     """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or a network's
     masks that `tmgan data masks` has stored in the pack."""
@@ -213,7 +225,10 @@ class LossConfig:
     matching: float = 5.0
     """Weight of the word and sentence matching losses (DAMSM)."""
     perceptual: float = 1.0
-    """Weight of the feature distance between photo and edit."""
+    """Weight of the feature distance between photo and edit, the mean over the scales; 0: it is not computed."""
+    difference: float = 0.0
+    """How much a mean absolute difference between photo and edit is rewarded (published: 1 in ManiGAN's second stage,
+    which would copy the photo otherwise)."""
     kl: float = 1.0
     """Weight of the conditioning augmentation's KL term."""
     gamma1: float = 4.0
@@ -327,8 +342,11 @@ class TrainConfig:
     """Run folder; the same command resumes it. Empty: runs/PRESET."""
     encoders: str = ""
     """Run folder of `tmgan damsm`; empty: train small encoders first, in the same run."""
+    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    """Run folder of preset manigan, whose main module preset manigan-dcm goes on from. Settings start from those of
+    that run, and its encoders are used."""
     allow_unfinished: bool = False
-    """Take encoders whose training was interrupted as they are."""
+    """Take encoders, and the run of --from, whose training was interrupted as they are."""
     images: int = 885_500
     """Images to train on, repeats included."""
     batch: int = 40

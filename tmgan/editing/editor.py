@@ -23,7 +23,7 @@ from tmgan.data.captions import lost_letters
 from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_picture, to_tensor
 from tmgan.editing.photo_file import Photo, read_photo
 from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
-from tmgan.models.lightweight import GeneratorOutput
+from tmgan.models.stages import GeneratorOutput
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
 BOX_TO_SQUARE = 2 * 0.75 * 256 / 304

@@ -43,7 +43,7 @@ from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.evaluation.protocol import METRICS, Protocol
 from tmgan.models.bundle import build_generator
 from tmgan.models.layers import init_weights
-from tmgan.models.lightweight import GeneratorOutput
+from tmgan.models.stages import GeneratorOutput
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,33 @@ def word_level_correlation(
         return (losses.sum(1) / (~padding).sum(1)).sum()
 
 
+def word_level_discrimination(
+    regions: Tensor, words: Tensor, padding: Tensor, own: bool, gammas: tuple[float, float] = (4.0, 5.0)
+) -> Tensor:
+    """Cross entropy of telling from the words whether a caption is a photo's own: ManiGAN's word-level term.
+
+    As published, the mean of one for own captions and one for wrong ones is added to each discriminator's loss, though
+    nothing of the discriminator takes part in it. Source: the published code; ControlGAN (Li et al., NeurIPS 2019).
+
+    Args:
+        regions, words, padding: as in `word_attention`.
+        own: whether these captions are the photos' own.
+        gammas: as the first two of `words_loss`.
+
+    Returns:
+        A scalar, the mean over the batch.
+    """
+    gamma1, gamma2 = gammas
+    context = word_attention(regions, words, padding, gamma1).context
+    with torch.autocast(context.device.type, enabled=False):
+        words = at_least_float32(words).masked_fill(padding[:, None], 0.0)
+        mean = words.sum(2) / (~padding).sum(1, keepdim=True)
+        importance = (mean[:, :, None] * words).sum(1).masked_fill(padding, float("-inf")).softmax(1)
+        cosine = (gamma2 * _cosine(words, importance[:, None] * context, dim=1)).masked_fill(padding, float("-inf"))
+        logits = torch.logsumexp(cosine, dim=1)
+        return (F.softplus(-logits) if own else F.softplus(logits)).mean()
+
+
 def words_loss(
     regions: Tensor,
     words: Tensor,

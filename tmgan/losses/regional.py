@@ -1,9 +1,17 @@
-"""Losses of regions: what the text does not mention should stay."""
+"""Losses of what stays of the photo, and where: what the text does not mention should."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from tmgan.models.precision import at_least_float32
+
+
+def mean_difference(photo: Tensor, edit: Tensor) -> Tensor:
+    """Mean of abs(edit - photo), scalar in fp32 or better; photo and edit (B, 3, S, S).
+
+    As published, ManiGAN's detail correction is rewarded for it: it must not copy what it sees of the photo.
+    """
+    return (at_least_float32(edit) - at_least_float32(photo)).abs().mean()
 
 
 def keep_mask_loss(keep_logits: Tensor, keep: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tmgan.common.files import write_bytes
-from tmgan.config.configfile import merge, to_dict
+from tmgan.config.configfile import differences, merge, setting, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models import weights
+from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
 from tmgan.models.lightweight import Generator
+from tmgan.models.manigan import MainModule
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
 RANDOM_NOTE = "the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little."
@@ -55,12 +57,17 @@ class Encoders:
 
     def hash(self) -> str:
         """sha256 of all their numbers."""
-        digest = hashlib.sha256()
-        for module in (self.text, self.photo):
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return hash_of(self.text, self.photo)
+
+
+def hash_of(*modules: nn.Module) -> str:
+    """sha256 of all numbers of some networks, with their names."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def build_encoders(
@@ -154,24 +161,31 @@ def _stopped(folder: Path) -> bool:
     return status in ("stopped", "failed") and not (folder / GENERATOR).exists()
 
 
-def build_generator(model: ModelConfig, encoders: Encoders) -> Generator:
+def build_generator(model: ModelConfig, encoders: Encoders) -> Generator | MainModule | CorrectedGenerator:
     """The generator that fits these encoders, with the weights that torch initialises."""
-    dim = encoders.config.dim
-    return Generator(
-        model.image_size,
-        width=model.g_width,
-        sentence_dim=dim,
-        word_dim=dim,
-        condition_dim=model.condition_dim,
-        noise_dim=model.noise_dim,
-        code_dim=dim,
-        region_dim=dim,
-        perceptual_dim=encoders.photo.perceptual_dim,
-        residual_blocks=model.residual_blocks,
-        attention=model.attention,
-        keep_input=model.keep_input,
-        affine_dim=model.affine_dim,
-        top_width=model.top_width or None,
+    dim, perceptual_dim = encoders.config.dim, encoders.photo.perceptual_dim
+    stages: dict[str, Any] = {
+        "word_dim": dim,
+        "residual_blocks": model.residual_blocks,
+        "attention": model.attention,
+        "affine_dim": model.affine_dim,
+    }
+    whole: dict[str, Any] = stages | {
+        "width": model.g_width,
+        "sentence_dim": dim,
+        "condition_dim": model.condition_dim,
+        "noise_dim": model.noise_dim,
+        "code_dim": dim,
+        "region_dim": dim,
+        "top_width": model.top_width or None,
+    }
+    if model.architecture == "lightweight":
+        return Generator(model.image_size, perceptual_dim=perceptual_dim, keep_input=model.keep_input, **whole)
+    main = MainModule(model.image_size, **whole)
+    if model.architecture == "manigan":
+        return main
+    return CorrectedGenerator(
+        main, DetailCorrection(model.image_size, main.hidden_dim, perceptual_dim=perceptual_dim, **stages)
     )
 
 
@@ -186,7 +200,9 @@ def save_generator(
     )
 
 
-def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainConfig, int]:
+def load_generator(
+    folder: Path, encoders: Encoders
+) -> tuple[Generator | MainModule | CorrectedGenerator, TrainConfig, int]:
     """The averaged generator of a run of `tmgan train`, the run's configuration, and how many images it has seen.
 
     Raises:
@@ -204,6 +220,38 @@ def load_generator(folder: Path, encoders: Encoders) -> tuple[Generator, TrainCo
     generator = build_generator(config.model, encoders)
     _fill(generator, tensors, folder / GENERATOR)
     return generator, config, about["images"]
+
+
+def load_main(folder: Path, encoders: Encoders, model: ModelConfig, allow_unfinished: bool) -> MainModule:
+    """The main module of a run of preset manigan, for its second stage.
+
+    Args:
+        model: of the second stage; but for the architecture it must be that of the main module.
+        allow_unfinished: take it if its training was interrupted.
+
+    Raises:
+        ValueError: it is not there, unfinished, no main module, or another one.
+    """
+    generator, config, images = load_generator(folder, encoders)
+    if not isinstance(generator, MainModule):
+        raise ValueError(
+            f"{folder} is a run of preset {config.preset}, and ManiGAN's second stage goes on from its first. Train "
+            "that one with --preset manigan."
+        )
+    if images < config.images and not allow_unfinished:
+        raise ValueError(
+            f"The main module in {folder} is unfinished: it has seen {images:,} of {config.images:,} images. Repeat "
+            "the command that trains it, it goes on where it stopped. Or take it as it is with --allow-unfinished."
+        )
+    wanted = to_dict(replace(model, architecture=config.model.architecture))
+    others = differences(to_dict(config.model), wanted)
+    if others:
+        values = ", ".join(f"model.{n} {setting(to_dict(config.model), n)} there, {wanted[n]} here" for n in others)
+        raise ValueError(
+            f"The main module in {folder} is another network: {values}. Leave these settings out: they are taken from "
+            "that run."
+        )
+    return generator
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tmgan.models.layers import DownBlock, conv3, leaky_relu
 
+SIZES = (16, 32, 64, 128, 256)
+
 
 class NormedConv(nn.Module):
     """conv3, batch normalisation, leaky ReLU: (B, C_in, H, W) -> (B, C_out, H, W)."""
@@ -23,21 +25,22 @@ class NormedConv(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D_NET64, D_NET128 or D_NET256 of ManiGAN and Lightweight GAN, by image size.
+    """Of ManiGAN and Lightweight GAN; D_NET64, D_NET128 and D_NET256 by image size.
 
     The trunk halves the image down to 4x4, doubling the channels, then returns to 8 * width channels:
-    64 px: 4 halvings; 128 px: 5 halvings and one 3x3 convolution; 256 px: 6 halvings and two.
+    64 px: 4 halvings; 128 px: 5 halvings and one 3x3 convolution; 256 px: 6 halvings and two. For 16 and 32 px, the
+    smaller scales of a small ManiGAN, it begins with 4 and 2 times the width.
     """
 
     def __init__(self, image_size: int, width: int = 64, sentence_dim: int = 256):
         super().__init__()
-        if image_size not in (64, 128, 256):
-            raise ValueError(f"Discriminator: image_size {image_size} is not supported; use 64, 128 or 256")
+        if image_size not in SIZES:
+            raise ValueError(f"Discriminator: image_size {image_size} is not supported; use 16, 32, 64, 128 or 256")
         halvings = image_size.bit_length() - 3  # down to 4 x 4
+        channels, width = 8 * width, width << max(0, 4 - halvings)
         self.first = nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False)
         self.down = nn.Sequential(*(DownBlock(width << i, width << (i + 1)) for i in range(halvings - 1)))
         self.narrow = nn.Sequential(*(NormedConv(width << i, width << (i - 1)) for i in range(halvings - 1, 3, -1)))
-        channels = 8 * width
         self.joint = NormedConv(channels + sentence_dim, channels)
         self.conditional_logit = nn.Conv2d(channels, 1, 4)
         self.unconditional_logit = nn.Conv2d(channels, 1, 4)

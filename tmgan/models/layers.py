@@ -176,6 +176,19 @@ def init_weights(module: nn.Module, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
+def init_default(module: nn.Module, generator: torch.Generator) -> None:
+    """Initialise convolutions as torch does by default, uniform within 1/sqrt(fan in), in place.
+
+    As published for ManiGAN's detail correction, which has no other weights. Every draw comes from `generator`.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            bound = 1.0 / math.sqrt(layer.weight[0].numel())
+            for parameter in layer.parameters():
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
 def init_frozen(module: nn.Module, generator: torch.Generator) -> None:
     """Random weights for a frozen network used without its trained ones (`--weights random`), in place.
 

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import TrainConfig
+from tmgan.config.settings import ModelConfig, TrainConfig
 from tmgan.models.bundle import Encoders, build_generator
+from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
-from tmgan.models.layers import init_weights
-from tmgan.models.lightweight import Generator
+from tmgan.models.layers import init_default, init_weights
+from tmgan.models.manigan import MainModule
 from tmgan.training.caption_embeddings import CaptionEmbeddings
 from tmgan.training.plan import CaptionTable
 from tmgan.training.step import Captions, TrainStep, frozen_copy
 
 
-def build_networks(config: TrainConfig, encoders: Encoders) -> tuple[Generator, Discriminator]:
-    """Generator and discriminator on the CPU, channels_last, with the first weights that the run's seed gives."""
+def build_networks(
+    config: TrainConfig, encoders: Encoders, main: MainModule | None = None
+) -> tuple[nn.Module, Discriminator | nn.ModuleList]:
+    """Generator and discriminator on the CPU, channels_last, with the first weights that the run's seed gives.
+
+    Args:
+        main: the trained main module of a detail correction; None: one with first weights, for measuring speed.
+    """
     weights = torch.Generator().manual_seed(config.seed)
     generator = build_generator(config.model, encoders)
-    discriminator = Discriminator(config.model.image_size, config.model.d_width, encoders.config.dim)
+    if isinstance(generator, CorrectedGenerator):
+        if main is None:
+            init_weights(generator.main, weights)
+        else:
+            generator.main.load_state_dict(main.state_dict())
+        init_default(generator.correction, weights)
+    else:
+        init_weights(generator, weights)
+    discriminator = build_discriminator(config.model, encoders.config.dim)
+    init_weights(discriminator, weights)
     for network in (generator, discriminator):
-        init_weights(network, weights)
         network.to(memory_format=torch.channels_last)
     return generator, discriminator
+
+
+def build_discriminator(model: ModelConfig, sentence_dim: int) -> Discriminator | nn.ModuleList:
+    """One discriminator, or a list of those of ManiGAN's three scales, the smallest first."""
+    if model.architecture != "manigan":
+        return Discriminator(model.image_size, model.d_width, sentence_dim)
+    sizes = (model.image_size // 4, model.image_size // 2, model.image_size)
+    return nn.ModuleList(Discriminator(size, model.d_width, sentence_dim) for size in sizes)
 
 
 def embed_captions(text: TextEncoder, table: CaptionTable, images: Tensor, runtime: Runtime) -> CaptionEmbeddings:
@@ -35,15 +58,21 @@ def embed_captions(text: TextEncoder, table: CaptionTable, images: Tensor, runti
 
 
 def build_step(
-    config: TrainConfig, encoders: Encoders, captions: Captions, runtime: Runtime, backend: str = "inductor"
+    config: TrainConfig,
+    encoders: Encoders,
+    captions: Captions,
+    runtime: Runtime,
+    backend: str = "inductor",
+    main: MainModule | None = None,
 ) -> TrainStep:
     """The training step of a run, before its first update.
 
     Args:
         captions: what `embed_captions` returns, or a stand-in.
         backend: of torch.compile, for the engines that use it.
+        main: as for `build_networks`.
     """
-    generator, discriminator = build_networks(config, encoders)
+    generator, discriminator = build_networks(config, encoders, main)
     return TrainStep(
         generator.to(runtime.device),
         discriminator.to(runtime.device),

@@ -15,7 +15,7 @@ from tmgan.data.masks import masks_command, open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import evaluate, quick_protocol
-from tmgan.models.bundle import Encoders, save_encoders, save_generator
+from tmgan.models.bundle import Encoders, hash_of, load_main, save_encoders, save_generator
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import build_step, embed_captions
 from tmgan.training.loaders import make_loader
@@ -54,8 +54,11 @@ class EditorTask:
             open_masks(pack, config.method.stored_masks),
         )
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
-        self.train_step = build_step(config, encoders, captions, runtime)
-        self._encoders_hash = encoders.hash()
+        main = None
+        if config.from_:
+            main = load_main(Path(config.from_), encoders, model, config.allow_unfinished)
+        self.train_step = build_step(config, encoders, captions, runtime, main=main)
+        self._encoders_hash, self._main_hash = encoders.hash(), None if main is None else hash_of(main)
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -90,6 +93,8 @@ class EditorTask:
 
     def identity(self) -> dict[str, str]:
         same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
+        if self._main_hash is not None:
+            same["main module"] = self._main_hash
         record = read_record(self.pack, self.config.method.stored_masks)
         return same if record is None else {**same, "set of masks": json.dumps(record["about"])}
 

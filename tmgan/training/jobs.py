@@ -69,9 +69,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     start = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
-    encoders = bundle.load_encoders(Path(config.encoders)) if config.encoders else None
-    if encoders is not None and not config.allow_unfinished:
-        bundle.require_finished(encoders, Path(config.encoders), "Or take them as they are with --allow-unfinished.")
+    encoders = _given_encoders(config)
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     notes: list[str] = []
     if pack is not None:
@@ -110,6 +108,35 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             _train(task, run, config.images, config.output, stop)
         if evaluated:
             _finish(task.editor, pack, run, stop, time.perf_counter() - start)
+
+
+def _given_encoders(config: TrainConfig) -> bundle.Encoders | None:
+    """The encoders that --encoders, or the run of --from, names; None for none.
+
+    Raises:
+        ValueError: --from does not fit --preset, its run is not there, or something is unfinished.
+    """
+    stage = config.model.architecture
+    if stage == "manigan-dcm" and not config.from_:
+        raise ValueError(
+            "Preset manigan-dcm is the second stage of ManiGAN: it needs a finished main module, --from RUN. Train one "
+            "with --preset manigan."
+        )
+    if config.from_ and stage != "manigan-dcm":
+        raise ValueError(
+            f"--from is for preset manigan-dcm, which goes on from a main module, and this one is {config.preset}."
+        )
+    if config.from_ and config.encoders:
+        raise ValueError(f"--encoders is of no use with --from: the encoders are those of {config.from_}.")
+    folder = Path(config.from_ or config.encoders)
+    if not (config.from_ or config.encoders):
+        return None
+    encoders = bundle.load_encoders(folder)
+    if not config.allow_unfinished:
+        bundle.require_finished(encoders, folder, "Or take them as they are with --allow-unfinished.")
+    if config.from_:
+        bundle.load_main(folder, encoders, config.model, config.allow_unfinished)
+    return encoders
 
 
 def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> list[str]:
@@ -213,7 +240,7 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, secon
     write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in evaluations.items()})
     run.log(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
     if pack.parts is not None:
-        birds = run.path / "drawn" / "birds" / "CUB_200_2011" / "images"
+        birds = pack.path.parent / "birds" / "CUB_200_2011" / "images"  # as drawn_pack() places them
         if birds.exists():
             photo = birds / f"{pack.names[int(pack.test[0])]}.jpg"
     pictures = sorted(run.samples.glob("*.png"))

@@ -10,20 +10,21 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, MethodConfig
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
-from tmgan.losses.matching import sentence_loss, word_level_correlation, words_loss
+from tmgan.losses.matching import sentence_loss, word_level_correlation, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.losses.regional import keep_mask_loss
+from tmgan.losses.regional import keep_mask_loss, mean_difference
 from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
 from tmgan.models.lightweight import Generator
+from tmgan.models.resampling import shrink
 from tmgan.training.loaders.batch import Batch
 from tmgan_kernels import masked_mae
 
@@ -32,18 +33,22 @@ class Edit(NamedTuple):
     """The generator's answer to a batch, and the frozen features that it and the losses use.
 
     Attributes:
-        image: (B, 3, S, S); it, mu, logvar and keep_logits carry gradients, the rest is constant.
+        image: (B, 3, S, S); it, smaller, mu, logvar and keep_logits carry gradients, the rest is constant.
         mu, logvar: of the conditioning augmentation, see GeneratorOutput.
         keep_logits: (B, 1, S, S); None without model.keep_input.
+        smaller: the edits of ManiGAN's coarser scales, the smallest first.
+        smaller_photos: the photos in these sizes.
         features: of the photos.
         words, target_sentence: (B, D, L) and (B, D), of the target texts.
         own_words, sentence: (B, D, L) and (B, D), of the photos' own texts.
     """
 
     image: Tensor
-    mu: Tensor
-    logvar: Tensor
+    mu: Tensor | None
+    logvar: Tensor | None
     keep_logits: Tensor | None
+    smaller: tuple[Tensor, ...]
+    smaller_photos: tuple[Tensor, ...]
     features: ImageFeatures
     words: Tensor
     own_words: Tensor
@@ -65,19 +70,23 @@ class Objective:
     """generate(batch) -> edit; d_loss(batch, edit) and g_loss(batch, edit) -> what to minimise, and its parts.
 
     The photo encoder must be frozen: its parameters take no gradient.
+
+    Args:
+        discriminator: one, or a list of those of several scales, the smallest first: as many as the generator has.
     """
 
     def __init__(
         self,
-        generator: Generator,
-        discriminator: Discriminator,
+        generator: nn.Module,
+        discriminator: Discriminator | nn.ModuleList,
         captions: Captions,
         photo: PhotoEncoder,
         method: MethodConfig,
         loss: LossConfig,
         runtime: Runtime,
     ):
-        self.generator, self.discriminator, self.captions, self.photo = generator, discriminator, captions, photo
+        self.generator, self.captions, self.photo = generator, captions, photo
+        self.smaller, self.discriminator = _scales(discriminator)
         self.method, self.loss, self.runtime = method, loss, runtime
 
     def generate(self, batch: Batch) -> Edit:
@@ -95,6 +104,8 @@ class Objective:
             output.mu,
             output.logvar,
             output.keep_logits,
+            output.smaller,
+            tuple(shrink(batch.images, batch.images.shape[-1] // image.shape[-1]) for image in output.smaller),
             features,
             words,
             own_words,
@@ -103,7 +114,10 @@ class Objective:
         )
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
-        """Real photos with their own captions are real; edits with the text they should obey are not."""
+        """Real photos with their own captions are real; edits with the text they should obey are not.
+
+        At every scale; blurred photos are shown at full size only, for which their blur is chosen.
+        """
         config = self.method.blur
         blurred: Tensor | None = None
         blurred_counts: Tensor | None = None
@@ -115,27 +129,33 @@ class Objective:
             if config.sizes:
                 blurred = blur_real(config, batch.images, batch.blur_sizes)
                 blurred_counts = counts(config, batch.images)
+            texts = (edit.sentence, edit.target_sentence, class_ids, order)
+            smaller = {
+                f"d_{photo.shape[-1]}": discriminator_loss(judge, photo, image.detach(), *texts).total
+                for judge, photo, image in zip(self.smaller, edit.smaller_photos, edit.smaller, strict=True)
+            }
             d = discriminator_loss(
-                self.discriminator,
-                batch.images,
-                edit.image.detach(),
-                edit.sentence,
-                edit.target_sentence,
-                class_ids,
-                order,
-                blurred,
-                blurred_counts,
-                config.heads,
+                self.discriminator, batch.images, edit.image.detach(), *texts, blurred, blurred_counts, config.heads
             )
-        losses = {"d": d.total}
+        total = sum(smaller.values(), d.total)
+        losses = {"d": total, **smaller}
         if d.blurred is not None:
             losses["d_blurred"] = d.blurred
         if self.method.word_correlation:
+            losses["d_words"] = self.word_term(batch, edit)
+        return total, losses
+
+    def word_term(self, batch: Batch, edit: Edit) -> Tensor:
+        """The word-level term of the published discriminator losses, without a gradient."""
+        regions, words, padding = edit.features.regions, edit.own_words, batch.tokens == 0
+        if isinstance(self.generator, Generator):
             assert batch.word_labels is not None
-            losses["d_words"] = word_level_correlation(
-                edit.features.regions, edit.own_words, batch.tokens == 0, batch.word_labels, self.loss.gamma1
-            )
-        return d.total, losses
+            return word_level_correlation(regions, words, padding, batch.word_labels, self.loss.gamma1)
+        gammas = (self.loss.gamma1, self.loss.gamma2)
+        own = word_level_discrimination(regions, words, padding, True, gammas)
+        # Each photo with the next one's caption. Published: with one drawn at random, which is then mispaired.
+        wrong = word_level_discrimination(regions, words.roll(-1, 0), padding.roll(-1, 0), False, gammas)
+        return (own + wrong) / 2
 
     def g_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """How the edits are judged: by the discriminator as it is now, by text, by photo, and by the methods."""
@@ -144,23 +164,25 @@ class Objective:
             stronger = strengthen(method.gradient, edit.image)  # what the text losses see
             image = stronger if method.gradient.losses == "all" else edit.image  # what the others see
             keep = keep_mask(method, batch.images, edit.image, batch.keep)
-            adversarial = generator_adversarial(self.discriminator, stronger, edit.target_sentence)
-            features = self.photo.features(stronger)
+            adversarial = generator_adversarial(self.discriminator, stronger, edit.target_sentence).total
+            for judge, smaller in zip(self.smaller, edit.smaller, strict=True):
+                adversarial = adversarial + generator_adversarial(judge, smaller, edit.target_sentence).total
+            regions, code, texture = self.judged(stronger)
             gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
-            words = words_loss(features.regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
-            sentence = sentence_loss(features.code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
-            texture = features.perceptual if image is stronger else self.photo.perceptual(image)
-            perceptual = perceptual_loss(edit.features.perceptual, texture, self.resembles(batch, keep))
-            kl = kl_loss(edit.mu, edit.logvar)
-        matching = words.total + sentence.total
-        total = adversarial.total + loss.matching * matching + loss.perceptual * perceptual + loss.kl * kl
-        losses = {
-            "g_adv": adversarial.total,
-            "words": words.total,
-            "sentence": sentence.total,
-            "perceptual": perceptual,
-            "kl": kl,
-        }
+            words = words_loss(regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
+            sentence = sentence_loss(code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
+            losses = {"g_adv": adversarial, "words": words.total, "sentence": sentence.total}
+            total = adversarial + loss.matching * (words.total + sentence.total)
+            if texture is not None:
+                texture = texture if image is stronger else self.photo.perceptual(image)
+                losses["perceptual"] = self.perceptual(batch, edit, texture, self.resembles(batch, keep))
+                total = total + loss.perceptual * losses["perceptual"]
+            if edit.mu is not None and edit.logvar is not None:
+                losses["kl"] = kl_loss(edit.mu, edit.logvar)
+                total = total + loss.kl * losses["kl"]
+            if loss.difference > 0:
+                losses["difference"] = mean_difference(batch.images, image)
+                total = total - loss.difference * losses["difference"]
         if keep is not None:
             losses["kept"] = keep.float().mean()  # the share of the picture to keep: not a loss, but worth watching
             losses["masked_mae"] = masked_mae(batch.images, image, keep, method.mae_alpha)
@@ -172,6 +194,19 @@ class Objective:
             losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, image)
             total = total + method.sharpness.weight * losses["sharpness"]
         return total, losses
+
+    def judged(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the matching losses need of an edit, regions and code, and the perceptual features if a loss does."""
+        return self.photo.features(image) if self.loss.perceptual > 0 else (*self.photo.regions_and_code(image), None)
+
+    def perceptual(self, batch: Batch, edit: Edit, texture: Tensor, keep: Tensor | None) -> Tensor:
+        """The perceptual loss, the mean over the scales; `texture` is that of the edit at full size."""
+        total = perceptual_loss(edit.features.perceptual, texture, keep)
+        for photo, image in zip(edit.smaller_photos, edit.smaller, strict=True):
+            with torch.no_grad():
+                wanted = self.photo.perceptual(photo)
+            total = total + perceptual_loss(wanted, self.photo.perceptual(image), keep)
+        return total / (1 + len(edit.smaller)) if edit.smaller else total
 
     def resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
         """(B, 1, S, S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
@@ -185,3 +220,10 @@ class Objective:
         if keep is None:
             return own.expand(-1, 1, *batch.images.shape[2:])
         return torch.maximum(own, keep.to(own.dtype))
+
+
+def _scales(discriminator: Discriminator | nn.ModuleList) -> tuple[list[Discriminator], Discriminator]:
+    """Those of the coarser scales, and that of the full one."""
+    scales = discriminator if isinstance(discriminator, nn.ModuleList) else [discriminator]
+    networks = [network for network in scales if isinstance(network, Discriminator)]
+    return networks[:-1], networks[-1]

@@ -28,6 +28,7 @@ MAY_CHANGE = {
     "run",
     "data",
     "encoders",
+    "from",
     "allow_unfinished",
     "images",
     "pretrain.images",

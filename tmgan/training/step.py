@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import tmgan_kernels
 from tmgan.config.runtime import Runtime
@@ -19,7 +19,6 @@ from tmgan.config.settings import LossConfig, MethodConfig, OptimConfig
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
-from tmgan.models.lightweight import Generator
 from tmgan.training.engine import Compiled, Eager, Graphed
 from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Captions, Losses, Objective
@@ -50,14 +49,15 @@ class TrainStep:
     Owns the optimisers and the averaged generator `ema`.
 
     Args:
+        generator, discriminator: as `build_networks` makes them.
         photo: as `frozen_copy` makes it.
         backend: of torch.compile, for the engines that use it.
     """
 
     def __init__(
         self,
-        generator: Generator,
-        discriminator: Discriminator,
+        generator: nn.Module,
+        discriminator: Discriminator | nn.ModuleList,
         captions: Captions,
         photo: PhotoEncoder,
         method: MethodConfig,
@@ -70,8 +70,10 @@ class TrainStep:
         self.optim, self.runtime = optim, runtime
         self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
-        self._average: list[Tensor] = list(self.ema.parameters())
-        self._live: list[Tensor] = list(generator.parameters())
+        trained = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]
+        self._average: list[Tensor] = [self.ema.get_parameter(name) for name in trained]
+        live = [generator.get_parameter(name) for name in trained]
+        self._live: list[Tensor] = [*live]
         self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
         # A graph needs Adam's arithmetic to read nothing from the host.
         self._adam: _AdamOptions = {
@@ -79,7 +81,7 @@ class TrainStep:
             "fused": True,
             "capturable": runtime.engine == "graphed",
         }
-        self.adam_g = torch.optim.Adam(generator.parameters(), lr=optim.lr_g, **self._adam)
+        self.adam_g = torch.optim.Adam(live, lr=optim.lr_g, **self._adam)
         self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=optim.lr_d, **self._adam)
         self.functions = Eager(self.objective) if runtime.engine == "eager" else Compiled(self.objective, backend)
         self._graphed = Graphed(self._step, self._state) if runtime.engine == "graphed" else None

@@ -36,8 +36,7 @@ class SmallEncoder(nn.Module):
         self.code_head = nn.Linear(4 * width, dim)
 
     def perceptual(self, image: Tensor) -> Tensor:
-        """image (B, 3, S, S) in [-1, 1] -> (B, width, S/2, S/2)."""
-        assert image.shape[-1] == self.image_size, (image.shape, self.image_size)
+        """image (B, 3, S, S) in [-1, 1] -> (B, width, S/2, S/2), for any S."""
         return F.leaky_relu(self.stem(image), 0.2)
 
     def features(self, image: Tensor) -> ImageFeatures:
@@ -45,6 +44,7 @@ class SmallEncoder(nn.Module):
 
         One pass gives all three.
         """
+        assert image.shape[-1] == self.image_size, (image.shape, self.image_size)
         perceptual = self.perceptual(image)
         x = self.context(self.down(perceptual))
         code = self.code_head(self.summary(x).mean(dim=(2, 3)))

@@ -198,7 +198,7 @@ class NormGLU(torch.autograd.Function):
         return dx.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("preset", ["lightweight", "quickstart", "everything"])
+@pytest.mark.parametrize("preset", ["lightweight", "quickstart", "everything", "manigan", "manigan-dcm"])
 def test_every_convolution_is_given_channels_last(preset, monkeypatch):
     monkeypatch.setattr(layers, "instance_norm_glu", NormGLU.apply)
     photo = steps.thin_published_encoder(monkeypatch) if preset == "lightweight" else None

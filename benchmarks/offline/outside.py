@@ -28,12 +28,12 @@ def launches(sizes: list[int], lists: int) -> int:
 def rows(networks: dict[str, nn.Module], average: list[Call]) -> list[dict]:
     """{"what", "bytes", "launches"}, all fp32.
 
-    Adam reads weight, gradient and two moments and writes three of them; the average launches what its calls say.
+    The networks' trained parameters are those that require a gradient. Adam reads weight, gradient and two moments and writes three of them; the average launches what its calls say.
     Gradients are set to None, which costs nothing.
     """
     parts = []
     for name, network in networks.items():
-        sizes = [parameter.numel() for parameter in network.parameters()]
+        sizes = [parameter.numel() for parameter in network.parameters() if parameter.requires_grad]
         parts.append(
             {
                 "what": f"Adam of the {name} (fused)",

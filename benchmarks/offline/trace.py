@@ -125,7 +125,8 @@ def trace(
         edit = functions.generate(data)
         if only_generate:
             begin("generate backward")
-            (edit.image.mean() + edit.mu.sum() + edit.logvar.sum()).backward()
+            outputs = (edit.image, edit.mu, edit.logvar, *edit.smaller)
+            sum(output.mean() for output in outputs if output is not None).backward()
         else:  # the order of TrainStep._step
             discriminator.requires_grad_(True)
             begin("discriminator forward")
@@ -137,6 +138,7 @@ def trace(
             total, _ = functions.g_loss(data, edit)
             begin("losses of the generator backward")
             total.backward()
+        discriminator.requires_grad_(True)
         begin("outside the graphs")
         with Calls() as average:
             step.average()

@@ -1,9 +1,11 @@
 """Losses of what stays of the photo, and where: what the text does not mention should."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tmgan.models.precision import at_least_float32
+from tmgan_kernels import masked_mae
 
 
 def mean_difference(photo: Tensor, edit: Tensor) -> Tensor:
@@ -11,7 +13,7 @@ def mean_difference(photo: Tensor, edit: Tensor) -> Tensor:
 
     As published, ManiGAN's detail correction is rewarded for it: it must not copy what it sees of the photo.
     """
-    return (at_least_float32(edit) - at_least_float32(photo)).abs().mean()
+    return masked_mae(photo, edit, torch.ones_like(photo[:, :1]), alpha=1.0)
 
 
 def keep_mask_loss(keep_logits: Tensor, keep: Tensor) -> Tensor:

@@ -246,6 +246,9 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, secon
     pictures = sorted(run.samples.glob("*.png"))
     text = "a bird with a red head and white wings"
     following = command("edit", run.path, photo, "--text", text, "--out", "edited.png")
+    if editor.config.model.architecture == "manigan":
+        second = command("train", "--preset", "manigan-dcm", "--from", run.path, "--run", "RUN")
+        following += f"\nor its second stage, which corrects details:\n  {second}"
     run.log(
         f"Done in {duration(seconds)}.\n"
         f"  pictures    {pictures[-1] if pictures else run.samples}\n"

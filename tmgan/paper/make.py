@@ -75,7 +75,7 @@ def _make(request: Request, command: str) -> list[Path]:
     )
     pre_trained: PreTrained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    runnable = [v for v in select(everything, tables, request.as_published) if v.settings is not None]
+    chosen = select(everything, tables, request.as_published)
     top: dict[str, Any] = {
         "data": str(pack.path),
         "encoders": request.encoders or str(request.out / "encoders"),
@@ -83,9 +83,7 @@ def _make(request: Request, command: str) -> list[Path]:
     }
     if request.images or reduced:
         top["images"] = request.images or _REDUCED_IMAGES
-    runs = [
-        Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in runnable
-    ]
+    runs = [Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in chosen]
     for run in runs:
         check_fits(run.config, pack, None)
     for masks in {run.config.method.stored_masks for run in runs if not run.path.exists()}:
@@ -153,8 +151,11 @@ def _evaluations(
 
 def _configuration(variant: Variant, request: Request, reduced: bool, seed: int, top: dict[str, Any]) -> TrainConfig:
     output = {"tick_images": 1_000, "sample_images": top["images"], "checkpoint_images": 2_000} if reduced else {}
+    runs = request.out / "runs"
+    if variant.after:  # whose encoders it takes
+        top = {**top, "encoders": "", "from": str(runs / f"{variant.after}-seed-{seed}")}
     return configuration(
-        variant, reduced, **top, output=output, seed=seed, run=str(request.out / "runs" / f"{variant.name}-seed-{seed}")
+        variant, reduced, **top, output=output, seed=seed, run=str(runs / f"{variant.name}-seed-{seed}")
     )
 
 

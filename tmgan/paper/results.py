@@ -69,13 +69,7 @@ def gather(
         "setup": setup,
         "machine": machine,
         "variants": {
-            v.name: {
-                "label": v.label,
-                "about": v.about,
-                "tables": list(v.tables),
-                "published": v.published,
-                "possible": v.settings is not None,
-            }
+            v.name: {"label": v.label, "about": v.about, "tables": list(v.tables), "published": v.published}
             for v in variants
         },
         "runs": {

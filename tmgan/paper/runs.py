@@ -161,6 +161,10 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
             f"[{k + 1}/{len(open_runs)}] {run.path.name}, about {duration(estimate.left([run]))}; "
             f"about {duration(estimate.left(open_runs[k:]))} left in all."
         )
+        first = Path(run.config.from_).name
+        if first in failures:
+            failures[run.path.name] = f"It goes on from {first}, which failed."
+            continue
         before, start = images_done(run.path), time.perf_counter()
         with unless_baseline(run, failures, say):
             train_editor(run.config, evaluated=False)

@@ -31,16 +31,21 @@ class Variant:
     """One row of a table.
 
     Attributes:
-        settings: laid over the base; None: cannot be run yet, for the reason that `about` gives.
+        settings: laid over the base.
+        published: only with --as-published.
+        d_width_factor, perceptual_factor: times the base's discriminator, and its weight of the perceptual loss.
+        after: the variant whose runs these go on from, seed by seed.
     """
 
     name: str
     label: str
     about: str
-    settings: dict[str, Any] | None
+    settings: dict[str, Any]
     tables: tuple[int, ...] = ()
-    published: bool = False  # only with --as-published
-    d_width_factor: int = 1  # times the base's discriminator
+    published: bool = False
+    d_width_factor: int = 1
+    perceptual_factor: int = 1
+    after: str = ""
 
 
 def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
@@ -87,7 +92,23 @@ def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
             (2,),
             d_width_factor=2,
         ),
-        Variant("manigan", "ManiGAN", "not part of tmgan yet", None, (3,)),
+        Variant(
+            "manigan-main",
+            "ManiGAN, main module",
+            "ManiGAN's first stage: three scales, each with a discriminator",
+            {"model": {"architecture": "manigan"}},
+            (3,),
+            perceptual_factor=2,
+        ),
+        Variant(
+            "manigan",
+            "ManiGAN",
+            "its second stage, the detail correction, trained as long again on the main module",
+            {"model": {"architecture": "manigan-dcm"}, "loss": {"kl": 0.0, "difference": 1.0}},
+            (3,),
+            perceptual_factor=0,
+            after="manigan-main",
+        ),
         Variant("combined", "combined", f"{keeps} and SAD 9", {"method": {"keep_mask": pre_trained, **sad9}}, (1, 3)),
         # As the code ran. A threshold that no difference exceeds is what 32.5 is for images in [-1, 1].
         Variant(
@@ -136,9 +157,13 @@ def configuration(variant: Variant, reduced: bool, **overrides: Any) -> TrainCon
     Args:
         overrides: of the top level, such as data, run, encoders, images, seed, runtime.
     """
-    assert variant.settings is not None
     base = configfile.from_preset("quickstart" if reduced else "lightweight")
     if reduced:
         base = configfile.merge(base, _REDUCED, "tables")
-    wide = {"model": {"d_width": variant.d_width_factor * base.model.d_width}}
-    return configfile.merge(configfile.merge(base, variant.settings | wide, variant.name), overrides, "tables")
+    factors = {
+        "model": {"d_width": variant.d_width_factor * base.model.d_width},
+        "loss": {"perceptual": variant.perceptual_factor * base.loss.perceptual},
+    }
+    for settings in (variant.settings, factors, overrides):
+        base = configfile.merge(base, settings, variant.name)
+    return base

@@ -1,7 +1,7 @@
 """The offline report's section of docs/performance.md, as markdown, from benchmarks/results/offline-*.json.
 
-STEPS lists the reports shown there, in the order of the changes: add a line for each, with a title, and run
-`python -m benchmarks.report`.
+STEPS lists the reports of one preset, in the order of the changes, OTHERS those of other presets: add a line for each,
+with a title, and run `python -m benchmarks.report`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ STEPS = (
     ("offline-combined-batch40-inception.json", "Inception's pooled ReLUs, and 1x1 convolutions of one input as one"),
     ("offline-combined-batch40-layout.json", "no kernel changes the memory layout"),
     ("offline-combined-batch40-recompute.json", "the discriminator's derivatives worked out again"),
+)
+OTHERS = (
+    ("offline-manigan-batch32.json", "`manigan`, batch 32"),
+    ("offline-manigan-dcm-batch32.json", "`manigan-dcm`, batch 32"),
 )
 PINNED = "2.14"  # the torch whose generated kernels the tests hold to the last of STEPS
 
@@ -107,6 +111,15 @@ def section(results: Path) -> str:
     ):
         if len(rows) > 1:
             parts += [heading, table(*_split(rows))]
+    others = [(title, load(results / name)) for name, title in OTHERS if (results / name).exists()]
+    if others:
+        about = others[-1][1]
+        files = ", ".join(f"[`{name}`](../benchmarks/results/{name})" for name, _ in OTHERS)
+        parts += [
+            f"Other presets, counted and predicted in the same way ({files}; torch {about['torch']}, Triton "
+            f"{about['triton']}, commit {about['commit']}):",
+            table(*_split(compare(others))),
+        ]
     return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
 
 

@@ -141,8 +141,13 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
     bundle.save_generator(generator, config, encoders.vocabulary, Path(first.run), images)
     with pytest.raises(ValueError, match=r"main module in .* is unfinished: it has seen 24 of 28 images"):
         train_editor(dataclasses.replace(second, run=str(wrong)))
-    with pytest.raises(ValueError, match=r"no run of `tmgan train` in nowhere"):
-        configfile.following("nowhere")
+    (tmp_path / "damsm").mkdir()
+    (tmp_path / "damsm" / "config.yaml").write_text("weights: random\n")
+    for folder in ("nowhere", tmp_path / "damsm"):
+        with pytest.raises(
+            ValueError, match=r"no run of `tmgan train` in .*(nowhere|damsm): it has no config.yaml with"
+        ):
+            configfile.following(folder)
     with pytest.raises(ValueError, match=r"model.keep_input is a part of Lightweight GAN"):
         dataclasses.replace(first.model, keep_input=True)
     assert not wrong.exists()

@@ -72,7 +72,7 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     parser.add_argument("--config", action="append", default=[])
     if preset:
         parser.add_argument("--preset")
-        parser.add_argument("--from", dest="from_")
+        parser.add_argument("--from", dest="from_", metavar="RUN")
     options, rest = parser.parse_known_args(arguments)
     if preset and options.preset == "help":
         print("Presets: " + ", ".join(configfile.presets()))

@@ -48,8 +48,8 @@ def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
 def following(run: str | Path) -> TrainConfig:
     """The settings of a finished run, for the one that goes on from it (--from): without its places."""
     path = Path(run) / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"There is no run of `tmgan train` in {run}, as it has no config.yaml.")
+    if not path.is_file() or "model" not in _yaml(path):  # without one it is a run of `tmgan damsm`
+        raise ValueError(f"There is no run of `tmgan train` in {run}: it has no config.yaml with the settings of one.")
     config = read_yaml(path, TrainConfig())
     data = config.data or str(Path(run) / "drawn" / "pack")  # what a run without data draws
     return dataclasses.replace(config, data=data, run="", encoders="", from_=str(run))

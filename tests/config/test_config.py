@@ -74,6 +74,7 @@ def test_equals_form_of_preset():
         ("optim: {lr_g: .nan}", "not a number"),
         ("seed: -1", "seed is -1"),
         ("runtime: {threads: -1}", "use 0 or more"),
+        ("loss: {perceptual: -1}", "loss.perceptual is -1.0; use 0 or more"),
         ("pretrain: {images: 0}", "less than one batch"),
         ("drawn_images: 1", "use 20 or more"),
         ("model: {keep_input: true}", "method.keep_mask dataset"),

@@ -17,15 +17,8 @@ import tyro
 from tmgan.config import configfile
 
 T = TypeVar("T")
-_PATHS = (
-    "data",
-    "run",
-    "encoders",
-    "from_",
-    "weights_dir",
-    "clip",
-    "keep",
-)  # settings and options that are paths, as str
+# Settings and options that are paths, as str.
+_PATHS = ("data", "run", "encoders", "from_", "weights_dir", "clip", "keep")
 
 
 def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:

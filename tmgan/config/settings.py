@@ -238,6 +238,9 @@ class LossConfig:
     gamma3: float = 10.0
     """Sharpness of the softmax over the batch."""
 
+    def __post_init__(self) -> None:
+        _require_at_least(self, "loss.", 0, "matching", "perceptual", "difference", "kl")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:

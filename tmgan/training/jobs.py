@@ -128,9 +128,9 @@ def _given_encoders(config: TrainConfig) -> bundle.Encoders | None:
         )
     if config.from_ and config.encoders:
         raise ValueError(f"--encoders is of no use with --from: the encoders are those of {config.from_}.")
-    folder = Path(config.from_ or config.encoders)
     if not (config.from_ or config.encoders):
         return None
+    folder = Path(config.from_ or config.encoders)
     encoders = bundle.load_encoders(folder)
     if not config.allow_unfinished:
         bundle.require_finished(encoders, folder, "Or take them as they are with --allow-unfinished.")

@@ -249,3 +249,17 @@ def test_the_command_says_what_to_do(own, capsys, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as stopped:
             main(["data", "masks", str(own.path), *flags])
         assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_masks_without_any_object_are_not_offered_to_a_training(own, monkeypatch, capsys):
+    provider = Painted()
+    provider.about = ABOUT
+    monkeypatch.setattr("tmgan.methods.mask_providers.make_provider", lambda *arguments: provider)
+    command = ["data", "masks", str(own.path), "--weights", "random", "--runtime.threads", "1"]
+    main(command)
+    assert "Next: tmgan train" in capsys.readouterr().out
+    mask_path(own.path, "fcn").unlink()
+    monkeypatch.setattr(Painted, "__call__", lambda self, images, texts, span=1.0: torch.zeros_like(images[:, :1]))
+    main(command)
+    out = capsys.readouterr().out
+    assert "40 images show none" in out and "No training can use these masks" in out and "Next:" not in out

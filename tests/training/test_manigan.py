@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,7 @@ def test_prepare_train_kill_train_again_second_stage_evaluate_edit(first, birds,
     out = capsys.readouterr().out
     assert f"Resuming {run} at {saved:,} of" in out
     assert f"tmgan train --preset manigan-dcm --from {run} --run RUN" in out, "what comes next"
+    assert re.search(rf"tmgan edit {run} {birds}/\S+\.jpg --text", out), "with a photo of this very set"
 
     corrected = tmp_path / "corrected"
     main(["train", "--preset", "manigan-dcm", "--from", str(run), "--run", str(corrected), "--images", "16"])

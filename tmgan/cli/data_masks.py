@@ -65,6 +65,9 @@ def main(arguments: list[str]) -> None:
         print(f"IoU with the pack's true masks: {ious['dataset']:.3f}")
     if random:
         print(f"NOTE: {RANDOM_NOTE}")
+    if summary.empty == summary.images:
+        print("No training can use these masks: there is nothing to tell from the ground. Name other --classes.")
+        return
     keep = [] if provider.name == "fcn" else ["--method.keep-mask", provider.name]
     flags = ["--data", options.pack, "--encoders", "ENCODERS", "--run", "RUN"]
     size = [] if pack.image_size == 256 else ["--model.image-size", pack.image_size]  # the preset's size

@@ -9,6 +9,7 @@ import tyro
 
 from tmgan.cli.parse import parse
 from tmgan.common.commands import command
+from tmgan.config.settings import IMAGE_SIZES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,9 @@ def main(arguments: list[str]) -> None:
         write_birds(
             options.directory, options.count, options.seed, options.image_size, lambda done, count: show.advance()
         )
+    # Half the edge, as in the runs that draw their own birds: a crop of a bird is smaller than the picture.
+    size = max((size for size in IMAGE_SIZES if 2 * size <= options.image_size), default=IMAGE_SIZES[0])
     print(
         f"{options.count} birds with captions and masks in {options.directory}\n"
-        f"Next: {command('data', 'prepare', options.directory, 'PACK', '--image-size', 64)}"
+        f"Next: {command('data', 'prepare', options.directory, 'PACK', '--image-size', size)}"
     )

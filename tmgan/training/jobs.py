@@ -239,10 +239,11 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, secon
         evaluations[name] = evaluate(model, pack, quick_protocol(pack, _EVALUATED))
     write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in evaluations.items()})
     run.log(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
-    if pack.parts is not None:
-        birds = pack.path.parent / "birds" / "CUB_200_2011" / "images"  # as drawn_pack() places them
-        if birds.exists():
-            photo = birds / f"{pack.names[int(pack.test[0])]}.jpg"
+    if len(pack.test):
+        held_out = Path(pack.header["source"]) / "CUB_200_2011" / "images" / f"{pack.names[int(pack.test[0])]}.jpg"
+        if held_out.is_file():
+            here = Path.cwd()
+            photo = held_out.relative_to(here) if held_out.is_relative_to(here) else held_out
     pictures = sorted(run.samples.glob("*.png"))
     text = "a bird with a red head and white wings"
     following = command("edit", run.path, photo, "--text", text, "--out", "edited.png")

@@ -28,7 +28,8 @@ def launches(sizes: list[int], lists: int) -> int:
 def rows(networks: dict[str, nn.Module], average: list[Call]) -> list[dict]:
     """{"what", "bytes", "launches"}, all fp32.
 
-    The networks' trained parameters are those that require a gradient. Adam reads weight, gradient and two moments and writes three of them; the average launches what its calls say.
+    The networks' trained parameters are those that require a gradient. Adam reads weight, gradient and two moments and
+    writes three of them; the average launches what its calls say.
     Gradients are set to None, which costs nothing.
     """
     parts = []

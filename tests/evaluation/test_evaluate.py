@@ -309,17 +309,17 @@ def test_the_names_of_mask_providers_are_the_same_everywhere():
         TrainConfig(model=ModelConfig(keep_input=True))
 
 
-class _Nothing:
-    """A mask provider that sees no object."""
+class _Bright:
+    """A mask provider: the object is what is brighter than mid-grey."""
 
     name, about = "clipseg", {"weights": "random"}
 
     def __call__(self, images, texts, span=1.0):
-        return torch.zeros_like(images[:, :1])
+        return (images.mean(1, keepdim=True) > 0).float()
 
 
 def test_the_command_after_data_masks_fits_the_pack(own, capsys, monkeypatch):
-    monkeypatch.setattr(mask_providers, "make_provider", lambda *_: _Nothing())
+    monkeypatch.setattr(mask_providers, "make_provider", lambda *_: _Bright())
     main(["data", "masks", str(own.path), "--provider", "clipseg", "--weights", "random", "--runtime.threads", "1"])
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: tmgan train "))
     settings = parse_run(TrainConfig, shlex.split(line)[3:], "train", preset=True)

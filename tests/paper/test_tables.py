@@ -93,7 +93,7 @@ def test_variants_are_the_presets(name):
     variant = next(v for v in rows.variants("fcn") if v.name == named.get(name, name))
     ours, preset = (configfile.to_dict(c) for c in (rows.configuration(variant, False), configfile.from_preset(name)))
     # All rows are trained with batches of one size; ManiGAN's preset has the published one.
-    same = {"preset", "batch", "optim.ema_half_life"} if name == "manigan" else {"preset"}
+    same = {"preset", "batch", "optim.ema_half_life"} if name.startswith("manigan") else {"preset"}
     assert [d for d in configfile.differences(ours, preset) if d not in same] == []
 
 
@@ -342,6 +342,21 @@ def test_a_run_that_diverges_costs_its_own_variant_only(small, packed, encoders,
         main([*command, "--seeds", "1"])
     assert end.value.code == 3 and "The baseline diverged." in capsys.readouterr().err
     assert not (out / "tables.md").exists() and not (out / "runs" / "nsl-seed-1").exists()
+
+
+def test_a_first_stage_that_would_be_trained_further_is_refused(small, packed, encoders, tmp_path, monkeypatch, capsys):
+    (tmp_path / "encoders").mkdir()
+    save_encoders(encoders, tmp_path / "encoders")
+    few = ("lightweight", "manigan-main", "manigan")
+    monkeypatch.setattr(make, "variants", lambda masks: tuple(v for v in rows.variants(masks) if v.name in few))
+    command = ["tables", "--data", str(packed), "--encoders", str(tmp_path / "encoders"), "--reduced", "--count", "4"]
+    command += ["--seeds", "0", "--only", "3", "--out", str(tmp_path / "out"), "--runtime.threads", "1"]
+    main([*command, "--images", "4"])
+    with pytest.raises(SystemExit):
+        main([*command, "--images", "64"])
+    assert "manigan-main-seed-0, which would be trained further. Ask for as many images" in capsys.readouterr().err
+    log = (tmp_path / "out" / "runs" / "manigan-main-seed-0" / "run.json").read_text()
+    assert json.loads(log)["images"] < 64, "nothing was trained"
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])

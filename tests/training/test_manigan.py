@@ -19,9 +19,12 @@ from safetensors.torch import load_file, save_file
 from tests.training import steps
 from tests.training.test_train import StopAfter, assert_equal_states, latest, run_gan
 from tmgan.cli import main
+from tmgan.cli.parse import parse_run
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import TrainConfig
+from tmgan.editing.editor import load
+from tmgan.evaluation.evaluate import baselines
 from tmgan.models import bundle
 from tmgan.training.build import build_step
 from tmgan.training.editor_task import EditorTask
@@ -43,7 +46,11 @@ def first(tiny: TrainConfig) -> TrainConfig:
 def second(first, pack, encoders) -> TrainConfig:
     """A run of the second stage, from a finished run of the first."""
     run_gan(first, pack, encoders)
-    config = configfile.from_preset("manigan-dcm", configfile.following(first.run))
+    return second_of(first)
+
+
+def second_of(first: TrainConfig) -> TrainConfig:
+    config = configfile.from_preset("manigan-dcm", configfile.settings_of(first.run))
     return dataclasses.replace(config, run=f"{first.run}-dcm")
 
 
@@ -120,6 +127,47 @@ def test_settings_start_from_those_of_the_first_stage(second, first):
     assert configfile.merge(TrainConfig(), yaml.safe_load(text), "test") == second
 
 
+def test_run_then_preset_then_file_then_flag(first, second, tmp_path):
+    """Two first stages A and B, a file that goes on from A, and flags."""
+    other = dataclasses.replace(first, run=str(tmp_path / "b"), batch=2, images=30, allow_unfinished=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "config.yaml").write_text(configfile.to_yaml(other))
+    file = tmp_path / "file.yaml"
+    file.write_text(f"preset: manigan-dcm\nfrom: {first.run}\nimages: 40\n")
+
+    def parsed(*flags: str) -> TrainConfig:
+        return parse_run(TrainConfig, ["--config", str(file), *flags], "train", preset=True)
+
+    assert (parsed().from_, parsed().batch, parsed().images) == (first.run, first.batch, 40)
+    by_flag = parsed("--from", other.run, "--loss.kl", "3")
+    assert (by_flag.from_, by_flag.batch, by_flag.images, by_flag.loss.kl) == (other.run, 2, 40, 3.0)
+    assert by_flag.loss.difference == 1.0 and not by_flag.allow_unfinished
+    with pytest.raises(ValueError, match=r"--from is for preset manigan-dcm, .*; this is lightweight"):
+        parsed("--preset", "lightweight", "--model.architecture", "manigan-dcm")
+    (tmp_path / "b" / "config.yaml").write_text(configfile.to_yaml(configfile.from_preset("quickstart")))
+    with pytest.raises(ValueError, match=r"b is a run of preset quickstart, and ManiGAN's second stage goes on"):
+        parsed("--from", other.run)
+
+
+def test_a_note_says_that_the_first_stage_is_unfinished(first, pack, encoders, tmp_path):
+    run_gan(first, pack, encoders, StopAfter(2))
+    with pytest.raises(ValueError, match="--allow-unfinished"):
+        train_editor(second_of(first))
+    train_editor(dataclasses.replace(second_of(first), allow_unfinished=True, images=4), evaluated=False)
+    assert (
+        "NOTE: the main module is unfinished: it has seen 8 of 24 images." in (tmp_path / "run-dcm/log.txt").read_text()
+    )
+
+
+def test_the_baseline_of_a_second_stage_is_its_main_module_with_an_untrained_correction(second, pack, encoders):
+    run_gan(dataclasses.replace(second, images=4), pack, encoders)
+    editor = load(second.run)
+    untrained = baselines(editor)["untrained"].generator
+    assert_equal_states(untrained.main.state_dict(), editor.generator.main.state_dict())
+    begin = EditorTask(second, pack, encoders, decide(second.runtime)).train_step.generator
+    assert_equal_states(untrained.correction.state_dict(), begin.correction.state_dict())
+
+
 def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, second, tmp_path):
     bundle.save_encoders(encoders, Path(first.run))
     wrong = tmp_path / "wrong"
@@ -132,6 +180,10 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
     wider = dataclasses.replace(second.model, g_width=8)
     with pytest.raises(ValueError, match=r"model.g_width 4 there, 8 here"):
         train_editor(dataclasses.replace(second, model=wider, run=str(wrong)))
+    started = tmp_path / "started"
+    started.mkdir()
+    with pytest.raises(ValueError, match=r"started has not reached its first checkpoint"):
+        train_editor(dataclasses.replace(second, from_=str(started), run=str(wrong)))
     run_gan(second, pack, encoders, StopAfter(1))
     bundle.save_encoders(encoders, Path(second.run))
     with pytest.raises(
@@ -141,7 +193,7 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
     config = dataclasses.replace(first, images=first.images + 4)
     generator, _, images = bundle.load_generator(Path(first.run), encoders)
     bundle.save_generator(generator, config, encoders.vocabulary, Path(first.run), images)
-    with pytest.raises(ValueError, match=r"main module in .* is unfinished: it has seen 24 of 28 images"):
+    with pytest.raises(ValueError, match=r"the main module is unfinished: it has seen 24 of 28 images"):
         train_editor(dataclasses.replace(second, run=str(wrong)))
     (tmp_path / "damsm").mkdir()
     (tmp_path / "damsm" / "config.yaml").write_text("weights: random\n")
@@ -149,7 +201,7 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
         with pytest.raises(
             ValueError, match=r"no run of `tmgan train` in .*(nowhere|damsm): it has no config.yaml with"
         ):
-            configfile.following(folder)
+            configfile.settings_of(folder)
     with pytest.raises(ValueError, match=r"model.keep_input is a part of Lightweight GAN"):
         dataclasses.replace(first.model, keep_input=True)
     assert not wrong.exists()
@@ -183,7 +235,7 @@ def test_the_main_module_logs_these_losses_and_the_word_term_changes_nothing(fir
 
 
 def test_a_detail_correction_begins_as_torch_begins_and_is_the_only_thing_trained(encoders, second):
-    generator = bundle.load_main(Path(second.from_), encoders, second.model, False)
+    generator = bundle.load_main(Path(second.from_), encoders, second.model).main
     step = build_step(second, encoders, None, decide(second.runtime), main=generator)
     torch.manual_seed(0)
     default = bundle.build_generator(second.model, encoders).correction

@@ -1,4 +1,4 @@
-"""Command line to dataclass: preset < configuration file < flag."""
+"""Command line to dataclass: run of --from < preset < configuration file < flag."""
 
 from __future__ import annotations
 
@@ -76,8 +76,9 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         presets, runs = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
         name = options.preset or next(filter(None, presets), "quickstart")
         run = options.from_ or next(filter(None, reversed(runs)), "")
-        before = configfile.following(os.path.expanduser(run)) if run and name == "manigan-dcm" else None
-        base = configfile.from_preset(name, before)
+        if run and name != "manigan-dcm":
+            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module; this is {name}.")
+        base = configfile.from_preset(name, configfile.settings_of(os.path.expanduser(run)) if run else None)
     for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:

@@ -1,4 +1,4 @@
-"""tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN] [--images N] [--section.field value]"""
+"""tmgan train [--preset P] [--data PACK] [--run RUN] [--encoders RUN | --from RUN] [--images N] [--section.field V]"""
 
 from __future__ import annotations
 

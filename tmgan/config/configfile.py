@@ -34,8 +34,11 @@ def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
     """The training configuration that a preset names. ValueError, with the list of presets, for an unknown name.
 
     Args:
-        base: what the preset's settings are laid over in place of the defaults.
+        base: what the preset's settings are laid over in place of the defaults. None: for ManiGAN's second stage they
+            are laid over its first one's.
     """
+    if name == "manigan-dcm" and base is None:
+        base = from_preset("manigan")
     if name not in presets():
         raise ValueError(
             f"There is no preset {name!r}. {_nearest(name, presets())}The presets are: {', '.join(presets())}."
@@ -45,14 +48,28 @@ def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
     return merge(base, yaml.safe_load(text) or {}, where=f"preset {name}")
 
 
-def following(run: str | Path) -> TrainConfig:
-    """The settings of a finished run, for the one that goes on from it (--from): without its places."""
+def settings_of(run: str | Path) -> TrainConfig:
+    """What the settings of ManiGAN's second stage start from: those of its first stage, without its places (--from).
+
+    Raises:
+        ValueError: `run` is no first stage.
+    """
     path = Path(run) / "config.yaml"
     if not path.is_file() or "model" not in _yaml(path):  # without one it is a run of `tmgan damsm`
         raise ValueError(f"There is no run of `tmgan train` in {run}: it has no config.yaml with the settings of one.")
     config = read_yaml(path, TrainConfig())
+    require_first_stage(config, run)
     data = config.data or str(Path(run) / "drawn" / "pack")  # what a run without data draws
-    return dataclasses.replace(config, data=data, run="", encoders="", from_=str(run))
+    return dataclasses.replace(config, data=data, run="", encoders="", allow_unfinished=False, from_=str(run))
+
+
+def require_first_stage(config: TrainConfig, run: str | Path) -> None:
+    """ValueError unless these settings of a run are those of ManiGAN's first stage."""
+    if config.model.architecture != "manigan":
+        raise ValueError(
+            f"{run} is a run of preset {config.preset}, and ManiGAN's second stage goes on from its first. Train that "
+            "one with --preset manigan."
+        )
 
 
 def read_yaml(path: str | Path, base: Any) -> Any:
@@ -63,7 +80,8 @@ def read_yaml(path: str | Path, base: Any) -> Any:
 def named_in(path: str | Path, setting: Literal["preset", "from"]) -> str | None:
     """The preset, or the run to go on from, that a YAML file of settings names, if any."""
     values = _yaml(path)
-    return values.get(setting) if isinstance(values, dict) else None
+    value = values.get(setting) if isinstance(values, dict) else None
+    return None if value is None else _coerce(value, str, f"{path}, {setting}")
 
 
 def _yaml(path: str | Path) -> Any:

@@ -67,7 +67,7 @@ class ModelConfig:
         _require(
             not self.keep_input or self.architecture == "lightweight",
             f"model.keep_input is a part of Lightweight GAN, and model.architecture is {self.architecture}; switch it "
-            "off (--model.no-keep-input).",
+            "off where that is set (keep_input: false in a file, --model.no-keep-input).",
         )
 
 
@@ -183,7 +183,7 @@ class BlurConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """Training methods beyond the published losses of Lightweight GAN: the paper's, and ours."""
+    """Training methods beyond the published losses of Lightweight GAN and ManiGAN: the paper's, and ours."""
 
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0: published; 0.5: edits follow the text."""
@@ -237,9 +237,6 @@ class LossConfig:
     """Sharpness of the pooling over words."""
     gamma3: float = 10.0
     """Sharpness of the softmax over the batch."""
-
-    def __post_init__(self) -> None:
-        _require_at_least(self, "loss.", 0, "matching", "perceptual", "difference", "kl")
 
 
 @dataclass(frozen=True, kw_only=True)

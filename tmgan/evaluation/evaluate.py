@@ -41,8 +41,8 @@ from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.metric import Metric
 from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.evaluation.protocol import METRICS, Protocol
-from tmgan.models.bundle import build_generator
-from tmgan.models.layers import init_weights
+from tmgan.models.bundle import build_generator, init_generator
+from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.models.stages import GeneratorOutput
 
 
@@ -222,7 +222,8 @@ class _InputCopied(Editor):
 def baselines(editor: Editor) -> dict[str, Editor]:
     """What to read a number against: the same network before training, and a copy of the input."""
     untrained = build_generator(editor.config.model, editor.encoders)
-    init_weights(untrained, torch.Generator().manual_seed(editor.config.seed))
+    main = editor.generator.main if isinstance(editor.generator, CorrectedGenerator) else None
+    init_generator(untrained, torch.Generator().manual_seed(editor.config.seed), main)
     return {
         "untrained": Editor(untrained, editor.encoders, editor.config, editor.runtime),
         "input copied": _InputCopied(editor.generator, editor.encoders, editor.config, editor.runtime),

@@ -2,7 +2,7 @@
 
 Every sample masks its own padding in both modules, so that an edit does not depend on how far its caption was padded.
 `as_published=True` restores the published behaviour: a spatial mask that reads another sample's padding, and no mask
-over channels. Logits are sums over up to 4096 products, so both modules compute in fp32 or better.
+over channels. Logits are sums over up to 65536 products, so both modules compute in fp32 or better.
 """
 
 import torch

@@ -18,13 +18,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tmgan.common.files import write_bytes
-from tmgan.config.configfile import differences, merge, setting, to_dict
+from tmgan.config.configfile import differences, merge, require_first_stage, setting, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models import weights
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
-from tmgan.models.layers import init_frozen, init_weights
+from tmgan.models.layers import init_default, init_frozen, init_weights
 from tmgan.models.lightweight import Generator
 from tmgan.models.manigan import MainModule
 
@@ -189,6 +189,22 @@ def build_generator(model: ModelConfig, encoders: Encoders) -> Generator | MainM
     )
 
 
+def init_generator(generator: nn.Module, random: torch.Generator, main: MainModule | None = None) -> None:
+    """The first weights of a training, in place. Every draw comes from `random`.
+
+    Args:
+        main: the trained main module of a `CorrectedGenerator`; None: one with first weights, for measuring speed.
+    """
+    if not isinstance(generator, CorrectedGenerator):
+        init_weights(generator, random)
+        return
+    if main is None:
+        init_weights(generator.main, random)
+    else:
+        generator.main.load_state_dict(main.state_dict())
+    init_default(generator.correction, random)
+
+
 def save_generator(
     generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int
 ) -> None:
@@ -222,36 +238,46 @@ def load_generator(
     return generator, config, about["images"]
 
 
-def load_main(folder: Path, encoders: Encoders, model: ModelConfig, allow_unfinished: bool) -> MainModule:
+@dataclass(frozen=True)
+class FirstStage:
+    """ManiGAN's main module as a run of preset manigan has trained it."""
+
+    main: MainModule
+    images: int  # trained on
+    of: int  # images that its run is to train on
+
+    @property
+    def finished(self) -> bool:
+        """False when its training was interrupted and has not gone on."""
+        return self.images >= self.of
+
+    @property
+    def unfinished_note(self) -> str:
+        """What to say about an unfinished one, a sentence."""
+        return f"the main module is unfinished: it has seen {self.images:,} of {self.of:,} images."
+
+
+def load_main(folder: Path, encoders: Encoders, model: ModelConfig) -> FirstStage:
     """The main module of a run of preset manigan, for its second stage.
 
     Args:
         model: of the second stage; but for the architecture it must be that of the main module.
-        allow_unfinished: take it if its training was interrupted.
 
     Raises:
-        ValueError: it is not there, unfinished, no main module, or another one.
+        ValueError: it is not there, no main module, or another one.
     """
     generator, config, images = load_generator(folder, encoders)
-    if not isinstance(generator, MainModule):
-        raise ValueError(
-            f"{folder} is a run of preset {config.preset}, and ManiGAN's second stage goes on from its first. Train "
-            "that one with --preset manigan."
-        )
-    if images < config.images and not allow_unfinished:
-        raise ValueError(
-            f"The main module in {folder} is unfinished: it has seen {images:,} of {config.images:,} images. Repeat "
-            "the command that trains it, it goes on where it stopped. Or take it as it is with --allow-unfinished."
-        )
-    wanted = to_dict(replace(model, architecture=config.model.architecture))
-    others = differences(to_dict(config.model), wanted)
+    require_first_stage(config, folder)
+    assert isinstance(generator, MainModule)
+    here = to_dict(replace(model, architecture=config.model.architecture))
+    others = differences(to_dict(config.model), here)
     if others:
-        values = ", ".join(f"model.{n} {setting(to_dict(config.model), n)} there, {wanted[n]} here" for n in others)
+        values = ", ".join(f"model.{n} {setting(to_dict(config.model), n)} there, {here[n]} here" for n in others)
         raise ValueError(
             f"The main module in {folder} is another network: {values}. Leave these settings out: they are taken from "
             "that run."
         )
-    return generator
+    return FirstStage(generator, images, config.images)
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -95,5 +95,5 @@ class CorrectedGenerator(nn.Module):
         """Edit the photos that the features describe; arguments as in `MainModule`, with perceptual features."""
         with torch.no_grad():
             hidden = self.main.hidden(noise, sentence, words, padding, eps, features)[0][-1]
-        corrected, attention = self.correction(hidden, features.perceptual, words, padding)
-        return GeneratorOutput(corrected, attention, None, None, None)
+        edit, attention = self.correction(hidden, features.perceptual, words, padding)
+        return GeneratorOutput(edit, attention, None, None, None)

@@ -75,7 +75,7 @@ def _make(request: Request, command: str) -> list[Path]:
     )
     pre_trained: PreTrained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    chosen = select(everything, tables, request.as_published)
+    selection = select(everything, tables, request.as_published)
     top: dict[str, Any] = {
         "data": str(pack.path),
         "encoders": request.encoders or str(request.out / "encoders"),
@@ -83,7 +83,9 @@ def _make(request: Request, command: str) -> list[Path]:
     }
     if request.images or reduced:
         top["images"] = request.images or _REDUCED_IMAGES
-    runs = [Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in chosen]
+    runs = [
+        Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in selection
+    ]
     for run in runs:
         check_fits(run.config, pack, None)
     for masks in {run.config.method.stored_masks for run in runs if not run.path.exists()}:

@@ -147,6 +147,13 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
         check_fits(run.config, pack, encoders)
         if not is_finished(run.config, run.config.images, GENERATOR):
             open_runs.append(run)
+    to_train = {run.path for run in open_runs}
+    for run in open_runs:
+        if run.config.from_ and Path(run.config.from_) in to_train and images_done(run.path) > 0:
+            raise ValueError(
+                f"{run.path} goes on from {run.config.from_}, which would be trained further. Ask for as many images "
+                "as before, or choose another --out."
+            )
     say(f"{len(runs)} runs: {len(runs) - len(open_runs)} are finished and reused, {len(open_runs)} to train.")
     failures: dict[str, str] = {}
     if not open_runs:

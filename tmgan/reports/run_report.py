@@ -115,9 +115,10 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
         notes.append(f"`{bundle.ENCODERS}` is damaged: it cannot be told what the encoders were made of.")
     elif about.get("weights") == "random":
         notes.append(f"In this run {bundle.RANDOM_NOTE}")
-    if (run / "drawn").is_dir():
+    if (run / "drawn").is_dir() or Path(settings.get("data") or "").parent.name == "drawn":
         notes.append("Trained on drawn birds: its numbers say something about the method, but nothing about photos.")
-    if settings.get("method", {}).get("mismatched_text_p") == 0:
+    lightweight = settings.get("model", {}).get("architecture", "lightweight") == "lightweight"
+    if lightweight and settings.get("method", {}).get("mismatched_text_p") == 0:
         notes.append(
             "Every target text was the photo's own caption (`method.mismatched_text_p` 0, as published): such "
             "a run mostly learns to copy, whatever its losses say."

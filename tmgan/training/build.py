@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import ModelConfig, TrainConfig
-from tmgan.models.bundle import Encoders, build_generator
-from tmgan.models.detail_correction import CorrectedGenerator
+from tmgan.models.bundle import Encoders, build_generator, init_generator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
-from tmgan.models.layers import init_default, init_weights
+from tmgan.models.layers import init_weights
 from tmgan.models.manigan import MainModule
 from tmgan.training.caption_embeddings import CaptionEmbeddings
 from tmgan.training.plan import CaptionTable
@@ -24,18 +23,11 @@ def build_networks(
     """Generator and discriminator on the CPU, channels_last, with the first weights that the run's seed gives.
 
     Args:
-        main: the trained main module of a detail correction; None: one with first weights, for measuring speed.
+        main: as for `init_generator`.
     """
     weights = torch.Generator().manual_seed(config.seed)
     generator = build_generator(config.model, encoders)
-    if isinstance(generator, CorrectedGenerator):
-        if main is None:
-            init_weights(generator.main, weights)
-        else:
-            generator.main.load_state_dict(main.state_dict())
-        init_default(generator.correction, weights)
-    else:
-        init_weights(generator, weights)
+    init_generator(generator, weights, main)
     discriminator = build_discriminator(config.model, encoders.config.dim)
     init_weights(discriminator, weights)
     for network in (generator, discriminator):

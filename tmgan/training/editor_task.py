@@ -54,9 +54,7 @@ class EditorTask:
             open_masks(pack, config.method.stored_masks),
         )
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
-        main = None
-        if config.from_:
-            main = load_main(Path(config.from_), encoders, model, config.allow_unfinished)
+        main = load_main(Path(config.from_), encoders, model).main if config.from_ else None
         self.train_step = build_step(config, encoders, captions, runtime, main=main)
         self._encoders_hash, self._main_hash = encoders.hash(), None if main is None else hash_of(main)
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
@@ -119,8 +117,8 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     if config.method.keep_mask == "dataset" and pack.masks is None:
         raise ValueError(
             f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
-            "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or "
-            "train without: --preset lightweight, or --method.keep-mask none --model.no-keep-input."
+            "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or train "
+            f"without: --method.keep-mask none{' --model.no-keep-input' if config.model.keep_input else ''}."
         )
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:

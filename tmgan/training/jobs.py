@@ -69,7 +69,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     start = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
-    encoders = _given_encoders(config)
+    encoders, unfinished = _given_encoders(config)
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     notes: list[str] = []
     if pack is not None:
@@ -97,8 +97,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
         check_fits(config, pack, encoders)
         if encoders.weights == "random":
             run.log(f"NOTE: {bundle.RANDOM_NOTE}")
-        if not encoders.finished:
-            run.log(f"NOTE: {encoders.unfinished_note}")
+        for note in unfinished:
+            run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)
         if masks is not None and masks["about"]["weights"] == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
@@ -110,11 +110,11 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             _finish(task.editor, pack, run, stop, time.perf_counter() - start)
 
 
-def _given_encoders(config: TrainConfig) -> bundle.Encoders | None:
-    """The encoders that --encoders, or the run of --from, names; None for none.
+def _given_encoders(config: TrainConfig) -> tuple[bundle.Encoders | None, list[str]]:
+    """The encoders that --encoders, or the run of --from, names, None for none; and notes on what is unfinished.
 
     Raises:
-        ValueError: --from does not fit --preset, its run is not there, or something is unfinished.
+        ValueError: --from does not fit the settings, its run is not there, or something is unfinished.
     """
     stage = config.model.architecture
     if stage == "manigan-dcm" and not config.from_:
@@ -124,19 +124,31 @@ def _given_encoders(config: TrainConfig) -> bundle.Encoders | None:
         )
     if config.from_ and stage != "manigan-dcm":
         raise ValueError(
-            f"--from is for preset manigan-dcm, which goes on from a main module, and this one is {config.preset}."
+            f"--from is for preset manigan-dcm, which goes on from a main module, and model.architecture is {stage}."
         )
     if config.from_ and config.encoders:
         raise ValueError(f"--encoders is of no use with --from: the encoders are those of {config.from_}.")
     if not (config.from_ or config.encoders):
-        return None
+        return None, []
     folder = Path(config.from_ or config.encoders)
+    if config.from_ and folder.is_dir() and not (folder / bundle.GENERATOR).exists():
+        raise ValueError(
+            f"{folder} has not reached its first checkpoint. Repeat the command that trains it, it goes on where it "
+            "stopped."
+        )
     encoders = bundle.load_encoders(folder)
+    notes = [] if encoders.finished else [encoders.unfinished_note]
     if not config.allow_unfinished:
         bundle.require_finished(encoders, folder, "Or take them as they are with --allow-unfinished.")
     if config.from_:
-        bundle.load_main(folder, encoders, config.model, config.allow_unfinished)
-    return encoders
+        main = bundle.load_main(folder, encoders, config.model)
+        if not main.finished and not config.allow_unfinished:
+            raise ValueError(
+                f"In {folder} {main.unfinished_note} Repeat the command that trains it, it goes on where it stopped. "
+                "Or take it as it is with --allow-unfinished."
+            )
+        notes += [] if main.finished else [main.unfinished_note]
+    return encoders, notes
 
 
 def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> list[str]:

@@ -132,7 +132,7 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
         Images seen and steps done.
 
     Raises:
-        ValueError: the data or the encoders are no longer those that the run began with.
+        ValueError: the data, the encoders or the main module are no longer those that the run began with.
     """
     state = run.checkpoints.load_latest()
     if state is None:

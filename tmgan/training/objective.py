@@ -167,7 +167,7 @@ class Objective:
             adversarial = generator_adversarial(self.discriminator, stronger, edit.target_sentence).total
             for judge, smaller in zip(self.smaller, edit.smaller, strict=True):
                 adversarial = adversarial + generator_adversarial(judge, smaller, edit.target_sentence).total
-            regions, code, texture = self.judged(stronger)
+            regions, code, texture = self.edit_features(stronger)
             gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
             words = words_loss(regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
             sentence = sentence_loss(code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
@@ -180,7 +180,7 @@ class Objective:
             if edit.mu is not None and edit.logvar is not None:
                 losses["kl"] = kl_loss(edit.mu, edit.logvar)
                 total = total + loss.kl * losses["kl"]
-            if loss.difference > 0:
+            if loss.difference != 0:
                 losses["difference"] = mean_difference(batch.images, image)
                 total = total - loss.difference * losses["difference"]
         if keep is not None:
@@ -195,17 +195,17 @@ class Objective:
             total = total + method.sharpness.weight * losses["sharpness"]
         return total, losses
 
-    def judged(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def edit_features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the matching losses need of an edit, regions and code, and the perceptual features if a loss does."""
-        return self.photo.features(image) if self.loss.perceptual > 0 else (*self.photo.regions_and_code(image), None)
+        return self.photo.features(image) if self.loss.perceptual != 0 else (*self.photo.regions_and_code(image), None)
 
     def perceptual(self, batch: Batch, edit: Edit, texture: Tensor, keep: Tensor | None) -> Tensor:
         """The perceptual loss, the mean over the scales; `texture` is that of the edit at full size."""
         total = perceptual_loss(edit.features.perceptual, texture, keep)
         for photo, image in zip(edit.smaller_photos, edit.smaller, strict=True):
             with torch.no_grad():
-                wanted = self.photo.perceptual(photo)
-            total = total + perceptual_loss(wanted, self.photo.perceptual(image), keep)
+                target = self.photo.perceptual(photo)
+            total = total + perceptual_loss(target, self.photo.perceptual(image), keep)
         return total / (1 + len(edit.smaller)) if edit.smaller else total
 
     def resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
@@ -225,5 +225,8 @@ class Objective:
 def _scales(discriminator: Discriminator | nn.ModuleList) -> tuple[list[Discriminator], Discriminator]:
     """Those of the coarser scales, and that of the full one."""
     scales = discriminator if isinstance(discriminator, nn.ModuleList) else [discriminator]
-    networks = [network for network in scales if isinstance(network, Discriminator)]
+    networks = []
+    for network in scales:
+        assert isinstance(network, Discriminator)
+        networks.append(network)
     return networks[:-1], networks[-1]

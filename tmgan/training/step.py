@@ -70,9 +70,9 @@ class TrainStep:
         self.optim, self.runtime = optim, runtime
         self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
-        trained = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]
-        self._average: list[Tensor] = [self.ema.get_parameter(name) for name in trained]
-        live = [generator.get_parameter(name) for name in trained]
+        names = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]
+        self._average: list[Tensor] = [self.ema.get_parameter(name) for name in names]
+        live = [generator.get_parameter(name) for name in names]
         self._live: list[Tensor] = [*live]
         self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
         # A graph needs Adam's arithmetic to read nothing from the host.

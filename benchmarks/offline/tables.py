@@ -90,14 +90,9 @@ def section(results: Path) -> str:
     if not steps:
         return "No report has been committed."
     name, title, last = steps[-1]
-    files = ", ".join(
-        f"{each} ([`{file}`](../benchmarks/results/{file}), torch {report['torch']}, Triton "
-        f"{report['triton']}, commit {report['commit']})"
-        for file, each, report in steps
-    )
     parts = [
         f"Preset `{last['preset']}`, batch {last['batch']}, compiled for an {last['compiled_for']} that was not "
-        f"there: {files}.",
+        f"there: {_files(steps)}.",
         table(*_split(compare([(title, report) for _, title, report in steps]))),
         f"Counted, {title}:",
         table(*_split(text.count_rows(last))),
@@ -111,16 +106,20 @@ def section(results: Path) -> str:
     ):
         if len(rows) > 1:
             parts += [heading, table(*_split(rows))]
-    others = [(title, load(results / name)) for name, title in OTHERS if (results / name).exists()]
-    if others:
-        about = others[-1][1]
-        files = ", ".join(f"[`{name}`](../benchmarks/results/{name})" for name, _ in OTHERS)
-        parts += [
-            f"Other presets, counted and predicted in the same way ({files}; torch {about['torch']}, Triton "
-            f"{about['triton']}, commit {about['commit']}):",
-            table(*_split(compare(others))),
-        ]
+    others = [(name, title, load(results / name)) for name, title in OTHERS]
+    parts += [
+        f"Other presets, counted and predicted in the same way: {_files(others)}.",
+        table(*_split(compare([(title, report) for _, title, report in others]))),
+    ]
     return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
+
+
+def _files(reports: list[tuple[str, str, dict]]) -> str:
+    return ", ".join(
+        f"{title} ([`{name}`](../benchmarks/results/{name}), torch {report['torch']}, Triton "
+        f"{report['triton']}, commit {report['commit']})"
+        for name, title, report in reports
+    )
 
 
 def compare(steps: list[tuple[str, dict]]) -> list[text.Row]:

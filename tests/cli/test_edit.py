@@ -17,7 +17,7 @@ from tests.editing.profiles import adobe_rgb, cmyk
 from tmgan.cli import main
 from tmgan.cli.edit import _KEEP_NAMES, Arguments
 from tmgan.cli.edit import main as main_of_edit
-from tmgan.config.settings import MASK_PROVIDERS
+from tmgan.config.methods import MASK_PROVIDERS
 
 TEXT = ["--text", "a bird with a red head"]
 

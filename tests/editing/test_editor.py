@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tmgan.config.settings import HistogramConfig
+from tmgan.config.methods import HistogramConfig
 from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
 from tmgan.editing.editor import BOX_TO_SQUARE, Editor, square
 from tmgan.editing.photo_file import read_photo

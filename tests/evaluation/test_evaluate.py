@@ -19,7 +19,8 @@ import torch
 from tmgan.cli import data_masks, main
 from tmgan.cli.parse import parse_run
 from tmgan.common.commands import command
-from tmgan.config.settings import MASK_PROVIDERS, MethodConfig, ModelConfig, TrainConfig
+from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
+from tmgan.config.settings import ModelConfig, TrainConfig
 from tmgan.data.crops import centre_crops
 from tmgan.data.masks import mask_path
 from tmgan.data.pack import Pack

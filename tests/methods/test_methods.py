@@ -13,8 +13,8 @@ from skimage.filters import threshold_otsu
 
 from tmgan.common.progress import Progress
 from tmgan.config import configfile
+from tmgan.config.methods import BlurConfig, GradientConfig, SharpnessLossConfig
 from tmgan.config.runtime import decide
-from tmgan.config.settings import BlurConfig, GradientConfig, SharpnessLossConfig
 from tmgan.data.masks import write_masks
 from tmgan.losses.adversarial import discriminator_loss
 from tmgan.losses.matching import word_level_correlation

@@ -13,7 +13,8 @@ import tyro
 from tmgan.cli.parse import parse
 from tmgan.common.errors import OUR_FAULT, exit_status, sentence
 from tmgan.common.files import user_path
-from tmgan.config.settings import MASK_PROVIDERS, RuntimeConfig
+from tmgan.config.methods import MASK_PROVIDERS
+from tmgan.config.settings import RuntimeConfig
 from tmgan.editing.batch import PICTURES, Item, find_photos, plan
 
 if TYPE_CHECKING:

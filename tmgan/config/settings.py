@@ -1,34 +1,21 @@
-"""Every setting of a run: frozen dataclasses, checked on construction. configfile.py reads and writes them.
+"""Every setting of a run: frozen dataclasses, checked on construction. Those of the methods are in methods.py.
+
+configfile.py reads and writes them.
 
 The texts below the fields are what `--help` shows.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from tmgan.config.checks import require, require_at_least, require_seed
+from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
+
 IMAGE_SIZES = (64, 128, 256)
-# Networks that find the object (methods/mask_providers.py). Literals repeat the names, for typing and --help.
-MASK_PROVIDERS = ("fcn", "clipseg")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _require_at_least(config: Any, section: str, low: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(math.isfinite(value) and value >= low, f"{section}{name} is {value}; use {low:g} or more.")
-
-
-def _require_seed(seed: int) -> None:
-    _require(0 <= seed < 2**63, f"seed is {seed}; use 0 to 2**63 - 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +48,10 @@ class ModelConfig:
     """Let Lightweight GAN blend its picture with the input through a mask it learns (not in the paper)."""
 
     def __post_init__(self) -> None:
-        _require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
-        _require_at_least(self, "model.", 1, "g_width", "d_width", "affine_dim", "condition_dim", "noise_dim")
-        _require_at_least(self, "model.", 0, "residual_blocks", "top_width")
-        _require(
+        require(self.image_size in IMAGE_SIZES, f"model.image_size is {self.image_size}; use 64, 128 or 256.")
+        require_at_least(self, "model.", 1, "g_width", "d_width", "affine_dim", "condition_dim", "noise_dim")
+        require_at_least(self, "model.", 0, "residual_blocks", "top_width")
+        require(
             not self.keep_input or self.architecture == "lightweight",
             f"model.keep_input is a part of Lightweight GAN, and model.architecture is {self.architecture}; switch it "
             "off where that is set (keep_input: false in a file, --model.no-keep-input).",
@@ -85,11 +72,11 @@ class EncoderConfig:
     """Channels of the small photo encoder's first layer."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.dim >= 2 and self.dim % 2 == 0,
             f"encoder.dim is {self.dim}; it must be even, half for each direction of the LSTM.",
         )
-        _require_at_least(self, "encoder.", 1, "word_dim", "width")
+        require_at_least(self, "encoder.", 1, "word_dim", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,120 +89,7 @@ class TextConfig:
     """How many fixed subsets each longer caption has; the plan draws one."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "text.", 1, "words", "subsets")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistogramConfig:
-    """The mask of `keep_mask: histogram`: where edit and histogram-matched photo differ little."""
-
-    threshold: float = 32.5
-    """A pixel is changed where the blurred difference is above this, in levels of 255."""
-    ceiling: float = 255.0
-    """... and not above this. 255: no ceiling; the published code takes 160."""
-    adaptive: bool = False
-    """Each image's own threshold, by Otsu's method, in place of `threshold` (not in the paper)."""
-
-    def __post_init__(self) -> None:
-        _require(
-            0 <= self.threshold < self.ceiling,
-            f"method.histogram: threshold {self.threshold} must be at least 0 and below the ceiling {self.ceiling}.",
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharpnessLossConfig:
-    """Naive sharpness loss (NSL), added to the generator's loss."""
-
-    weight: float = 0.0
-    """Its weight; 0 switches it off. The paper's alpha is 1."""
-    gamma: float = 0.1
-    """Sensitivity: sharpness counts as tanh(gamma * |Laplacian|), for an image in [-1, 1]."""
-    labels: Literal["generated", "original"] = "generated"
-    """Whose sharp regions should be sharp: the edit's own, as in the paper, or the photo's."""
-    region: Literal["all", "sharp"] = "all"
-    """all: cross entropy over every pixel. sharp: over the sharp regions only, as published (with gamma 1)."""
-
-    def __post_init__(self) -> None:
-        _require_at_least(self, "method.sharpness.", 0, "weight")
-        _require(self.gamma > 0, f"method.sharpness.gamma is {self.gamma}; use more than 0.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradientConfig:
-    """Gradient manipulation (GM): stronger gradients where the generated image is sharp."""
-
-    mode: Literal["none", "regions", "smooth"] = "none"
-    """regions: times `gain` on sharp regions, as in the paper. smooth: times 1 + tanh(sharpness), as published."""
-    gain: float = 1.5
-    """The paper's k, for mode regions."""
-    losses: Literal["all", "text"] = "all"
-    """all: right after the generator, for every loss of the image. text: for adversarial and matching losses only."""
-
-    def __post_init__(self) -> None:
-        _require_at_least(self, "method.gradient.", 0, "gain")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlurConfig:
-    """Sharpness-aware discriminator (SAD): blurred photos are shown to it as fake."""
-
-    sizes: tuple[int, ...] = ()
-    """Edges of the blur in pixels, odd, 3 to 15; with several, the plan draws one per photo. None: SAD is off."""
-    kind: Literal["box", "gaussian", "grey"] = "box"
-    """box: each channel by itself. gaussian: with one size. grey: the grey box blur of the published code."""
-    border: Literal["replicate", "reflect", "zeros"] = "replicate"
-    """What lies beyond the photo's edge. zeros, as published, frames fakes only: a clue other than sharpness."""
-    heads: Literal["conditional", "both"] = "conditional"
-    """Which heads of the discriminator judge them. both: the mean of the two losses."""
-    skip_below: float = 0.0
-    """Leave out photos that are blurred already: whose sharpness score, in levels of 255, is below this."""
-
-    def __post_init__(self) -> None:
-        for size in self.sizes:
-            _require(3 <= size <= 15 and size % 2 == 1, f"method.blur.sizes holds {size}; use odd numbers, 3 to 15.")
-        _require(
-            self.kind != "gaussian" or len(self.sizes) <= 1,
-            f"method.blur.kind gaussian takes one size, and sizes is {list(self.sizes)}.",
-        )
-        _require_at_least(self, "method.blur.", 0, "skip_below")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """Training methods beyond the published losses of Lightweight GAN and ManiGAN: the paper's, and ours."""
-
-    mismatched_text_p: float = 0.0
-    """Probability that a photo's target text is another photo's caption. 0: published; 0.5: edits follow the text."""
-    wrong_pairs: Literal["other_class", "published"] = "other_class"
-    """Whose text the discriminator sees as the wrong one for a photo: the next photo's, unless of the same class.
-    published: the next one's in a batch sorted by the length of the captions, even of the same class."""
-    word_correlation: bool = False
-    """Also log the word-level term that the published code, Lightweight GAN's or ManiGAN's, adds to D's loss, without a
-    gradient."""
-    keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or a network's
-    masks that `tmgan data masks` has stored in the pack."""
-    mae_alpha: float = 25.0
-    """Weight of the masked mean absolute error inside the keep-mask."""
-    keep_weight: float = 5.0
-    """With model.keep_input: weight of the cross entropy between the mask it learns and the keep-mask."""
-    histogram: HistogramConfig = field(default_factory=HistogramConfig)
-    sharpness: SharpnessLossConfig = field(default_factory=SharpnessLossConfig)
-    gradient: GradientConfig = field(default_factory=GradientConfig)
-    blur: BlurConfig = field(default_factory=BlurConfig)
-
-    def __post_init__(self) -> None:
-        _require(
-            0.0 <= self.mismatched_text_p <= 1.0,
-            f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.",
-        )
-        _require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
-
-    @property
-    def stored_masks(self) -> str:
-        """Name of the pack's masks that a batch must include, "" for none."""
-        return self.keep_mask if self.keep_mask not in ("none", "histogram") else ""
+        require_at_least(self, "text.", 1, "words", "subsets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +131,7 @@ class OptimConfig:
     """The half-life is at most this share of the images seen; 0 switches the ramp off."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "optim.", 0, "lr_g", "lr_d", "beta1", "beta2", "ema_half_life", "ema_rampup")
+        require_at_least(self, "optim.", 0, "lr_g", "lr_d", "beta1", "beta2", "ema_half_life", "ema_rampup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,10 +154,10 @@ class PretrainConfig:
     """As published: the frozen Inception's batch norms use and update batch statistics."""
 
     def __post_init__(self) -> None:
-        _require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more per step.")
-        _require(self.images >= self.batch, f"pretrain.images is {self.images}, less than one batch of {self.batch}.")
-        _require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip")
-        _require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
+        require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more per step.")
+        require(self.images >= self.batch, f"pretrain.images is {self.images}, less than one batch of {self.batch}.")
+        require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip")
+        require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +174,8 @@ class OutputConfig:
     """How many checkpoints to keep: the newest ones."""
 
     def __post_init__(self) -> None:
-        _require(self.keep >= 2, f"output.keep is {self.keep}; keep at least 2, the newest may be damaged by a crash.")
-        _require_at_least(self, "output.", 1, "tick_images", "sample_images", "checkpoint_images")
+        require(self.keep >= 2, f"output.keep is {self.keep}; keep at least 2, the newest may be damaged by a crash.")
+        require_at_least(self, "output.", 1, "tick_images", "sample_images", "checkpoint_images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +197,7 @@ class RuntimeConfig:
     """Only deterministic kernels, in fp32. A CPU run is always deterministic."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "runtime.", 0, "threads")
+        require_at_least(self, "runtime.", 0, "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,15 +240,15 @@ class TrainConfig:
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
-        _require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
-        _require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
-        _require_at_least(self, "", 20, "drawn_images")
-        _require(
+        require(self.batch >= 2, f"batch is {self.batch}; batch norm and mismatched pairs need 2 or more.")
+        require(self.images >= self.batch, f"images is {self.images}, less than one batch of {self.batch}.")
+        require_at_least(self, "", 20, "drawn_images")
+        require(
             not self.model.keep_input or self.method.stored_masks != "",
             "model.keep_input needs to learn what to keep: give method.keep_mask dataset, "
             f"{' or '.join(MASK_PROVIDERS)}, or switch it off (--model.no-keep-input).",
         )
-        _require_seed(self.seed)
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,4 +276,4 @@ class DamsmConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _require_seed(self.seed)
+        require_seed(self.seed)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tmgan.config.settings import MethodConfig
+from tmgan.config.methods import MethodConfig
 from tmgan.data.mask_file import open_mask
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider

@@ -6,7 +6,7 @@ Source: section II.C of the paper, figure 4.
 import torch
 from torch import Tensor
 
-from tmgan.config.settings import BlurConfig
+from tmgan.config.methods import BlurConfig
 from tmgan_kernels import box_blur, gaussian_blur, sharpness_score
 
 

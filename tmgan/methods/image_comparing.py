@@ -6,7 +6,7 @@ Source: section II.B of the paper.
 import torch
 from torch import Tensor
 
-from tmgan.config.settings import MethodConfig
+from tmgan.config.methods import MethodConfig
 from tmgan_kernels import change_mask, gaussian_blur, match_histogram
 from tmgan_kernels.change_mask import dilate_eager, erode_eager
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan.config.settings import MASK_PROVIDERS
+from tmgan.config.methods import MASK_PROVIDERS
 from tmgan.models import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids

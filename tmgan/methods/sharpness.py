@@ -5,7 +5,7 @@ Source: section II.C of the paper.
 
 from torch import Tensor
 
-from tmgan.config.settings import GradientConfig, SharpnessLossConfig
+from tmgan.config.methods import GradientConfig, SharpnessLossConfig
 from tmgan_kernels import laplace_sharpness, naive_sharpness_loss, sharp_gradient, sharp_regions
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from tmgan.config import configfile
+from tmgan.config.methods import BlurConfig, MethodConfig, SharpnessLossConfig
 from tmgan.config.runtime import decide
-from tmgan.config.settings import BlurConfig, MethodConfig, SharpnessLossConfig, TrainConfig
+from tmgan.config.settings import TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.methods.blurred_real import blur_real
 from tmgan.methods.sharpness import sharpness_loss

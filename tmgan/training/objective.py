@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from tmgan.config.methods import MethodConfig
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import LossConfig, MethodConfig
+from tmgan.config.settings import LossConfig
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_level_correlation, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss

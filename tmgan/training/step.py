@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import tmgan_kernels
+from tmgan.config.methods import MethodConfig
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import LossConfig, MethodConfig, OptimConfig
+from tmgan.config.settings import LossConfig, OptimConfig
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms

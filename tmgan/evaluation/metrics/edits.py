@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmgan.config.settings import MASK_PROVIDERS, MethodConfig
+from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
 from tmgan.data.crops import centre_crops
 from tmgan.data.masks import RANDOM_NOTE, mask_path, masks_command, open_masks, read_record
 from tmgan.data.pack import Pack

@@ -112,6 +112,11 @@ def test_unknown_settings_are_refused(make, arguments):
         make(**arguments)
 
 
+def test_a_correction_that_does_not_fit_its_main_module_is_refused():
+    with pytest.raises(ValueError, match="64 pixels from 3 channels, the correction 64 from 32; make both alike"):
+        CorrectedGenerator(main_module(), DetailCorrection(64))
+
+
 def test_regions_are_resized_by_the_published_factor():
     columns = resize_regions(torch.arange(17.0).expand(1, 1, 17, 17), 64)[0, 0, 5].int().tolist()
     assert columns == [int(i / 3.8 + 1e-9) for i in range(64)]

@@ -76,7 +76,7 @@ def test_prepare_train_kill_train_again_second_stage_evaluate_edit(first, birds,
     main([*command, "--images", str(saved + 8)])
     out = capsys.readouterr().out
     assert f"Resuming {run} at {saved:,} of" in out
-    assert f"tmgan train --preset manigan-dcm --from {run} --run RUN" in out, "what comes next"
+    assert f"tmgan train --preset manigan-dcm --from {run} --run {run}-dcm" in out, "what comes next"
     assert re.search(rf"tmgan edit {run} {birds}/\S+\.jpg --text", out), "with a photo of this very set"
 
     corrected = tmp_path / "corrected"
@@ -103,14 +103,28 @@ def test_the_second_stage_resumes_to_the_same_bits_and_keeps_its_main_module_onc
     assert live.data_ptr() == average.data_ptr()
 
 
-def test_another_main_module_is_not_mixed_into_a_run(second, pack, encoders):
+def test_a_second_stage_keeps_the_main_module_that_it_began_with(second, pack, encoders):
+    run_gan(dataclasses.replace(second, run=f"{second.run}-whole"), pack, encoders)
     run_gan(second, pack, encoders, StopAfter(1))
     path = Path(second.from_) / bundle.GENERATOR
     with bundle.safe_open(path, framework="pt") as file:
         about = file.metadata()
     save_file({name: x + 1 for name, x in load_file(path).items()}, path, about)
-    with pytest.raises(ValueError, match="another main module"):
-        run_gan(second, pack, encoders)
+    run_gan(second, pack, encoders)
+    log = (Path(second.run) / "log.txt").read_text()
+    assert "is another one by now; this run goes on with the one that it began with" in log
+    assert_equal_states(*(load_file(Path(run) / bundle.GENERATOR) for run in (second.run, f"{second.run}-whole")))
+
+
+def test_a_refusal_leaves_the_record_of_a_run(second, pack, encoders, tmp_path):
+    bundle.save_encoders(encoders, Path(second.from_))
+    run_gan(second, pack, encoders)
+    record = (Path(second.run) / "run.json").read_text()
+    other = bundle.build_encoders(encoders.config, 64, pack.vocabulary, seed=5)
+    bundle.save_encoders(other, Path(second.from_))
+    with pytest.raises(ValueError, match="another pair of encoders"):
+        train_editor(second)
+    assert (Path(second.run) / "run.json").read_text() == record
 
 
 def test_settings_start_from_those_of_the_first_stage(second, first):
@@ -145,7 +159,7 @@ def test_run_then_preset_then_file_then_flag(first, second, tmp_path):
     with pytest.raises(ValueError, match=r"--from is for preset manigan-dcm, .*; this is lightweight"):
         parsed("--preset", "lightweight", "--model.architecture", "manigan-dcm")
     (tmp_path / "b" / "config.yaml").write_text(configfile.to_yaml(configfile.from_preset("quickstart")))
-    with pytest.raises(ValueError, match=r"b is a run of preset quickstart, and ManiGAN's second stage goes on"):
+    with pytest.raises(ValueError, match=r"b holds no main module of ManiGAN: its model.architecture is lightweight"):
         parsed("--from", other.run)
 
 
@@ -182,13 +196,13 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
         train_editor(dataclasses.replace(second, model=wider, run=str(wrong)))
     started = tmp_path / "started"
     started.mkdir()
-    with pytest.raises(ValueError, match=r"started has not reached its first checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"started holds no generator.safetensors: it has not reached its first checkpoint, or"
+    ):
         train_editor(dataclasses.replace(second, from_=str(started), run=str(wrong)))
     run_gan(second, pack, encoders, StopAfter(1))
     bundle.save_encoders(encoders, Path(second.run))
-    with pytest.raises(
-        ValueError, match=r"run of preset manigan-dcm, and ManiGAN's second stage goes on from its first"
-    ):
+    with pytest.raises(ValueError, match=r"holds no main module of ManiGAN: its model.architecture is manigan-dcm"):
         train_editor(dataclasses.replace(second, from_=second.run, run=str(wrong)))
     config = dataclasses.replace(first, images=first.images + 4)
     generator, _, images = bundle.load_generator(Path(first.run), encoders)

@@ -67,8 +67,8 @@ def require_first_stage(config: TrainConfig, run: str | Path) -> None:
     """ValueError unless these settings of a run are those of ManiGAN's first stage."""
     if config.model.architecture != "manigan":
         raise ValueError(
-            f"{run} is a run of preset {config.preset}, and ManiGAN's second stage goes on from its first. Train that "
-            "one with --preset manigan."
+            f"{run} holds no main module of ManiGAN: its model.architecture is {config.model.architecture}. Train one "
+            "with --preset manigan."
         )
 
 

@@ -225,7 +225,8 @@ def load_generator(
         ValueError: the file is missing or damaged, or its vocabulary is not that of the encoders.
     """
     tensors, about = _load(
-        folder / GENERATOR, "Make a run with `tmgan train`; the first one is written with its first checkpoint."
+        folder / GENERATOR,
+        "The command of the run, `tmgan train`, writes it with the first checkpoint, and again when it is repeated.",
     )
     config = merge(TrainConfig(), about["config"], where=str(folder / GENERATOR))
     if about["vocabulary_hash"] != encoders.vocabulary.hash:

@@ -23,7 +23,7 @@ class DetailCorrection(nn.Module):
 
     Args:
         image_size: S, edge of the image: 64, 128 or 256.
-        width: channels of the main module's features.
+        width: channels of the main module's features at full size, its top_width.
         word_dim: of the text encoder.
         perceptual_dim: of the photo's low-level features.
         residual_blocks, attention, affine_dim: as in `MainModule`.
@@ -41,6 +41,7 @@ class DetailCorrection(nn.Module):
     ):
         super().__init__()
         check_arguments("DetailCorrection", image_size, attention)
+        self.image_size, self.width = image_size, width
         self.photo = UpBlock(perceptual_dim, width)
         self.stage = Stage(width, image_size, word_dim, width, affine_dim, residual_blocks, attention == "published")
         self.narrow = GatedConv(3 * width, width)
@@ -72,6 +73,13 @@ class CorrectedGenerator(nn.Module):
 
     def __init__(self, main: MainModule, correction: DetailCorrection):
         super().__init__()
+        theirs = (4 * main.size, main.hidden_dim)
+        if theirs != (correction.image_size, correction.width):
+            raise ValueError(
+                f"CorrectedGenerator: the main module paints {theirs[0]} pixels from {theirs[1]} channels, the "
+                f"correction {correction.image_size} from {correction.width}; make both alike (its width is the main "
+                "module's top_width)"
+            )
         self.main, self.correction = main.eval().requires_grad_(False), correction
 
     def train(self, mode: bool = True) -> CorrectedGenerator:

@@ -16,6 +16,7 @@ from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import evaluate, quick_protocol
 from tmgan.models.bundle import Encoders, hash_of, load_main, save_encoders, save_generator
+from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import build_step, embed_captions
 from tmgan.training.loaders import make_loader
@@ -56,7 +57,7 @@ class EditorTask:
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
         main = load_main(Path(config.from_), encoders, model).main if config.from_ else None
         self.train_step = build_step(config, encoders, captions, runtime, main=main)
-        self._encoders_hash, self._main_hash = encoders.hash(), None if main is None else hash_of(main)
+        self._encoders_hash, self._notes = encoders.hash(), list[str]()
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -91,8 +92,6 @@ class EditorTask:
 
     def identity(self) -> dict[str, str]:
         same = {"pack": self.pack.hash, "pair of encoders": self._encoders_hash}
-        if self._main_hash is not None:
-            same["main module"] = self._main_hash
         record = read_record(self.pack, self.config.method.stored_masks)
         return same if record is None else {**same, "set of masks": json.dumps(record["about"])}
 
@@ -100,7 +99,18 @@ class EditorTask:
         return self.train_step.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
+        generator = self.train_step.generator
+        main = generator.main if isinstance(generator, CorrectedGenerator) else None
+        before = None if main is None else hash_of(main)
         self.train_step.load_state_dict(state)
+        if main is not None and hash_of(main) != before:
+            self._notes = [
+                f"the main module in {self.config.from_} is another one by now; this run goes on with the one that it "
+                "began with."
+            ]
+
+    def notes(self) -> list[str]:
+        return self._notes
 
     def export(self, folder: Path, images: int) -> None:
         """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
@@ -129,10 +139,11 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:
+        remedy = f"Train encoders on this pack:\n  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
         raise ValueError(
-            f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has "
-            f"{len(pack.vocabulary)} others: word numbers would not agree. Train encoders on this pack:\n"
-            f"  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
+            f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has other "
+            f"{len(pack.vocabulary)}: word numbers would not agree. "
+            + (f"Train a first stage on this pack; {config.from_} was trained on another." if config.from_ else remedy)
         )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(

@@ -125,6 +125,9 @@ class EncoderTask:
         self.photo.load_state_dict(state["photo"])
         self.adam.load_state_dict(state["adam"])
 
+    def notes(self) -> list[str]:
+        return []
+
     def export(self, folder: Path, images: int) -> None:
         """Write encoders.safetensors."""
         save_encoders(dataclasses.replace(self.encoders, images=images, of=self.config.pretrain.images), folder)

@@ -131,11 +131,12 @@ def _given_encoders(config: TrainConfig) -> tuple[bundle.Encoders | None, list[s
     if not (config.from_ or config.encoders):
         return None, []
     folder = Path(config.from_ or config.encoders)
-    if config.from_ and folder.is_dir() and not (folder / bundle.GENERATOR).exists():
-        raise ValueError(
-            f"{folder} has not reached its first checkpoint. Repeat the command that trains it, it goes on where it "
-            "stopped."
-        )
+    for name in (bundle.GENERATOR, bundle.ENCODERS) if config.from_ and folder.is_dir() else ():
+        if not (folder / name).exists():
+            raise ValueError(
+                f"{folder} holds no {name}: it has not reached its first checkpoint, or the file was lost. Repeat the "
+                "command that trains it: it goes on where it stopped, and writes the file."
+            )
     encoders = bundle.load_encoders(folder)
     notes = [] if encoders.finished else [encoders.unfinished_note]
     if not config.allow_unfinished:
@@ -260,7 +261,7 @@ def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, secon
     text = "a bird with a red head and white wings"
     following = command("edit", run.path, photo, "--text", text, "--out", "edited.png")
     if editor.config.model.architecture == "manigan":
-        second = command("train", "--preset", "manigan-dcm", "--from", run.path, "--run", "RUN")
+        second = command("train", "--preset", "manigan-dcm", "--from", run.path, "--run", f"{run.path}-dcm")
         following += f"\nor its second stage, which corrects details:\n  {second}"
     run.log(
         f"Done in {duration(seconds)}.\n"

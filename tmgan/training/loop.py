@@ -34,6 +34,9 @@ class Task(Protocol):
     def load_state_dict(self, state: dict) -> None:
         """Restore what state_dict returned."""
 
+    def notes(self) -> list[str]:
+        """What to say about the state that was restored, as sentences."""
+
     def identity(self) -> dict[str, str]:
         """What a resumed run must find unchanged: name of a thing -> its hash."""
 
@@ -132,7 +135,7 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
         Images seen and steps done.
 
     Raises:
-        ValueError: the data, the encoders or the main module are no longer those that the run began with.
+        ValueError: the data or the encoders are no longer those that the run began with.
     """
     state = run.checkpoints.load_latest()
     if state is None:
@@ -150,6 +153,8 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int]:
         )
         run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
     task.load_state_dict(state["task"])
+    for note in task.notes():
+        run.log(f"NOTE: {note}")
     return state["images"], state["step"]
 
 

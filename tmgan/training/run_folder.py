@@ -6,6 +6,7 @@ config.yaml  run.json (status)  log.txt  stats.jsonl  metrics.jsonl  tensorboard
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from tmgan.common.errors import OUR_FAULT, exit_status, sentence
+from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
 from tmgan.common.files import remove_orphans, user_path, write_json, write_text
 from tmgan.common.version import __version__
 from tmgan.config import configfile
@@ -61,7 +62,7 @@ class RunFolder:
     def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
         self.path, self.quiet = user_path(path), quiet
         self.samples = self.path / "samples"
-        self._images, self.state = 0, ""
+        self._images, self.state = _images_before(self.path), ""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
         Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
@@ -138,8 +139,13 @@ class RunFolder:
         write_json(self.path / "run.json", row)
 
     def failed(self, error: Exception) -> None:
-        """Record an error: in run.json and, when it is a fault of tmgan, with its traceback in traceback.txt."""
-        self.status("failed", reason=sentence(error))
+        """Record an error: in run.json and, when it is a fault of tmgan, with its traceback in traceback.txt.
+
+        A command that was refused before it went on leaves the record of what the run has done.
+        """
+        refused = self.state == "" and exit_status(error) == REFUSED
+        if not (refused and (self.path / "run.json").exists()):
+            self.status("failed", reason=sentence(error))
         if exit_status(error) == OUR_FAULT:
             path = self.path / "traceback.txt"
             write_text(path, "".join(traceback.format_exception(error)))
@@ -149,6 +155,14 @@ class RunFolder:
     def close(self) -> None:
         """Release the lock."""
         self._lock.close()
+
+
+def _images_before(path: Path) -> int:
+    """Images that run.json says a run has seen; 0 without one."""
+    try:
+        return int(json.loads((path / "run.json").read_text("utf-8"))["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 class StopRequest:

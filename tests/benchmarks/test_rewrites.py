@@ -12,16 +12,9 @@ import torch.nn.functional as F
 from benchmarks.step import frozen_relu, rewrites
 from benchmarks.step.published import PublishedStep
 from tests.training import steps
+from tmgan.config.methods import BlurConfig, MethodConfig
 from tmgan.config.runtime import decide
-from tmgan.config.settings import (
-    BlurConfig,
-    EncoderConfig,
-    MethodConfig,
-    ModelConfig,
-    RuntimeConfig,
-    TextConfig,
-    TrainConfig,
-)
+from tmgan.config.settings import EncoderConfig, ModelConfig, RuntimeConfig, TextConfig, TrainConfig
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.layers import fold_batch_norms, init_weights
 from tmgan.training.bench import synthetic_step

@@ -15,10 +15,13 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from tmgan.config import configfile
+from tmgan.config.settings import TrainConfig
 
 T = TypeVar("T")
 # Settings and options that are paths, as str.
 _PATHS = ("data", "run", "encoders", "from_", "weights_dir", "clip", "keep")
+# The flag of the field from_, as Python keeps its name for itself. Here, because settings are used without tyro too.
+TrainConfig.__annotations__["from_"] = Annotated[str, tyro.conf.arg(name="from")]
 
 
 def parse(kind: Callable[..., T], arguments: list[str], command: str) -> T:

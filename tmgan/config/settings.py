@@ -8,9 +8,7 @@ The texts below the fields are what `--help` shows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from tmgan.config.checks import require, require_at_least, require_seed
 from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
@@ -216,7 +214,7 @@ class TrainConfig:
     """Run folder; the same command resumes it. Empty: runs/PRESET."""
     encoders: str = ""
     """Run folder of `tmgan damsm`; empty: train small encoders first, in the same run."""
-    from_: Annotated[str, tyro.conf.arg(name="from")] = ""
+    from_: str = ""
     """Run folder of preset manigan, whose main module preset manigan-dcm goes on from. Settings start from those of
     that run, and its encoders are used."""
     allow_unfinished: bool = False

@@ -57,7 +57,8 @@ class EditorTask:
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
         main = load_main(Path(config.from_), encoders, model).main if config.from_ else None
         self.train_step = build_step(config, encoders, captions, runtime, main=main)
-        self._encoders_hash, self._notes = encoders.hash(), list[str]()
+        self._encoders_hash = encoders.hash()
+        self._notes: list[str] = []
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:

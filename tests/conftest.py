@@ -57,6 +57,15 @@ def own(packed: Path, tmp_path: Path) -> Pack:
     return Pack.open(shutil.copytree(packed, tmp_path / "pack"))
 
 
+# Lightweight GAN with small networks, on half of the photos with another one's text.
+SMALL = {
+    "model": {"image_size": 64, "residual_blocks": 0, "keep_input": True},
+    "encoder": {"kind": "small"},
+    "method": {"mismatched_text_p": 0.5, "keep_mask": "dataset"},
+    "loss": {"matching": 1.0, "kl": 0.0},
+    "optim": {"lr_g": 2.0e-3, "lr_d": 1.0e-3, "ema_half_life": 2_000},
+    "pretrain": {"lr": 5.0e-3, "dropout": 0.0},
+}
 TINY = {
     "images": 24,
     "batch": 4,
@@ -70,6 +79,14 @@ TINY = {
 @pytest.fixture
 def tiny(packed: Path, tmp_path: Path) -> TrainConfig:
     """A run of six steps on the packed birds."""
+    config = configfile.merge(configfile.from_preset("lightweight"), SMALL, "small")
+    config = configfile.merge(config, TINY, "tiny")
+    return dataclasses.replace(config, data=str(packed), run=str(tmp_path / "run"))
+
+
+@pytest.fixture
+def tiny_editor(packed: Path, tmp_path: Path) -> TrainConfig:
+    """The same with our own network and method: those of the quickstart."""
     config = configfile.merge(configfile.from_preset("quickstart"), TINY, "tiny")
     return dataclasses.replace(config, data=str(packed), run=str(tmp_path / "run"))
 

@@ -12,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tmgan.config import configfile
 from tmgan.config.runtime import Runtime
+from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.methods.recolour import DRAWS, Recolour
 from tmgan.models.bundle import build_encoders
 from tmgan.training.build import build_networks
 from tmgan.training.loaders.batch import Batch
@@ -53,6 +55,7 @@ def _batch(config, size: int, mode) -> Batch:
     def empty(*shape: int, dtype=torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=DEVICE)
 
+    restores = config.method.restore.p > 0
     side, words, ints = config.model.image_size, config.text.words, torch.int64
     images = torch.empty(size, 3, side, side, device="meta").to(memory_format=torch.channels_last)
     return Batch(
@@ -71,6 +74,8 @@ def _batch(config, size: int, mode) -> Batch:
         eps=empty(size, config.model.condition_dim),
         blur_sizes=empty(size, dtype=ints),
         word_labels=empty(size, words, dtype=torch.bool),
+        restore=empty(size, dtype=torch.bool) if restores else None,
+        recolour=empty(size, DRAWS) if restores else None,
     )
 
 
@@ -99,7 +104,8 @@ def trace(
 
     config = change(configfile.from_preset(preset))
     side = config.model.image_size
-    vocabulary = Vocabulary(("<end>", *(f"w{number}" for number in range(199))))
+    colours = tuple(COLOUR_WORDS)
+    vocabulary = Vocabulary(("<end>", *colours, *(f"w{number}" for number in range(199 - len(colours)))))
     encoders = build_encoders(config.encoder, side, vocabulary, 0)
     networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders), strict=True))
     for network in networks.values():
@@ -110,6 +116,7 @@ def trace(
     with mode:
         data = _batch(config, batch, mode)
         texts = Texts(encoders.config.dim, config.text.words)
+        restore = config.method.restore
         step = TrainStep(
             networks["generator"],
             discriminator,
@@ -119,6 +126,7 @@ def trace(
             config.loss,
             config.optim,
             Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
+            recolour=Recolour(vocabulary, restore.colours, torch.device(DEVICE)) if restore.p > 0 else None,
         )
         functions = step.functions
         begin("generate forward")

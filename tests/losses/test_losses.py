@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
-from tmgan.losses.matching import sentence_loss, word_attention, words_loss
+from tmgan.losses.matching import sentence_loss, word_attention, words_loss, words_score
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.losses.regional import keep_mask_loss
+from tmgan.losses.regional import keep_mask_loss, restoration_loss
 from tmgan.models import Discriminator, init_weights
 
 GAMMAS = (4.0, 5.0, 10.0)
@@ -236,3 +236,41 @@ def test_keep_mask_loss_is_least_at_the_mask():
     torch.testing.assert_close(loss, entropy)
     assert keep_mask_loss(at_mask.detach() + 1, keep) > loss
     assert keep_mask_loss(torch.full((1, 1, 1, 1), 1e4, dtype=torch.bfloat16), torch.zeros(1, 1, 1, 1)).isfinite()
+
+
+def test_swaps_are_more_wrong_answers_for_their_photo_alone():
+    random = torch.Generator().manual_seed(7)
+    regions, code = torch.randn(3, 4, 2, 2, generator=random), torch.randn(3, 4, generator=random)
+    words, wrong = torch.randn(3, 4, 5, generator=random), torch.randn(3, 2, 4, 5, generator=random)
+    sentence, wrong_sentence = torch.randn(3, 4, generator=random), torch.randn(3, 2, 4, generator=random)
+    padding = torch.arange(5) >= torch.tensor([5, 3, 4])[:, None]
+    same = torch.tensor([[False, False], [True, False], [True, True]])
+
+    def fit(photo: int, text: torch.Tensor, own: int) -> torch.Tensor:
+        """By words_score of a single pair, whose own definition the loop over pairs tests."""
+        return 10 * words_score(regions[photo : photo + 1], text[None, None], padding[own : own + 1])[0, 0]
+
+    scores = torch.stack([torch.stack([fit(b, words[i], i) for i in range(3)]) for b in range(3)])
+    more = torch.stack([torch.stack([fit(b, wrong[b, k], b) for k in range(2)]) for b in range(3)])
+    wide = torch.cat([scores, more.masked_fill(same, float("-inf"))], 1)
+    loss = words_loss(regions, words, padding, wrong_words=wrong, same=same)
+    plain = words_loss(regions, words, padding)
+    torch.testing.assert_close(loss.photo_to_text, F.cross_entropy(wide, torch.arange(3)))
+    assert torch.equal(loss.text_to_photo, plain.text_to_photo) and loss.photo_to_text > plain.photo_to_text
+
+    scores = 10 * F.cosine_similarity(code[:, None], sentence[None], dim=2)
+    more = 10 * F.cosine_similarity(code[:, None], wrong_sentence, dim=2)
+    wide = torch.cat([scores, more.masked_fill(same, float("-inf"))], 1)
+    loss = sentence_loss(code, sentence, wrong_sentences=wrong_sentence, same=same)
+    torch.testing.assert_close(loss.photo_to_text, F.cross_entropy(wide, torch.arange(3)))
+
+
+def test_restoration_loss_is_the_mean_error_of_the_region():
+    photo, edit = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8, requires_grad=True)
+    region = torch.zeros(2, 1, 8, 8)
+    region[0, :, 2:5, 3:7] = 1.0
+    loss = restoration_loss(photo, edit, region)
+    torch.testing.assert_close(loss, (edit - photo)[0, :, 2:5, 3:7].abs().mean())
+    loss.backward()
+    assert edit.grad[1].abs().max() == 0
+    assert restoration_loss(photo, edit, torch.zeros(2, 1, 8, 8)) == 0

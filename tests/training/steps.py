@@ -14,6 +14,7 @@ from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import EncoderConfig, RuntimeConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.methods.recolour import DRAWS
 from tmgan.models.bundle import Encoders
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen, init_weights
@@ -103,7 +104,7 @@ def make(
         ),
     )
     config = change(config)
-    words = Vocabulary(("<end>", "a", "bird"))
+    words = Vocabulary(("<end>", "a", "bird", "red", "blue"))
     encoders = Encoders(TextEncoder(len(words), dim=_DIM), photo, words, EncoderConfig(dim=_DIM), size, "none")
 
     def noise(*shape: int) -> Tensor:
@@ -111,6 +112,7 @@ def make(
 
     lengths, row = torch.tensor([3, 6, 4, 2, 5, 6, 1, 2])[:rows], torch.arange(rows)
     tokens = (torch.arange(_WORDS) < lengths[:, None]).long()
+    tokens[:, 0] = torch.tensor([3, 4, 1, 3])[row % 4]
     sizes = config.method.blur.sizes or (1,)
     batch = Batch(
         images=(torch.rand(rows, 3, size, size, generator=generator) * 2 - 1).contiguous(
@@ -129,6 +131,8 @@ def make(
         noise=noise(rows, _NOISE),
         eps=noise(rows, _CONDITION),
         blur_sizes=torch.tensor(sizes)[row % len(sizes)],
+        restore=row % 4 != 2 if config.method.restore.p > 0 else None,
+        recolour=torch.rand(rows, DRAWS, generator=generator) if config.method.restore.p > 0 else None,
     )
     return build_step(config, encoders, Texts(lengths), runtime, backend), batch
 

@@ -23,6 +23,7 @@ from PIL import Image
 from tests.data.data_folders import textured, write_image_folder
 from tests.processes import ended
 from tmgan.config import configfile
+from tmgan.config.methods import BlurConfig, MethodConfig, RestoreConfig
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig
 from tmgan.data.originals import Originals
@@ -38,6 +39,9 @@ from tmgan.training.plan import CaptionTable, Planner
 BIRDS_MINI = Path(os.environ.get("TMGAN_BIRDS_MINI", Path(__file__).parents[3] / "shared/data/birds-mini"))
 CPU = torch.device("cpu")
 BATCH = 6
+METHOD = MethodConfig(
+    mismatched_text_p=0.5, restore=RestoreConfig(p=0.3), keep_mask="dataset", blur=BlurConfig(sizes=(5, 7))
+)
 # Of DALI's images against Pillow's, in levels of 255: rounding in decoder and resize. Measured: 2 and 0.12.
 LARGEST, MEAN = 3, 0.3
 needs_dali = pytest.mark.skipif(sys.platform != "linux", reason="DALI is for Linux")
@@ -45,9 +49,9 @@ KINDS = ("pillow", pytest.param("dali", marks=needs_dali))
 
 
 def planner_of(pack: Pack, seed: int = 1) -> tuple[Planner, Columns]:
-    table = CaptionTable.from_pack(pack, words=18, subsets=2)
+    table = CaptionTable.from_pack(pack, words=18, subsets=2, swaps=2)
     items = torch.arange(len(pack))
-    planner = Planner(seed, table, items, pack.tiles.shape[1], pack.image_size, BATCH, 3, 3, 0.5, (5, 7))
+    planner = Planner(seed, table, items, pack.tiles.shape[1], pack.image_size, BATCH, 3, 3, METHOD, 2)
     return planner, Columns(pack, table, CPU)
 
 

@@ -159,7 +159,7 @@ def test_run_then_preset_then_file_then_flag(first, second, tmp_path):
     with pytest.raises(ValueError, match=r"--from is for preset manigan-dcm, .*; this is lightweight"):
         parsed("--preset", "lightweight", "--model.architecture", "manigan-dcm")
     (tmp_path / "b" / "config.yaml").write_text(configfile.to_yaml(configfile.from_preset("quickstart")))
-    with pytest.raises(ValueError, match=r"b holds no main module of ManiGAN: its model.architecture is lightweight"):
+    with pytest.raises(ValueError, match=r"b holds no main module of ManiGAN: its model.architecture is editor"):
         parsed("--from", other.run)
 
 
@@ -216,7 +216,7 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
             ValueError, match=r"no run of `tmgan train` in .*(nowhere|damsm): it has no config.yaml with"
         ):
             configfile.settings_of(folder)
-    with pytest.raises(ValueError, match=r"model.keep_input is a part of Lightweight GAN"):
+    with pytest.raises(ValueError, match=r"model.keep_input is not a part of ManiGAN"):
         dataclasses.replace(first.model, keep_input=True)
     assert not wrong.exists()
 

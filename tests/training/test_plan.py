@@ -7,17 +7,25 @@ import dataclasses
 import pytest
 import torch
 
+from tmgan.config.methods import BlurConfig, MethodConfig, RestoreConfig
 from tmgan.data.pack import Pack
 from tmgan.training.plan import CaptionTable, Plan, Planner
 
 
 @pytest.fixture
 def table(pack: Pack) -> CaptionTable:
-    return CaptionTable.from_pack(pack, words=18, subsets=8)
+    return CaptionTable.from_pack(pack, words=18, subsets=8, swaps=4)
 
 
 def planner(pack: Pack, table: CaptionTable, batch: int = 8, seed: int = 5, p: float = 0.5) -> Planner:
-    return Planner(seed, table, pack.train, 76, 64, batch, 6, 3, mismatched_text_p=p, blur_sizes=(5, 7, 9))
+    method = MethodConfig(
+        mismatched_text_p=p,
+        swapped_text_p=0.2,
+        restore=RestoreConfig(p=0.2),
+        keep_mask="dataset",
+        blur=BlurConfig(sizes=(5, 7, 9)),
+    )
+    return Planner(seed, table, pack.train, 76, 64, batch, 6, 3, method, 2)
 
 
 def fields(plan: Plan) -> dict[str, torch.Tensor]:
@@ -57,7 +65,8 @@ def test_every_epoch_visits_every_image_once(pack, table):
 def test_captions_belong_to_their_images(pack, table):
     plan = planner(pack, table, batch=16)(3)
     owner = torch.repeat_interleave(torch.arange(len(pack.first) - 1), pack.first.diff())
-    row_owner = torch.repeat_interleave(owner, table.variants)
+    own = torch.repeat_interleave(owner, table.variants)
+    row_owner = torch.cat([own, own[:, None].expand(-1, table.swaps.shape[1])[table.swaps >= len(own)]])
     assert torch.equal(row_owner[plan.caption], plan.index)
     assert torch.equal(row_owner[plan.target_caption], plan.target_index)
 
@@ -75,8 +84,9 @@ def test_ranges_and_distribution(pack, table):
 
 
 def test_own_text_without_mismatch(pack, table):
-    plan = planner(pack, table, p=0.0)(0)
+    plan = Planner(5, table, pack.train, 76, 64, 8)(0)
     assert torch.equal(plan.index, plan.target_index) and torch.equal(plan.caption, plan.target_caption)
+    assert plan.restore is None and plan.swaps.shape == (8, 0)
 
 
 def test_long_captions_become_fixed_subsets_in_order(pack):

@@ -24,6 +24,9 @@ class Purpose(IntEnum):
     DROPOUT = 8
     LONG = 9
     BLUR = 10
+    SWAP = 11
+    RECOLOUR = 12
+    TABLE = 13
 
 
 def random_bits(seed: int, purpose: Purpose, counter: int, shape: tuple[int, int]) -> np.ndarray:

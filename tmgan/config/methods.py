@@ -91,11 +91,29 @@ class BlurConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestoreConfig:
+    """Restoring (not in the paper): the generator has to give a photo back whose object was recoloured."""
+
+    p: float = 0.0
+    """Probability that a photo is recoloured and has to be restored by its own caption. Needs masks of the object."""
+    weight: float = 10.0
+    """Weight of the mean absolute error inside the object, where a photo is edited by its own caption."""
+    colours: Literal["named", "all"] = "named"
+    """Which patches: those of colours that the caption names, so that what it leaves open stays; or all."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.p <= 1.0, f"method.restore.p is {self.p}; it is a probability, use 0 to 1.")
+        require_at_least(self, "method.restore.", 0, "weight")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodConfig:
     """Training methods beyond the published losses of Lightweight GAN and ManiGAN: the paper's, and ours."""
 
     mismatched_text_p: float = 0.0
     """Probability that a photo's target text is another photo's caption. 0: published; 0.5: edits follow the text."""
+    swapped_text_p: float = 0.0
+    """Probability that it is the photo's own caption, one attribute replaced or two exchanged (not in the paper)."""
     wrong_pairs: Literal["other_class", "published"] = "other_class"
     """Whose text the discriminator sees as the wrong one for a photo: the next photo's, unless of the same class.
     published: the next one's in a batch sorted by the length of the captions, even of the same class."""
@@ -109,6 +127,7 @@ class MethodConfig:
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0
     """With model.keep_input: weight of the cross entropy between the mask it learns and the keep-mask."""
+    restore: RestoreConfig = field(default_factory=RestoreConfig)
     histogram: HistogramConfig = field(default_factory=HistogramConfig)
     sharpness: SharpnessLossConfig = field(default_factory=SharpnessLossConfig)
     gradient: GradientConfig = field(default_factory=GradientConfig)
@@ -118,6 +137,21 @@ class MethodConfig:
         require(
             0.0 <= self.mismatched_text_p <= 1.0,
             f"method.mismatched_text_p is {self.mismatched_text_p}; it is a probability, use 0 to 1.",
+        )
+        require(
+            0.0 <= self.swapped_text_p <= 1.0,
+            f"method.swapped_text_p is {self.swapped_text_p}; it is a probability, use 0 to 1.",
+        )
+        total = self.mismatched_text_p + self.swapped_text_p + self.restore.p
+        require(
+            total <= 1.0 + 1e-9,
+            f"method.mismatched_text_p, method.swapped_text_p and method.restore.p add up to {total:g}; each photo is "
+            "one of these, so use 1 or less in all.",
+        )
+        require(
+            self.restore.p == 0 or self.stored_masks != "",
+            "method.restore.p recolours the object, and needs its mask: give method.keep_mask dataset, "
+            f"{' or '.join(MASK_PROVIDERS)}, or do not restore (--method.restore.p 0).",
         )
         require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
 

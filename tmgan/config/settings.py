@@ -14,15 +14,16 @@ from tmgan.config.checks import require, require_at_least, require_seed
 from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
 
 IMAGE_SIZES = (64, 128, 256)
+SWAPS = 8  # variants of each caption, as a caption of many words has 8 subsets
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Generator and discriminator."""
 
-    architecture: Literal["lightweight", "manigan", "manigan-dcm"] = "lightweight"
-    """Lightweight GAN; ManiGAN's main module, with images and discriminators of three scales; or ManiGAN's second
-    stage, the detail correction of a finished main module (--from)."""
+    architecture: Literal["lightweight", "editor", "manigan", "manigan-dcm"] = "lightweight"
+    """Lightweight GAN; our editor network; ManiGAN's main module, with images and discriminators of three scales; or
+    ManiGAN's second stage, the detail correction of a finished main module (--from)."""
     image_size: int = 256
     """Edge of the square images in pixels: 64, 128 or 256."""
     g_width: int = 32
@@ -50,8 +51,8 @@ class ModelConfig:
         require_at_least(self, "model.", 1, "g_width", "d_width", "affine_dim", "condition_dim", "noise_dim")
         require_at_least(self, "model.", 0, "residual_blocks", "top_width")
         require(
-            not self.keep_input or self.architecture == "lightweight",
-            f"model.keep_input is a part of Lightweight GAN, and model.architecture is {self.architecture}; switch it "
+            not self.keep_input or self.architecture in ("lightweight", "editor"),
+            f"model.keep_input is not a part of ManiGAN, and model.architecture is {self.architecture}; switch it "
             "off where that is set (keep_input: false in a file, --model.no-keep-input).",
         )
 
@@ -94,8 +95,10 @@ class TextConfig:
 class LossConfig:
     """Weights of the generator's losses and the temperatures of the matching losses."""
 
+    adversarial: float = 1.0
+    """Weight of the generator's adversarial loss."""
     matching: float = 5.0
-    """Weight of the word and sentence matching losses (DAMSM)."""
+    """Weight of the word and sentence matching losses (DAMSM); 0: they are not computed."""
     perceptual: float = 1.0
     """Weight of the feature distance between photo and edit, the mean over the scales; 0: it is not computed."""
     difference: float = 0.0
@@ -148,13 +151,19 @@ class PretrainConfig:
     """Largest gradient norm of the text encoder."""
     dropout: float = 0.5
     """Share of the word embeddings' entries that is dropped (published: 0.5)."""
+    hard_negatives: int = 0
+    """Swaps of each caption, attributes replaced or exchanged, that its photo has to fit worse (published: none)."""
     batch_statistics: bool = False
     """As published: the frozen Inception's batch norms use and update batch statistics."""
 
     def __post_init__(self) -> None:
         require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more per step.")
         require(self.images >= self.batch, f"pretrain.images is {self.images}, less than one batch of {self.batch}.")
-        require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip")
+        require_at_least(self, "pretrain.", 0, "lr", "lr_decay", "clip", "hard_negatives")
+        require(
+            self.hard_negatives <= SWAPS,
+            f"pretrain.hard_negatives is {self.hard_negatives}; a caption has {SWAPS} swaps, use fewer.",
+        )
         require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
 
 

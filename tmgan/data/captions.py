@@ -111,8 +111,10 @@ _OTHER_WORDS = frozenset(
 )
 
 
-def _lexicon_labels(tokens: Sequence[str]) -> list[bool]:
-    def is_other(word: str) -> bool:
-        return word in _OTHER_WORDS or word.isdigit() or (word.endswith("ly") and not word.endswith("belly"))
+def is_function_word(word: str) -> bool:
+    """Neither noun nor adjective, as far as a small lexicon tells: a number, an adverb, a verb, of a closed class."""
+    return word in _OTHER_WORDS or word.isdigit() or (word.endswith("ly") and not word.endswith("belly"))
 
-    return [word in _NOUNS_TAGGERS_MISS or not is_other(word) for word in tokens]
+
+def _lexicon_labels(tokens: Sequence[str]) -> list[bool]:
+    return [word in _NOUNS_TAGGERS_MISS or not is_function_word(word) for word in tokens]

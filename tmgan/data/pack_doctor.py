@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from tmgan.common.text import first_lines
+from tmgan.data.attributes import Attributes
 from tmgan.data.comparable import comparison_notes
 from tmgan.data.findings import Finding, optional
 from tmgan.data.masks import masks_command, read_record
 from tmgan.data.pack import Pack, pixels_hash, prepare_command
+
+_SHOWN = 20  # words of a kind
 
 
 def examine_pack(path: Path) -> Iterator[Finding]:
@@ -31,6 +36,7 @@ def examine_pack(path: Path) -> Iterator[Finding]:
         f"{len(pack.tokens)} captions, {len(pack.vocabulary)} words, labels by {header['labels']}",
     )
     yield from _examine_pixels(pack)
+    yield from _examine_attributes(pack)
     yield optional(
         pack.masks is not None,
         "true masks",
@@ -74,3 +80,29 @@ def _examine_pixels(pack: Pack) -> Iterator[Finding]:
     else:
         again = prepare_command(header["source"], pack.path, pack.image_size, pack.placement)
         yield Finding("problem", "its pixels are not those that were prepared", f"Delete it, then\n  {again}")
+
+
+def _examine_attributes(pack: Pack) -> Iterator[Finding]:
+    """What the captions of the training images say that could be otherwise."""
+    rows = torch.tensor(
+        [row for image in pack.train.tolist() for row in range(pack.first[image], pack.first[image + 1])],
+        dtype=torch.int64,
+    )
+    tokens = pack.tokens[rows]
+    counts = torch.bincount(tokens.flatten(), minlength=len(pack.vocabulary)).tolist()
+    count_of = dict(zip(pack.vocabulary.words, counts, strict=True))
+    kinds = Attributes.of_corpus(pack.vocabulary, tokens, pack.lengths[rows]).kinds
+    for kind in kinds:
+        listed = [f"{word} {count_of[word]}" for word in kind.words[:_SHOWN]]
+        more = [f"... {len(kind.words)} words"] if len(kind.words) > _SHOWN else []
+        yield Finding("ok", f"attributes: {kind.name} ({', '.join(listed + more)})")
+    if all(kind.name != "colour" for kind in kinds):
+        yield Finding(
+            "warning",
+            "attributes: the training captions do not name two colours five times each, so photos cannot be recoloured "
+            "and restored by their captions",
+            ""
+            if kinds
+            else "There are no others either, so encoders learn without hard negatives. Captions that say "
+            "what things look like have some, several captions of each photo have more",
+        )

@@ -106,6 +106,8 @@ def words_loss(
     padding: Tensor,
     class_ids: Tensor | None = None,
     gammas: tuple[float, float, float] = (4.0, 5.0, 10.0),
+    wrong_words: Tensor | None = None,
+    same: Tensor | None = None,
 ) -> MatchingLoss:
     """Word-level matching loss.
 
@@ -115,6 +117,9 @@ def words_loss(
         padding: (B, L) bool, True where there is no word.
         class_ids: (B,) int; another sample of the same class is no wrong answer. None compares with all samples.
         gammas: sharpness of the attention over regions, of the sum over words, and of the choice in the batch.
+        wrong_words: (B, K, D, L), of more wrong answers for each photo: its own caption with an attribute swapped, of
+            the same length (not in the paper; compare NegCLIP, Yuksekgonul et al., ICLR 2023).
+        same: (B, K) bool, those that equal the caption and are no wrong answers.
     """
     gamma1, gamma2, gamma3 = gammas
     with torch.autocast(regions.device.type, enabled=False):
@@ -124,16 +129,41 @@ def words_loss(
         context = attention.transpose(2, 3).flatten(1, 2) @ flat  # a product whose gradient keeps the layout of flat
         cosine = _cosine(context.unflatten(1, words.shape[::2]), words.transpose(1, 2)[None], dim=3)
         cosine = (gamma2 * cosine).masked_fill(padding, float("-inf"))
-        return _both_ways(gamma3 * torch.logsumexp(cosine, dim=2), class_ids)
+        wrong = None if wrong_words is None else gamma3 * words_score(regions, wrong_words, padding, gammas[:2])
+        return _both_ways(gamma3 * torch.logsumexp(cosine, dim=2), class_ids, wrong, same)
+
+
+def words_score(regions: Tensor, words: Tensor, padding: Tensor, gammas: tuple[float, float] = (4.0, 5.0)) -> Tensor:
+    """How well each photo fits texts of its own: regions (B, D, g, g), words (B, K, D, L), padding (B, L) -> (B, K)."""
+    gamma1, gamma2 = gammas
+    with torch.autocast(regions.device.type, enabled=False):
+        flat, words = _positions(regions), at_least_float32(words)
+        attention = _attend(torch.einsum("brd,bkdl->bkrl", flat, words), padding[:, None], gamma1)
+        context = torch.einsum("bkrl,brd->bkld", attention, flat)
+        cosine = _cosine(context, words.transpose(2, 3), dim=3)
+        return torch.logsumexp((gamma2 * cosine).masked_fill(padding[:, None], float("-inf")), dim=2)
 
 
 def sentence_loss(
-    code: Tensor, sentence: Tensor, class_ids: Tensor | None = None, gamma3: float = 10.0
+    code: Tensor,
+    sentence: Tensor,
+    class_ids: Tensor | None = None,
+    gamma3: float = 10.0,
+    wrong_sentences: Tensor | None = None,
+    same: Tensor | None = None,
 ) -> MatchingLoss:
-    """Sentence-level matching loss of code (B, D) and sentence (B, D); class_ids as in `words_loss`."""
+    """Sentence-level matching loss of code (B, D) and sentence (B, D); the others as in `words_loss`, with
+    wrong_sentences (B, K, D)."""
     with torch.autocast(code.device.type, enabled=False):
         scores = gamma3 * _cosine(at_least_float32(code)[:, None], at_least_float32(sentence)[None], dim=2)
-        return _both_ways(scores, class_ids)
+        wrong = None if wrong_sentences is None else gamma3 * sentence_score(code, wrong_sentences)
+        return _both_ways(scores, class_ids, wrong, same)
+
+
+def sentence_score(code: Tensor, sentences: Tensor) -> Tensor:
+    """How well each photo fits texts of its own: code (B, D), sentences (B, K, D) -> (B, K), cosines."""
+    with torch.autocast(code.device.type, enabled=False):
+        return _cosine(at_least_float32(code)[:, None], at_least_float32(sentences), dim=2)
 
 
 def _positions(regions: Tensor) -> Tensor:
@@ -142,8 +172,8 @@ def _positions(regions: Tensor) -> Tensor:
 
 
 def _attend(similarity: Tensor, padding: Tensor, gamma1: float) -> Tensor:
-    """(..., R, L) similarities, (B, L) padding -> attention over regions."""
-    over_words = torch.softmax(similarity.masked_fill(padding[:, None, :], float("-inf")), dim=-1)
+    """(..., R, L) similarities, (..., L) padding -> attention over regions."""
+    over_words = torch.softmax(similarity.masked_fill(padding[..., None, :], float("-inf")), dim=-1)
     return torch.softmax(gamma1 * over_words, dim=-2)
 
 
@@ -153,11 +183,20 @@ def _cosine(a: Tensor, b: Tensor, dim: int) -> Tensor:
     return (a * b).sum(dim) / norms.clamp(min=1e-8)
 
 
-def _both_ways(scores: Tensor, class_ids: Tensor | None) -> MatchingLoss:
-    """Cross entropies of the diagonal of scores (photos, captions), over rows and over columns."""
+def _both_ways(
+    scores: Tensor, class_ids: Tensor | None, wrong: Tensor | None = None, same: Tensor | None = None
+) -> MatchingLoss:
+    """Cross entropies of the diagonal of scores (photos, captions), over rows and over columns.
+
+    wrong (photos, K) are scores of more wrong captions, but for those that are the `same`.
+    """
     own = torch.arange(len(scores), device=scores.device)
     if class_ids is not None:
-        same = (class_ids[:, None] == class_ids[None]) & (own[:, None] != own[None])
-        scores = scores.masked_fill(same, float("-inf"))
-    photo_to_text, text_to_photo = F.cross_entropy(scores, own), F.cross_entropy(scores.t(), own)
+        alike = (class_ids[:, None] == class_ids[None]) & (own[:, None] != own[None])
+        scores = scores.masked_fill(alike, float("-inf"))
+    text_to_photo = F.cross_entropy(scores.t(), own)
+    if wrong is not None:
+        wrong = wrong if same is None else wrong.masked_fill(same, float("-inf"))
+        scores = torch.cat([scores, wrong], 1)
+    photo_to_text = F.cross_entropy(scores, own)
     return MatchingLoss(photo_to_text, text_to_photo, photo_to_text + text_to_photo)

@@ -16,6 +16,17 @@ def mean_difference(photo: Tensor, edit: Tensor) -> Tensor:
     return masked_mae(photo, edit, torch.ones_like(photo[:, :1]), alpha=1.0)
 
 
+def restoration_loss(photo: Tensor, edit: Tensor, region: Tensor) -> Tensor:
+    """Mean of abs(edit - photo) over a region, scalar in fp32 or better: 0 where the region is empty. Not in the paper.
+
+    Args:
+        photo, edit: (B, 3, S, S).
+        region: (B, 1, S, S) in [0, 1], 1 where the edit has to equal the photo.
+    """
+    area = at_least_float32(region).sum().clamp(min=1.0) / region.numel()
+    return masked_mae(photo, edit, region, alpha=1.0) / area
+
+
 def keep_mask_loss(keep_logits: Tensor, keep: Tensor) -> Tensor:
     """Cross entropy of the generator's own keep-mask against another one; scalar in fp32 or better. Not in the paper.
 

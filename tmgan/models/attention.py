@@ -12,11 +12,17 @@ from tmgan.models.precision import at_least_float32
 
 
 class SpatialAttention(nn.Module):
-    """What the words say at each position. Source: AttnGAN (Xu et al., CVPR 2018), section 3.1."""
+    """What the words say at each position. Source: AttnGAN (Xu et al., CVPR 2018), section 3.1.
 
-    def __init__(self, channels: int, word_dim: int, as_published: bool = False):
+    Args:
+        own_value: give another projection of the words than the one that is compared with. Not published: what a word
+            is about, and what it asks for there, are then learned apart.
+    """
+
+    def __init__(self, channels: int, word_dim: int, as_published: bool = False, own_value: bool = False):
         super().__init__()
         self.project = nn.Conv1d(word_dim, channels, 1, bias=False)
+        self.value = nn.Conv1d(word_dim, channels, 1, bias=False) if own_value else None
         self.as_published = as_published
 
     def forward(self, h: Tensor, words: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,6 +38,7 @@ class SpatialAttention(nn.Module):
         """
         batch, channels, height, width = h.shape
         query = at_least_float32(self.project(words))  # (B, C, L)
+        value = query if self.value is None else at_least_float32(self.value(words))
         with torch.autocast(h.device.type, enabled=False):
             positions = at_least_float32(h).flatten(2).transpose(1, 2)  # (B, HW, C)
             logits = positions @ query
@@ -39,7 +46,7 @@ class SpatialAttention(nn.Module):
             published = self.as_published
             mask = padding.repeat(height * width, 1).view_as(logits) if published else padding[:, None, :]
             attention = torch.softmax(logits.masked_fill(mask, float("-inf")), dim=2)
-            context = attention @ query.transpose(1, 2)  # (B, HW, C): channels_last once reshaped
+            context = attention @ value.transpose(1, 2)  # (B, HW, C): channels_last once reshaped
         context = context.transpose(1, 2).reshape(batch, channels, height, width).to(h.dtype)
         return context, attention.transpose(1, 2).reshape(batch, -1, height, width)
 

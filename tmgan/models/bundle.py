@@ -23,6 +23,7 @@ from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models import weights
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
+from tmgan.models.editor import EditorGenerator
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_default, init_frozen, init_weights
 from tmgan.models.lightweight import Generator
@@ -161,9 +162,23 @@ def _stopped(folder: Path) -> bool:
     return status in ("stopped", "failed") and not (folder / GENERATOR).exists()
 
 
-def build_generator(model: ModelConfig, encoders: Encoders) -> Generator | MainModule | CorrectedGenerator:
+def build_generator(
+    model: ModelConfig, encoders: Encoders
+) -> Generator | EditorGenerator | MainModule | CorrectedGenerator:
     """The generator that fits these encoders, with the weights that torch initialises."""
     dim, perceptual_dim = encoders.config.dim, encoders.photo.perceptual_dim
+    if model.architecture == "editor":
+        return EditorGenerator(
+            model.image_size,
+            width=model.g_width,
+            top_width=model.top_width or None,
+            affine_dim=model.affine_dim,
+            residual_blocks=model.residual_blocks,
+            word_dim=dim,
+            region_dim=dim,
+            perceptual_dim=perceptual_dim,
+            keep_input=model.keep_input,
+        )
     stages: dict[str, Any] = {
         "word_dim": dim,
         "residual_blocks": model.residual_blocks,
@@ -218,7 +233,7 @@ def save_generator(
 
 def load_generator(
     folder: Path, encoders: Encoders
-) -> tuple[Generator | MainModule | CorrectedGenerator, TrainConfig, int]:
+) -> tuple[Generator | EditorGenerator | MainModule | CorrectedGenerator, TrainConfig, int]:
     """The averaged generator of a run of `tmgan train`, the run's configuration, and how many images it has seen.
 
     Raises:

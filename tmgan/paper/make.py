@@ -16,7 +16,6 @@ from tmgan.common.files import write_json
 from tmgan.common.lock import only_one
 from tmgan.common.text import edited_photos
 from tmgan.common.version import __version__
-from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.comparable import comparison_notes
@@ -34,7 +33,7 @@ from tmgan.paper.published import Bench, Maps, gradient_maps
 from tmgan.paper.request import Request
 from tmgan.paper.results import gather
 from tmgan.paper.runs import Run, shared_encoders, train_all, unless_baseline
-from tmgan.paper.variants import BASE, PreTrained, Variant, configuration, select, variants
+from tmgan.paper.variants import BASE, PreTrained, Variant, configuration, reduced_base, select, variants
 from tmgan.reports.run_report import training_seconds
 from tmgan.training.editor_task import check_fits
 
@@ -169,14 +168,9 @@ def _encoders(request: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
         return encoders
     config = DamsmConfig(data=str(pack.path), run=str(request.out / "encoders"), runtime=request.runtime)
     if reduced:
-        quick = configfile.from_preset("quickstart")
+        base = reduced_base()
         config = dataclasses.replace(
-            config,
-            encoder=quick.encoder,
-            text=quick.text,
-            loss=quick.loss,
-            pretrain=quick.pretrain,
-            output=quick.output,
+            config, encoder=base.encoder, text=base.text, loss=base.loss, pretrain=base.pretrain, output=base.output
         )
     return bundle.load_encoders(shared_encoders(config))
 

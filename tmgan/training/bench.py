@@ -17,7 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
+from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.methods.recolour import DRAWS
 from tmgan.models.bundle import build_encoders
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
 from tmgan.training.build import build_step, embed_captions
@@ -59,7 +61,8 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
     """A step of `config` on random numbers, on `runtime`'s device. Captions have from 4 to all words."""
     device, model, rows, width = runtime.device, config.model, config.batch, config.text.words
     numbers = torch.Generator().manual_seed(seed)
-    vocabulary = Vocabulary(("<end>", *(f"word{i}" for i in range(_VOCABULARY - 1))))
+    colours = tuple(COLOUR_WORDS)
+    vocabulary = Vocabulary(("<end>", *colours, *(f"word{i}" for i in range(_VOCABULARY - 1 - len(colours)))))
     encoders = build_encoders(config.encoder, model.image_size, vocabulary, seed)
     for network in (encoders.text, encoders.photo):
         network.eval().requires_grad_(False).to(device)
@@ -79,6 +82,7 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
         first=row,
         variants=torch.ones_like(row),
         of_image=torch.arange(rows + 1),
+        swaps=row[:, None][:, :0],
     )
     sizes = torch.tensor(config.method.blur.sizes or (1,))
     size, method = model.image_size, config.method
@@ -101,6 +105,12 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
         blur_sizes=sizes[row % len(sizes)],
         word_labels=labels,
     )
+    if method.restore.p > 0:
+        batch = dataclasses.replace(
+            batch,
+            restore=torch.rand(rows, generator=numbers) < method.restore.p,
+            recolour=torch.rand(rows, DRAWS, generator=numbers),
+        )
     batch = batch.map(lambda column: column.to(device))
     captions = embed_captions(encoders.text, table, row, runtime)
     step = build_step(dataclasses.replace(config, seed=seed), encoders, captions, runtime, backend)

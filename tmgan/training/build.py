@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import ModelConfig, TrainConfig
+from tmgan.methods.recolour import Recolour
 from tmgan.models.bundle import Encoders, build_generator, init_generator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
@@ -65,6 +66,8 @@ def build_step(
         main: as for `build_networks`.
     """
     generator, discriminator = build_networks(config, encoders, main)
+    restore = config.method.restore
+    recolour = Recolour(encoders.vocabulary, restore.colours, runtime.device) if restore.p > 0 else None
     return TrainStep(
         generator.to(runtime.device),
         discriminator.to(runtime.device),
@@ -75,4 +78,5 @@ def build_step(
         config.optim,
         runtime,
         backend,
+        recolour,
     )

@@ -34,7 +34,8 @@ class EditorTask:
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.batch
         model = config.model
-        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
+        swaps = 2 if config.method.swapped_text_p > 0 else 0  # few: the embedding of each is kept
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps)
         self.planner = Planner(
             config.seed,
             self.table,
@@ -44,8 +45,8 @@ class EditorTask:
             config.batch,
             model.noise_dim,
             model.condition_dim,
-            config.method.mismatched_text_p,
-            config.method.blur.sizes,
+            config.method,
+            min(1, swaps),
         )
         self.loader, self.loader_reason = make_loader(
             runtime,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import DamsmConfig
+from tmgan.config.settings import SWAPS, DamsmConfig
 from tmgan.data.pack import Pack, spread
-from tmgan.losses.matching import sentence_loss, word_attention, words_loss
+from tmgan.losses.matching import sentence_loss, sentence_score, word_attention, words_loss, words_score
 from tmgan.models.bundle import Encoders, save_encoders
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.loaders import make_loader
@@ -24,6 +24,7 @@ from tmgan.training.plan import CaptionTable, Planner
 
 _ADAM = (0.5, 0.999)
 _DRAWN, _WORDS = 6, 8  # photos and words in a progress picture
+_MEASURED = 2  # swaps of each caption
 
 
 class EncoderTask:
@@ -32,9 +33,13 @@ class EncoderTask:
     def __init__(self, config: DamsmConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.pretrain.batch
-        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets)
+        hard = config.pretrain.hard_negatives
+        # Without hard negatives a few, to measure by.
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, SWAPS if hard else _MEASURED)
         tile = pack.tiles.shape[1]
-        self.planner = Planner(config.seed, self.table, pack.train, tile, pack.image_size, self.batch)
+        self.planner = Planner(
+            config.seed, self.table, pack.train, tile, pack.image_size, self.batch, hard_negatives=hard
+        )
         self.columns = Columns(pack, self.table, runtime.device)
         self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, None)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
@@ -57,14 +62,25 @@ class EncoderTask:
             words, sentence = self.text(batch.tokens, batch.lengths, dropout)
             loss = self.config.loss
             gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
-            by_words = words_loss(regions, words, batch.tokens == 0, batch.class_ids, gammas)
-            by_sentence = sentence_loss(code, sentence, batch.class_ids, loss.gamma3)
+            swap_words = swap_sentences = same = None
+            if batch.swap_tokens is not None:
+                swap_words, swap_sentences = self._encode_swaps(batch.swap_tokens, batch.lengths)
+                same = (batch.swap_tokens == batch.tokens[:, None]).all(2)
+            by_words = words_loss(regions, words, batch.tokens == 0, batch.class_ids, gammas, swap_words, same)
+            by_sentence = sentence_loss(code, sentence, batch.class_ids, loss.gamma3, swap_sentences, same)
         total = by_words.total + by_sentence.total
         self.adam.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.config.pretrain.clip)
         self.adam.step()
         return {"loss": total, "words": by_words.total, "sentence": by_sentence.total}
+
+    def _encode_swaps(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens (B, K, L), lengths (B,) -> words (B, K, D, L), sentences (B, K, D). Without dropout: a swap differs
+        in one word or two, which must not be dropped."""
+        count = tokens.shape[1]
+        words, sentences = self.text(tokens.flatten(0, 1), lengths.repeat_interleave(count))
+        return words.unflatten(0, (-1, count)), sentences.unflatten(0, (-1, count))
 
     def _set_learning_rate(self, step: int) -> None:
         pretrain = self.config.pretrain
@@ -74,13 +90,35 @@ class EncoderTask:
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """retrieval_top1: how often a held-out caption finds its own photo among `retrieval_photos` photos."""
+        """How well held-out photos and captions are told apart.
+
+        Returns:
+            retrieval_top1: how often a caption finds its own photo among `retrieval_photos` photos. binding_words and
+            binding_sentence: how often a photo fits its own caption better than a swap of it, by the words and by the
+            sentence; 0.5 is chance. Without them where captions have no attributes to swap.
+        """
         if len(self.pack.test) < 2:
             return {}
-        batch, _, code, _, sentence = self._encode(self.batch)
+        batch, regions, code, words, sentence = self._encode(self.batch)
         similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
         hits = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
-        return {"retrieval_top1": hits.float().mean().item(), "retrieval_photos": len(code)}
+        retrieval = {"retrieval_top1": hits.float().mean().item(), "retrieval_photos": len(code)}
+        return retrieval | self._binding(batch, regions, code, words, sentence)
+
+    def _binding(
+        self, batch: Batch, regions: Tensor, code: Tensor, words: Tensor, sentence: Tensor
+    ) -> dict[str, float]:
+        assert batch.swap_tokens is not None
+        differs = (batch.swap_tokens != batch.tokens[:, None]).any(2)
+        if not differs.any():
+            return {}
+        swap_words, swap_sentences = self._encode_swaps(batch.swap_tokens, batch.lengths)
+        padding, gammas = batch.tokens == 0, (self.config.loss.gamma1, self.config.loss.gamma2)
+        own, swaps = (words_score(regions, text, padding, gammas) for text in (words[:, None], swap_words))
+        by_words = (own > swaps)[differs]
+        own, swaps = (sentence_score(code, text) for text in (sentence[:, None], swap_sentences))
+        by_sentence = (own > swaps)[differs]
+        return {"binding_words": by_words.float().mean().item(), "binding_sentence": by_sentence.float().mean().item()}
 
     def _encode(self, count: int) -> tuple[Batch, Tensor, Tensor, Tensor, Tensor]:
         """Encode some held-out photos, spread over the classes, in eval mode; training ones where none are held out.
@@ -89,9 +127,11 @@ class EncoderTask:
             Their batch, regions, codes, words and sentences.
         """
         items = spread(self.pack.test if len(self.pack.test) else self.pack.train, count)
-        plan = Planner(self.config.seed, self.table, items, self.pack.tiles.shape[1], self.pack.image_size, len(items))(
-            0
+        tile, swaps = self.pack.tiles.shape[1], self.table.swaps.shape[1]
+        planner = Planner(
+            self.config.seed, self.table, items, tile, self.pack.image_size, len(items), hard_negatives=swaps
         )
+        plan = planner(0)
         images = planned_crops(self.pack.tiles, plan, self.pack.image_size).to(self.runtime.device)
         batch = self.columns.batch(plan, images, None)
         self.text.eval()

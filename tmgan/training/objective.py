@@ -18,9 +18,10 @@ from tmgan.config.settings import LossConfig
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_level_correlation, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.losses.regional import keep_mask_loss, mean_difference
+from tmgan.losses.regional import keep_mask_loss, mean_difference, restoration_loss
 from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import keep_mask
+from tmgan.methods.recolour import Recolour
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
@@ -39,7 +40,8 @@ class Edit(NamedTuple):
         keep_logits: (B, 1, S, S); None without model.keep_input.
         smaller: the edits of ManiGAN's coarser scales, the smallest first.
         smaller_photos: the photos in these sizes.
-        features: of the photos.
+        features: of what the generator was given: the photos, some of them recoloured where method.restore is on.
+        texture: (B, P, S/2, S/2), perceptual features of the photos; None where no loss needs them.
         words, target_sentence: (B, D, L) and (B, D), of the target texts.
         own_words, sentence: (B, D, L) and (B, D), of the photos' own texts.
     """
@@ -51,6 +53,7 @@ class Edit(NamedTuple):
     smaller: tuple[Tensor, ...]
     smaller_photos: tuple[Tensor, ...]
     features: ImageFeatures
+    texture: Tensor | None
     words: Tensor
     own_words: Tensor
     sentence: Tensor
@@ -74,6 +77,7 @@ class Objective:
 
     Args:
         discriminator: one, or a list of those of several scales, the smallest first: as many as the generator has.
+        recolour: what method.restore needs.
     """
 
     def __init__(
@@ -85,8 +89,9 @@ class Objective:
         method: MethodConfig,
         loss: LossConfig,
         runtime: Runtime,
+        recolour: Recolour | None = None,
     ):
-        self.generator, self.captions, self.photo = generator, captions, photo
+        self.generator, self.captions, self.photo, self.recolour = generator, captions, photo, recolour
         self.smaller, self.discriminator = _scales(discriminator)
         self.method, self.loss, self.runtime = method, loss, runtime
 
@@ -94,11 +99,15 @@ class Objective:
         """The batch's edits. The frozen features are computed here, once per step."""
         with self.runtime.autocast():
             with torch.no_grad():
-                features = self.photo.features(batch.images)
+                inputs = self.inputs(batch)
+                features = self.photo.features(inputs)
+                texture = None
+                if self.loss.perceptual != 0:
+                    texture = features.perceptual if inputs is batch.images else self.photo.perceptual(batch.images)
                 own_words, sentence = self.captions(batch.captions)
                 words, target_sentence = self.captions(batch.target_captions)
             output = self.generator(
-                batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features, batch.images
+                batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features, inputs
             )
         return Edit(
             output.image,
@@ -108,11 +117,19 @@ class Objective:
             output.smaller,
             tuple(shrink(batch.images, batch.images.shape[-1] // image.shape[-1]) for image in output.smaller),
             features,
+            texture,
             words,
             own_words,
             sentence,
             target_sentence,
         )
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """The photos as the generator gets them."""
+        if self.recolour is None or batch.restore is None:
+            return batch.images
+        assert batch.keep is not None and batch.recolour is not None
+        return self.recolour(batch.images, 1 - batch.keep, batch.tokens, batch.recolour, batch.restore)
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """Real photos with their own captions are real; edits with the text they should obey are not.
@@ -168,14 +185,19 @@ class Objective:
             adversarial = generator_adversarial(self.discriminator, stronger, edit.target_sentence).total
             for judge, smaller in zip(self.smaller, edit.smaller, strict=True):
                 adversarial = adversarial + generator_adversarial(judge, smaller, edit.target_sentence).total
-            regions, code, texture = self.edit_features(stronger)
-            gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
-            words = words_loss(regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
-            sentence = sentence_loss(code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
-            losses = {"g_adv": adversarial, "words": words.total, "sentence": sentence.total}
-            total = adversarial + loss.matching * (words.total + sentence.total)
-            if texture is not None:
-                texture = texture if image is stronger else self.photo.perceptual(image)
+            losses = {"g_adv": adversarial}
+            total = loss.adversarial * adversarial
+            texture: Tensor | None = None
+            if loss.matching != 0:
+                regions, code, texture = self.edit_features(stronger)
+                gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
+                words = words_loss(regions, edit.words, batch.target_tokens == 0, batch.target_class_ids, gammas)
+                sentence = sentence_loss(code, edit.target_sentence, batch.target_class_ids, loss.gamma3)
+                losses |= {"words": words.total, "sentence": sentence.total}
+                total = total + loss.matching * (words.total + sentence.total)
+            if loss.perceptual != 0:
+                if texture is None or image is not stronger:
+                    texture = self.photo.perceptual(image)
                 losses["perceptual"] = self.perceptual(batch, edit, texture, self.resembles(batch, keep))
                 total = total + loss.perceptual * losses["perceptual"]
             if edit.mu is not None and edit.logvar is not None:
@@ -191,6 +213,11 @@ class Objective:
             if edit.keep_logits is not None:
                 losses["keep"] = keep_mask_loss(edit.keep_logits, keep)
                 total = total + method.keep_weight * losses["keep"]
+        if batch.restore is not None and method.restore.weight > 0:
+            assert keep is not None
+            own_text = (~batch.mismatched).to(keep.dtype).view(-1, 1, 1, 1)
+            losses["restore"] = restoration_loss(batch.images, image, (1 - keep) * own_text)
+            total = total + method.restore.weight * losses["restore"]
         if method.sharpness.weight > 0:
             losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, image)
             total = total + method.sharpness.weight * losses["sharpness"]
@@ -202,7 +229,8 @@ class Objective:
 
     def perceptual(self, batch: Batch, edit: Edit, texture: Tensor, keep: Tensor | None) -> Tensor:
         """The perceptual loss, the mean over the scales; `texture` is that of the edit at full size."""
-        total = perceptual_loss(edit.features.perceptual, texture, keep)
+        assert edit.texture is not None
+        total = perceptual_loss(edit.texture, texture, keep)
         for photo, image in zip(edit.smaller_photos, edit.smaller, strict=True):
             with torch.no_grad():
                 target = self.photo.perceptual(photo)
@@ -215,7 +243,7 @@ class Objective:
         An edit that follows another photo's text must not be pulled back to its own photo: there only the
         text-irrelevant region counts, or nothing when no mask is known.
         """
-        if self.method.mismatched_text_p == 0:
+        if self.method.mismatched_text_p == 0 and self.method.swapped_text_p == 0:
             return None
         own = (~batch.mismatched).to(batch.images.dtype).view(-1, 1, 1, 1)
         if keep is None:

@@ -7,16 +7,20 @@ No other module of the training path draws random numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tmgan.common.philox import Purpose, normal, random_bits, uniform
+from tmgan.config.methods import MethodConfig
+from tmgan.data.attributes import Attributes
 from tmgan.data.pack import Pack
+from tmgan.methods.recolour import DRAWS
 
-_SUBSET_SEED = 0x5AB5E7  # the subsets of long captions belong to the pack, not to the run
+_TABLE_SEED = 0x5AB5E7  # subsets of long captions and their swaps belong to the pack, not to the run
+_CHUNK = 65_536  # captions swapped at a time
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,9 @@ class CaptionTable:
 
     A caption longer than `words` has `subsets` rows, each a fixed random subset of its words in their order (published:
     a new subset each time, which cannot be precomputed).
+
+    With `swaps`, each of these rows has up to so many more behind all of them: the same caption with one attribute
+    replaced, or two exchanged (data/attributes.py), which is what its photo does not show.
     """
 
     tokens: Tensor  # (R, words) int64, zero padded
@@ -33,9 +40,10 @@ class CaptionTable:
     first: Tensor  # (M,) int64: first row of caption m
     variants: Tensor  # (M,) int64: rows of caption m
     of_image: Tensor  # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
+    swaps: Tensor  # (own, swaps) int64: rows of the swaps of each own row; itself where its caption allows none
 
     @staticmethod
-    def from_pack(pack: Pack, words: int, subsets: int) -> CaptionTable:
+    def from_pack(pack: Pack, words: int, subsets: int, swaps: int = 0) -> CaptionTable:
         lengths = pack.lengths.to(torch.int64)
         variants = torch.where(lengths > words, subsets, 1)
         first = torch.cumsum(variants, 0) - variants
@@ -48,14 +56,38 @@ class CaptionTable:
         for caption in torch.nonzero(lengths > words).flatten().tolist():
             length = int(lengths[caption])
             order = np.argsort(
-                random_bits(_SUBSET_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable"
+                random_bits(_TABLE_SEED, Purpose.LONG, caption, (subsets, length)), axis=1, kind="stable"
             )
             subset = torch.from_numpy(np.sort(order[:, :words], axis=1))
             rows = slice(int(first[caption]), int(first[caption]) + subsets)
             tokens[rows] = pack.tokens[caption, subset].to(torch.int64)
             labels[rows] = pack.word_labels[caption, subset].bool()
         row_lengths = torch.repeat_interleave(lengths.clamp(max=words), variants)
-        return CaptionTable(tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64))
+        own = torch.arange(len(tokens))[:, None].expand(-1, swaps)
+        table = CaptionTable(tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64), own)
+        return table._with_swaps(Attributes.of_corpus(pack.vocabulary, pack.tokens, pack.lengths)) if swaps else table
+
+    def _with_swaps(self, attributes: Attributes) -> CaptionTable:
+        own, swaps = self.swaps.shape
+        tokens, place, total = [self.tokens], self.swaps.clone(), own
+        for start in range(0, own, _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            count = len(self.tokens[rows])
+            draws = uniform(_TABLE_SEED, Purpose.TABLE, start // _CHUNK, (count, 4 * swaps))
+            texts, differs = attributes.variants(self.tokens[rows], torch.from_numpy(draws).view(count, swaps, 4))
+            tokens.append(texts[differs])
+            number = total + differs.flatten().cumsum(0).view_as(differs) - 1
+            place[rows] = torch.where(differs, number, place[rows])
+            total += int(differs.sum())
+        different = place != self.swaps
+        source = self.swaps[different]  # the own row of each added one, in their order
+        return replace(
+            self,
+            tokens=torch.cat(tokens),
+            lengths=torch.cat([self.lengths, self.lengths[source]]),
+            labels=torch.cat([self.labels, self.labels[source]]),
+            swaps=place,
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +104,9 @@ class Plan:
     noise: Tensor  # (B, noise_dim) standard normal
     eps: Tensor  # (B, condition_dim) standard normal, for the conditioning augmentation
     blur_sizes: Tensor  # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
+    swaps: Tensor  # (B, hard_negatives) rows of the caption table: swaps of the own caption, or itself without any
+    restore: Tensor | None  # (B,) bool: the generator gets the photo with its object recoloured; None: never
+    recolour: Tensor | None  # (B, DRAWS) float32 in [0, 1), for the patches
 
 
 class Planner:
@@ -80,8 +115,9 @@ class Planner:
     Args:
         items: (n,) image numbers to train on, visited once per epoch in a new order.
         tile, size: edges of the tiles and of the crops, in pixels.
-        mismatched_text_p: probability that the target text is another image's.
-        blur_sizes: edges to choose from for the blur of each photo.
+        method: probabilities of the kinds of target texts and of restoring, and edges to choose from for the blur of
+            each photo.
+        hard_negatives: swaps of each own caption, of those that the table has.
     """
 
     def __init__(
@@ -94,13 +130,17 @@ class Planner:
         batch: int,
         noise_dim: int = 1,
         condition_dim: int = 1,
-        mismatched_text_p: float = 0.0,
-        blur_sizes: tuple[int, ...] = (),
+        method: MethodConfig | None = None,
+        hard_negatives: int = 0,
     ):
+        method = method or MethodConfig()
         self.seed, self.table, self.items, self.batch = seed, table, items.numpy(), batch
         self.offsets = tile - size  # the published crop draws from 0 .. tile - size - 1
-        self.noise_dim, self.condition_dim, self.mismatched_text_p = noise_dim, condition_dim, mismatched_text_p
-        self.blur_sizes = np.array(blur_sizes or (1,), dtype=np.int64)
+        self.noise_dim, self.condition_dim, self.hard_negatives = noise_dim, condition_dim, hard_negatives
+        # A photo gets another one's text, its own with an attribute swapped, is restored, or none of these.
+        kinds = (method.mismatched_text_p, method.swapped_text_p, method.restore.p)
+        self._mismatched, self._swapped, self._restored = np.cumsum(kinds)
+        self.blur_sizes = np.array(method.blur.sizes or (1,), dtype=np.int64)
         self._orders: dict[int, np.ndarray] = {}
 
     def __call__(self, step: int) -> Plan:
@@ -113,11 +153,19 @@ class Planner:
         subset = torch.from_numpy(uniform(self.seed, Purpose.SUBSET, step, (self.batch, 2)))
         mismatch = uniform(self.seed, Purpose.MISMATCH, step, (self.batch, 2))
         other = self.items[np.floor(mismatch[:, 1] * len(self.items)).astype(np.int64)]
-        target = torch.from_numpy(np.where(mismatch[:, 0] < self.mismatched_text_p, other, items))
+        kind = mismatch[:, 0]
+        target = torch.from_numpy(np.where(kind < self._mismatched, other, items))
         caption = self._caption(index, draws[:, 0], subset[:, 0])
         own = target == index
+        swaps = self._swaps(step, caption)
+        swap = torch.from_numpy((kind >= self._mismatched) & (kind < self._swapped))
+        own_text = torch.where(swap, swaps[:, 0], caption) if swaps.shape[1] else caption
         blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
-        target_caption = torch.where(own, caption, self._caption(target, draws[:, 1], subset[:, 1]))
+        target_caption = torch.where(own, own_text, self._caption(target, draws[:, 1], subset[:, 1]))
+        restore = recolour = None
+        if self._restored > self._swapped:
+            restore = torch.from_numpy((kind >= self._swapped) & (kind < self._restored))
+            recolour = torch.from_numpy(uniform(self.seed, Purpose.RECOLOUR, step, (self.batch, DRAWS))).float()
         return Plan(
             index,
             corner[:, 0].contiguous(),
@@ -129,6 +177,9 @@ class Planner:
             torch.from_numpy(normal(self.seed, Purpose.NOISE, step, (self.batch, self.noise_dim))),
             torch.from_numpy(normal(self.seed, Purpose.CONDITION, step, (self.batch, self.condition_dim))),
             torch.from_numpy(self.blur_sizes[np.floor(blur * len(self.blur_sizes)).astype(np.int64)]),
+            swaps,
+            restore,
+            recolour,
         )
 
     def dropout(self, step: int, positions: int, channels: int, p: float) -> Tensor:
@@ -155,6 +206,15 @@ class Planner:
         return self.items[
             np.argsort(random_bits(self.seed, Purpose.ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")
         ]
+
+    def _swaps(self, step: int, caption: Tensor) -> Tensor:
+        """(B, hard_negatives) different swaps of each caption, a run of the table's row that begins anywhere in it."""
+        swaps = self.table.swaps[caption]
+        if self.hard_negatives == 0:
+            return swaps[:, :0]
+        start = uniform(self.seed, Purpose.SWAP, step, (self.batch, 1)) * swaps.shape[1]
+        place = torch.from_numpy(np.floor(start).astype(np.int64)) + torch.arange(self.hard_negatives)
+        return swaps.gather(1, place % swaps.shape[1])
 
     def _caption(self, image: Tensor, draw: Tensor, subset: Tensor) -> Tensor:
         table = self.table

@@ -17,6 +17,7 @@ import tmgan_kernels
 from tmgan.config.methods import MethodConfig
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, OptimConfig
+from tmgan.methods.recolour import Recolour
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
@@ -53,6 +54,7 @@ class TrainStep:
         generator, discriminator: as `build_networks` makes them.
         photo: as `frozen_copy` makes it.
         backend: of torch.compile, for the engines that use it.
+        recolour: what method.restore needs.
     """
 
     def __init__(
@@ -66,10 +68,11 @@ class TrainStep:
         optim: OptimConfig,
         runtime: Runtime,
         backend: str = "inductor",
+        recolour: Recolour | None = None,
     ):
         self.generator, self.discriminator, self.photo = generator, discriminator, photo
         self.optim, self.runtime = optim, runtime
-        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime)
+        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime, recolour)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         names = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]
         self._average: list[Tensor] = [self.ema.get_parameter(name) for name in names]

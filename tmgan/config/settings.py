@@ -61,8 +61,10 @@ class ModelConfig:
 class EncoderConfig:
     """The text and photo encoders that `tmgan damsm` trains and that stay frozen while the GAN trains."""
 
-    kind: Literal["inception", "small"] = "inception"
-    """inception: Inception-v3 and VGG16, as published. small: one small network trained from scratch."""
+    kind: Literal["inception", "small", "efficientnet"] = "inception"
+    """inception: Inception-v3 and VGG16, as published. small: one small network trained from scratch. efficientnet:
+    EfficientNet-Lite0, whose ImageNet weights come by pip (extra pretrained); for photos, where inception's are not at
+    hand."""
     dim: int = 256
     """Length of word, sentence, region and image codes."""
     word_dim: int = 300

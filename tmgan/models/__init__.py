@@ -2,7 +2,16 @@
 
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.discriminator import Discriminator
-from tmgan.models.encoders import ImageFeatures, InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
+from tmgan.models.encoders import (
+    EfficientNetEncoder,
+    EfficientNetFeatures,
+    ImageFeatures,
+    InceptionEncoder,
+    PhotoEncoder,
+    SmallEncoder,
+    TextEncoder,
+    VGGFeatures,
+)
 from tmgan.models.layers import init_frozen, init_weights
 from tmgan.models.lightweight import Generator
 from tmgan.models.manigan import MainModule
@@ -12,6 +21,8 @@ __all__ = [
     "CorrectedGenerator",
     "DetailCorrection",
     "Discriminator",
+    "EfficientNetEncoder",
+    "EfficientNetFeatures",
     "Generator",
     "GeneratorOutput",
     "ImageFeatures",

@@ -24,13 +24,21 @@ from tmgan.data.vocabulary import Vocabulary
 from tmgan.models import weights
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.editor import EditorGenerator
-from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, SmallEncoder, TextEncoder, VGGFeatures
+from tmgan.models.encoders import (
+    EfficientNetEncoder,
+    EfficientNetFeatures,
+    InceptionEncoder,
+    PhotoEncoder,
+    SmallEncoder,
+    TextEncoder,
+    VGGFeatures,
+)
 from tmgan.models.layers import init_default, init_frozen, init_weights
 from tmgan.models.lightweight import Generator
 from tmgan.models.manigan import MainModule
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
-RANDOM_NOTE = "the encoders' Inception and VGG weights are random numbers; pictures and metrics mean little."
+RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 
 
 @dataclass(frozen=True)
@@ -84,19 +92,29 @@ def build_encoders(
     generator = torch.Generator().manual_seed(seed)
     text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
     init_weights(text, generator)
-    if config.kind == "small":
-        photo = PhotoEncoder(SmallEncoder(image_size, dim=config.dim, width=config.width))
+    photo = _photo_encoder(config, image_size, batch_statistics)
+    matcher, perceptor = photo.matcher, photo.perceptor
+    if isinstance(matcher, SmallEncoder) or perceptor is None:
         init_weights(photo, generator)
         return Encoders(text, photo, vocabulary, config, image_size, "none")
-    matcher, perceptor = InceptionEncoder(config.dim, batch_statistics), VGGFeatures()
     if pretrained == "random":
         init_frozen(matcher.trunk, generator)
         init_frozen(perceptor, generator)
     else:
-        matcher.load_trunk(weights.load("inception", weights_dir))
-        perceptor.load_trunk(weights.load("vgg16", weights_dir))
+        keys = ("inception", "vgg16") if config.kind == "inception" else ("efficientnet", "efficientnet")
+        for network, key in zip((matcher, perceptor), keys, strict=True):
+            network.load_trunk(weights.load(key, weights_dir))
     matcher.init_heads(generator)
-    return Encoders(text, PhotoEncoder(matcher, perceptor), vocabulary, config, image_size, pretrained)
+    return Encoders(text, photo, vocabulary, config, image_size, pretrained)
+
+
+def _photo_encoder(config: EncoderConfig, image_size: int, batch_statistics: bool = False) -> PhotoEncoder:
+    """The photo encoder of this kind, its numbers still to be filled in."""
+    if config.kind == "small":
+        return PhotoEncoder(SmallEncoder(image_size, dim=config.dim, width=config.width))
+    if config.kind == "efficientnet":
+        return PhotoEncoder(EfficientNetEncoder(config.dim), EfficientNetFeatures())
+    return PhotoEncoder(InceptionEncoder(config.dim, batch_statistics), VGGFeatures())
 
 
 def save_encoders(encoders: Encoders, folder: Path) -> None:
@@ -124,10 +142,7 @@ def load_encoders(folder: Path) -> Encoders:
     config = merge(EncoderConfig(), about["encoder"], where=str(folder / ENCODERS))
     vocabulary = Vocabulary(tuple(about["vocabulary"]))
     text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
-    if config.kind == "small":
-        photo = PhotoEncoder(SmallEncoder(about["image_size"], dim=config.dim, width=config.width))
-    else:
-        photo = PhotoEncoder(InceptionEncoder(config.dim), VGGFeatures())
+    photo = _photo_encoder(config, about["image_size"])
     for name, module in (("text.", text), ("photo.", photo)):
         _fill(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, folder / ENCODERS)
         module.eval().requires_grad_(False)

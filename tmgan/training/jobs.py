@@ -24,7 +24,7 @@ from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
-from tmgan.models import bundle
+from tmgan.models import bundle, weights
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
@@ -75,13 +75,15 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     if pack is not None:
         check_fits(config, pack, encoders)
         notes = _notes(config, path, pack, encoders is None)
-    if encoders is None and config.encoder.kind != "small":
+    if encoders is None and config.encoder.kind == "inception":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
             f"  {command('damsm', '--data', Path(config.data or 'PACK'), '--run', 'ENCODERS')}\n"
-            "and pass them with --encoders ENCODERS; or use small ones, trained in the same command, with "
-            "--encoder.kind small --encoder.dim 64."
+            "and pass them with --encoders ENCODERS; or use others, trained in the same command: for photos "
+            "--encoder.kind efficientnet, for drawn birds --encoder.kind small --encoder.dim 64."
         )
+    if encoders is None and config.encoder.kind == "efficientnet":
+        weights.require("efficientnet")
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
@@ -195,7 +197,7 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
 def _own_encoders(
     config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
 ) -> bundle.Encoders:
-    """Small encoders, trained inside the run folder."""
+    """Encoders of kind config.encoder.kind, trained inside the run folder."""
     folder = run.path / "encoders"
     pretraining = DamsmConfig(
         data=str(pack.path),

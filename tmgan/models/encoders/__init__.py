@@ -2,34 +2,54 @@
 
 from torch import Tensor, nn
 
+from tmgan.models.encoders.efficientnet import EfficientNetEncoder, EfficientNetFeatures
 from tmgan.models.encoders.features import ImageFeatures
 from tmgan.models.encoders.inception import InceptionEncoder
 from tmgan.models.encoders.small import SmallEncoder
 from tmgan.models.encoders.text import TextEncoder
 from tmgan.models.encoders.vgg import VGGFeatures
 
-__all__ = ["ImageFeatures", "InceptionEncoder", "PhotoEncoder", "SmallEncoder", "TextEncoder", "VGGFeatures"]
+__all__ = [
+    "EfficientNetEncoder",
+    "EfficientNetFeatures",
+    "ImageFeatures",
+    "InceptionEncoder",
+    "PhotoEncoder",
+    "SmallEncoder",
+    "TextEncoder",
+    "VGGFeatures",
+]
+
+_COUPLES = ((InceptionEncoder, VGGFeatures), (EfficientNetEncoder, EfficientNetFeatures))
 
 
 class PhotoEncoder(nn.Module):
     """Everything the generator and its losses need to know about an image in [-1, 1].
 
-    Two builds: `PhotoEncoder(InceptionEncoder(), VGGFeatures())`, as published, and `PhotoEncoder(SmallEncoder(64))`,
-    whose one small network answers all three questions.
+    Three builds: `PhotoEncoder(InceptionEncoder(), VGGFeatures())`, as published;
+    `PhotoEncoder(EfficientNetEncoder(), EfficientNetFeatures())`; and `PhotoEncoder(SmallEncoder(64))`, whose one small
+    network answers all three questions.
 
     Attributes:
         dim: channels of regions and code.
         perceptual_dim: channels of the perceptual features.
     """
 
-    def __init__(self, matcher: InceptionEncoder | SmallEncoder, perceptor: VGGFeatures | None = None):
+    def __init__(
+        self,
+        matcher: InceptionEncoder | EfficientNetEncoder | SmallEncoder,
+        perceptor: VGGFeatures | EfficientNetFeatures | None = None,
+    ):
         super().__init__()
         if isinstance(matcher, SmallEncoder) and perceptor is None:
             self.perceptual_dim = matcher.perceptual_dim
-        elif not isinstance(matcher, SmallEncoder) and perceptor is not None:
+        elif perceptor is not None and (type(matcher), type(perceptor)) in _COUPLES:
             self.perceptual_dim = perceptor.perceptual_dim
         else:
-            raise ValueError("PhotoEncoder: use an InceptionEncoder with VGGFeatures, or a SmallEncoder alone")
+            raise ValueError(
+                "PhotoEncoder: use an InceptionEncoder with VGGFeatures, an EfficientNetEncoder with "
+                "EfficientNetFeatures, or a SmallEncoder alone"
+            )
         self.matcher = matcher
         self.perceptor = perceptor
         self.dim = matcher.dim

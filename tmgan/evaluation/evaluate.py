@@ -31,8 +31,10 @@ from tmgan.common.progress import Progress
 from tmgan.common.text import console_number, edited_photos
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
+from tmgan.evaluation.metrics.checkerboard import Checkerboard
 from tmgan.evaluation.metrics.clip import ClipDirection
 from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
+from tmgan.evaluation.metrics.colour_words import ColourWords, names_colours, object_mask
 from tmgan.evaluation.metrics.distances import Distances, InceptionScores
 from tmgan.evaluation.metrics.edits import make_edits, make_pairs, mask_notes, require_masks
 from tmgan.evaluation.metrics.lpips import LpipsOutside
@@ -124,8 +126,10 @@ _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
         ("colour_accuracy",),
         lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed, protocol.batch),
     ),
+    (("colour_words",), lambda editor, pack, protocol: ColourWords(pack, protocol.masks)),
     (("mask_score",), lambda editor, pack, protocol: MaskScore()),
     (("sharpness",), lambda editor, pack, protocol: Sharpness()),
+    (("checkerboard",), lambda editor, pack, protocol: Checkerboard()),
     (("preserved",), lambda editor, pack, protocol: Preserved()),
     (("mp_damsm",), lambda editor, pack, protocol: ManipulativePrecision(editor)),
     (
@@ -207,7 +211,12 @@ def _left_out(names: list[str], protocol: Protocol, skipped: dict[str, str]) -> 
 def quick_protocol(pack: Pack, count: int) -> Protocol:
     """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
     out), and no network but the run's own."""
-    names = (*(("colour_accuracy",) if drawn(pack) else ()), "mask_score", "sharpness", "preserved", "mp_damsm")
+    obeys: tuple[str, ...] = ()
+    if drawn(pack):
+        obeys = ("colour_accuracy",)
+    elif object_mask(pack, ()) and names_colours(pack):
+        obeys = ("colour_words",)
+    names = (*obeys, "mask_score", "sharpness", "checkerboard", "preserved", "mp_damsm")
     return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
 
 

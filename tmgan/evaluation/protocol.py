@@ -7,8 +7,10 @@ from typing import Literal
 
 METRICS = (
     "colour_accuracy",
+    "colour_words",
     "mask_score",
     "sharpness",
+    "checkerboard",
     "preserved",
     "mp_damsm",
     "fid",

@@ -157,6 +157,36 @@ def test_without_other_captions_of_a_photo_nothing_is_claimed():
         assert [kind.name for kind in Corpus(texts).attributes.kinds] == ["colour"]
 
 
+def test_what_is_not_said_together_need_not_be_of_one_kind():
+    """That petals are dull says nothing of stripes, though no caption says both."""
+    choose = random.Random(0)
+    captions = []
+    for _ in range(400):
+        pair = choose.choice(["shiny", "dull"]), choose.choice(["striped", "spotted", "plain"])
+        captions += [f"a flower with {choose.choice(pair)} {choose.choice(['petals', 'leaves'])}" for _ in range(10)]
+    assert words_of(Corpus(captions)) == {frozenset(("shiny", "dull")), frozenset(("striped", "spotted", "plain"))}
+
+
+def test_a_kind_has_no_two_words_that_are_said_together():
+    """No bill is dark and thick here, nor short and thick, but short ones are dark."""
+    choose = random.Random(0)
+    species = [choose.choice(["dark short", "pale short", "thick", "long"]) for _ in range(60)]
+    captions = [f"a bird with a {bill} {choose.choice(['bill', 'beak'])}" for bill in species for _ in range(10)]
+    assert words_of(Corpus(captions)) == {frozenset(("short", "thick", "long")), frozenset(("dark", "pale"))}
+
+
+def test_words_that_neighbouring_captions_never_repeat_tell_nothing():
+    """The first caption of a photo says "large" or "small", the sixth "big" or "little": always of the same photos."""
+    choose = random.Random(0)
+    captions = []
+    for _ in range(400):
+        large, age = choose.random() < 0.5, choose.choice(["young", "old"])
+        first, sixth = ("large", "big") if large else ("small", "little")
+        others = [f"a {age} bird is on a branch"] * 4
+        captions += [f"a {first} bird", *others, f"this is a {sixth} bird", *others]
+    assert words_of(Corpus(captions)) == {frozenset(("young", "old"))}
+
+
 @pytest.mark.parametrize("kind", [SIZES, LENGTHS, SHAPES, PATTERNS])
 def test_synonyms_do_not_replace_each_other(people, kind):
     noun = {"small": "bird", "short": "bill", "pointed": "bill", "spotted": "breast"}[next(iter(kind))]

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 from tmgan.data.attribute_kinds import FoundKind, Kind, find_kinds
+from tmgan.data.pack import Pack
 from tmgan.data.phrases import Flags, Ids, Phrases
 from tmgan.data.vocabulary import Vocabulary
 
 _ROWS = 4096  # captions at a time: bounds the memory
 _EXCHANGE = 0.5
+
+
+def training_captions(pack: Pack) -> tuple[Tensor, Tensor]:
+    """Tokens (M, L) int64 and lengths (M,) of the captions of a pack's training images, in its order."""
+    image = torch.repeat_interleave(torch.arange(len(pack)), pack.first.diff())
+    rows = torch.isin(image, pack.train)
+    return pack.tokens[rows].to(torch.int64), pack.lengths[rows]
 
 
 class Attributes:
@@ -100,8 +108,8 @@ class Attributes:
         # (R, P, W): what may stand in each place. A matrix product counts the words of the same noun that forbid it.
         fits = self._apart[words] & self._usual[nouns] & (torch.bmm(same.float(), self._clash[words]) == 0)
         others = words[:, None].expand(-1, places, -1)
-        exchange = fits.gather(2, others)
-        exchange &= exchange.transpose(1, 2) & ~same & (nouns > 0)[:, :, None] & (nouns > 0)[:, None]
+        exchange = fits.gather(2, others)  # none of one noun: a word of it forbids itself
+        exchange &= exchange.transpose(1, 2) & (nouns > 0)[:, :, None] & (nouns > 0)[:, None]
 
         rows = torch.arange(len(tokens))[:, None]
         exchanges = (draws[..., 3] < _EXCHANGE) & exchange.flatten(1).any(1)[:, None]

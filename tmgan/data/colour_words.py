@@ -71,6 +71,11 @@ COLOUR_WORDS: dict[str, tuple[int, int, int]] = {word: rgb for word, (rgb, _) in
 """What each word looks like, roughly: red, green and blue in levels of 0 to 255."""
 
 
+def families(word: str) -> tuple[str, ...]:
+    """The basic colour terms that may be said of what `word` names, the commonest first."""
+    return tuple(_TABLE[word][1].split())
+
+
 def are_apart(one: str, other: str) -> bool:
     """Whether what is `one` cannot well be called `other`: two words of COLOUR_WORDS without a common family."""
-    return set(_TABLE[one][1].split()).isdisjoint(_TABLE[other][1].split())
+    return set(families(one)).isdisjoint(families(other))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tmgan.common.text import first_lines
-from tmgan.data.attributes import Attributes
+from tmgan.data.attributes import Attributes, training_captions
 from tmgan.data.comparable import comparison_notes
 from tmgan.data.findings import Finding, optional
 from tmgan.data.masks import masks_command, read_record
@@ -84,14 +84,10 @@ def _examine_pixels(pack: Pack) -> Iterator[Finding]:
 
 def _examine_attributes(pack: Pack) -> Iterator[Finding]:
     """What the captions of the training images say that could be otherwise."""
-    rows = torch.tensor(
-        [row for image in pack.train.tolist() for row in range(pack.first[image], pack.first[image + 1])],
-        dtype=torch.int64,
-    )
-    tokens = pack.tokens[rows]
+    tokens, lengths = training_captions(pack)
     counts = torch.bincount(tokens.flatten(), minlength=len(pack.vocabulary)).tolist()
     count_of = dict(zip(pack.vocabulary.words, counts, strict=True))
-    kinds = Attributes.of_corpus(pack.vocabulary, tokens, pack.lengths[rows]).kinds
+    kinds = Attributes.of_corpus(pack.vocabulary, tokens, lengths).kinds
     for kind in kinds:
         listed = [f"{word} {count_of[word]}" for word in kind.words[:_SHOWN]]
         more = [f"... {len(kind.words)} words"] if len(kind.words) > _SHOWN else []

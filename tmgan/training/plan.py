@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tmgan.common.philox import Purpose, normal, random_bits, uniform
 from tmgan.config.methods import MethodConfig
-from tmgan.data.attributes import Attributes
+from tmgan.data.attributes import Attributes, training_captions
 from tmgan.data.pack import Pack
 from tmgan.methods.recolour import DRAWS
 
@@ -65,7 +65,7 @@ class CaptionTable:
         row_lengths = torch.repeat_interleave(lengths.clamp(max=words), variants)
         own = torch.arange(len(tokens))[:, None].expand(-1, swaps)
         table = CaptionTable(tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64), own)
-        return table._with_swaps(Attributes.of_corpus(pack.vocabulary, pack.tokens, pack.lengths)) if swaps else table
+        return table._with_swaps(Attributes.of_corpus(pack.vocabulary, *training_captions(pack))) if swaps else table
 
     def _with_swaps(self, attributes: Attributes) -> CaptionTable:
         own, swaps = self.swaps.shape

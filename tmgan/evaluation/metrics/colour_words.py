@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tmgan.common.progress import Progress
 from tmgan.data.captions import tokenize
-from tmgan.data.colour_words import COLOUR_WORDS
+from tmgan.data.colour_words import COLOUR_WORDS, families
 from tmgan.data.masks import masks_command
 from tmgan.data.pack import Pack
 from tmgan.evaluation.metrics.edits import Edits, available_masks
@@ -29,24 +29,10 @@ from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.per_image import LEAST_AREA, PerImage
 
 BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown", "gray", "tan")
-# The other words count as the basic colour that people would call what they name. The nearest one in CIELAB would make
-# teal gray, and turquoise white.
-BASIC_OF = {name: name for name in BASIC} | {
-    "grey": "gray",
-    "silver": "gray",
-    "olive": "green",
-    "buff": "tan",
-    "beige": "tan",
-    "cream": "tan",
-    "rufous": "brown",
-    "maroon": "red",
-    "crimson": "red",
-    "gold": "yellow",
-    "golden": "yellow",
-    "turquoise": "blue",
-    "teal": "blue",
-    "violet": "purple",
-}
+# Other words count as the basic colour that people would call what they name. The nearest one in CIELAB would make teal
+# gray, and turquoise white.
+_TAN = ("tan", "buff", "beige", "cream", "ivory")
+BASIC_OF = {word: "tan" if word in _TAN else families(word)[0] for word in COLOUR_WORDS}
 LEAST_SHARE = 0.05  # of the object's pixels
 _LIGHTNESS = 0.5  # weight of a difference of lightness
 

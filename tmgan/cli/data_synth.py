@@ -24,6 +24,8 @@ class Arguments:
     """Same seed, same birds."""
     image_size: int = 192
     """Edge of the pictures in pixels."""
+    patterns: bool = False
+    """Draw parts that are plain, spotted or striped, and say so in the captions: another set of birds."""
 
 
 def main(arguments: list[str]) -> None:
@@ -34,7 +36,12 @@ def main(arguments: list[str]) -> None:
     show = Progress(visible=True)
     with show.bar(total=options.count, start=0, unit="birds"):
         write_birds(
-            options.directory, options.count, options.seed, options.image_size, lambda done, count: show.advance()
+            options.directory,
+            options.count,
+            options.seed,
+            options.image_size,
+            lambda done, count: show.advance(),
+            options.patterns,
         )
     # Half the edge, as in the runs that draw their own birds: a crop of a bird is smaller than the picture.
     size = max((size for size in IMAGE_SIZES if 2 * size <= options.image_size), default=IMAGE_SIZES[0])

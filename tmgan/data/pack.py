@@ -27,7 +27,7 @@ from tmgan.common.files import sync_to_disk, user_path, write_bytes, write_json
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 from tmgan.data.captions import label_backend, word_labels
-from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.palette import PALETTE, PARTS, PATTERNS
 from tmgan.data.sources.source import Source
 from tmgan.data.stamps import STAMPS
 from tmgan.data.tiles import PLACEMENTS, tile_edge
@@ -65,6 +65,7 @@ class Pack:
         first: (N + 1,) int64; captions of image i are rows first[i]:first[i + 1].
         class_ids: (N,) int64.
         colours: (N, parts) int8, index into list(PALETTE) or -1; or None.
+        patterns: (N, parts) uint8, index into PATTERNS; or None.
         train: int64 indices of the training images.
         test: int64 indices of the test images.
         names: (N).
@@ -82,6 +83,7 @@ class Pack:
     first: torch.Tensor
     class_ids: torch.Tensor
     colours: torch.Tensor | None
+    patterns: torch.Tensor | None
     train: torch.Tensor
     test: torch.Tensor
     names: tuple[str, ...]
@@ -186,6 +188,7 @@ class Pack:
             first=first,
             class_ids=text["class_ids"],
             colours=text.get("colours"),
+            patterns=text.get("patterns"),
             train=(text["split"] == 0).nonzero().flatten(),
             test=(text["split"] == 1).nonzero().flatten(),
             names=tuple(names["names"]),
@@ -258,6 +261,8 @@ def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -
     }
     if any(item.colours is not None for item in source.items):
         arrays["colours"] = _colours(source, rows)
+    if any(item.patterns is not None for item in source.items):
+        arrays["patterns"] = _patterns(source, rows)
     write_bytes(folder / "text.safetensors", save(arrays))
     write_bytes(folder / "vocabulary.json", vocabulary.to_json().encode())
     names = {"names": [source.items[row].name for row in rows], "class_names": source.class_names}
@@ -279,6 +284,20 @@ def _colours(source: Source, rows: list[int]) -> np.ndarray:
                 name = source.items[row].name
                 raise ValueError(f"{source.path}/colours.json, {name}: {part!r} of colour {colour!r} is unknown")
             table[line, PARTS.index(part)] = places[colour]
+    return table
+
+
+def _patterns(source: Source, rows: list[int]) -> np.ndarray:
+    """(N, parts) uint8: place of each part's pattern in PATTERNS."""
+    table = np.zeros((len(rows), len(PARTS)), np.uint8)
+    for line, row in enumerate(rows):
+        patterns = source.items[row].patterns or {}
+        if set(patterns) != set(PARTS) or not set(patterns.values()) <= set(PATTERNS):
+            raise ValueError(
+                f"{source.path}/patterns.json, {source.items[row].name}: expected one of {', '.join(PATTERNS)} for "
+                f"each of {', '.join(PARTS)}, found {patterns!r:.80}"
+            )
+        table[line] = [PATTERNS.index(patterns[part]) for part in PARTS]
     return table
 
 

@@ -1,4 +1,4 @@
-"""The parts and colours that `Pack.colours` refers to: those of drawn birds."""
+"""The parts, colours and patterns that `Pack.colours` and `Pack.patterns` refer to: those of drawn birds."""
 
 from __future__ import annotations
 
@@ -13,3 +13,4 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "white": (240, 240, 236),
     "black": (34, 34, 38),
 }
+PATTERNS = ("plain", "spotted", "striped")

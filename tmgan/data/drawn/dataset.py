@@ -23,6 +23,7 @@ from tmgan.common.files import user_path
 from tmgan.common.lock import only_one
 from tmgan.data.drawn.birds import SPECIES
 from tmgan.data.drawn.drawing import Drawing, draw_bird
+from tmgan.data.drawn.patterns import describe_patterned, draw_patterns
 from tmgan.data.palette import PALETTE, PARTS
 
 # {head}, {body} and {wings} are the bare colours; "a {head}" becomes "an orange" where needed.
@@ -43,6 +44,7 @@ _TEST_OF_TWENTY = 3  # 15 % of the images, spread evenly so that every prefix ha
 _BLOCK = 20
 _RECORD = "drawn.json"  # file -> digest, 0 for a folder: what a user has added or changed is recognised by it
 _TOP_LEVEL = {"CUB_200_2011", "text", "train", "test", "colours.json", _RECORD}
+_PATTERNS = "patterns.json"  # of a set with patterns, beside the others
 _JPEG_QUALITY = 92
 
 
@@ -69,24 +71,36 @@ def bird(seed: int, index: int, image_size: int = 128) -> Drawing:
     return draw_bird(_generator(seed, index), image_size)
 
 
+def patterned_bird(seed: int, index: int, image_size: int = 128, patterns: Mapping[str, str] | None = None) -> Drawing:
+    """Bird number `index` of the set with patterns: the same one in a set of any count.
+
+    Args:
+        patterns: pattern of a part, instead of the one that was drawn: all else stays.
+    """
+    # Keys from the upper half of the range: no image has so large an index.
+    return draw_bird(_generator(seed, index), image_size, draw_patterns(_generator(seed, 2**63 + index), patterns))
+
+
 def write_birds(
     directory: str | Path,
     count: int = 600,
     seed: int = 0,
     image_size: int = 128,
     progress: Callable[[int, int], None] | None = None,
+    patterns: bool = False,
 ) -> None:
     """Draw `count` birds and write them to `directory` as a CUB folder with captions, true masks and part maps.
 
     Besides CUB's own files there are text/ (ten captions per image), train/ and test/ (filenames.pickle and
     class_info.pickle, as in the AttnGAN metadata), CUB_200_2011/segmentations (0/255), CUB_200_2011/parts_map
     (0 background, 1 + index in PARTS, 100 other parts of the bird), colours.json (name -> part -> colour) and
-    drawn.json (file -> digest).
+    drawn.json (file -> digest); with `patterns` also patterns.json (name -> part -> pattern).
 
     Args:
         directory: an earlier drawn set in it is replaced, if it is as it was drawn.
         image_size: edge of the pictures in pixels.
         progress: called as progress(done, count) after every image.
+        patterns: draw the set whose parts are plain, spotted or striped, and whose captions say so.
 
     Raises:
         ValueError: an argument is out of range, or `directory` holds anything but a drawn set.
@@ -106,7 +120,7 @@ def write_birds(
             for orphan in directory.parent.glob(f".{glob.escape(directory.name)}.drawing-*"):
                 shutil.rmtree(orphan)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.drawing-", dir=directory.parent) as beside:
-            _write(Path(beside) / "new", count, seed, image_size, progress)
+            _write(Path(beside) / "new", count, seed, image_size, progress, patterns)
             _check_replaceable(directory)  # drawing takes minutes
             if directory.exists():
                 directory.rename(Path(beside) / "old")
@@ -119,6 +133,8 @@ def _check_replaceable(directory: Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: give the name of a folder for the drawn birds")
     names = {entry.name for entry in directory.iterdir()}
+    if _TOP_LEVEL - {_RECORD} <= names:
+        names -= {_PATTERNS}
     if names == _TOP_LEVEL - {_RECORD}:
         raise ValueError(
             f"{directory} holds drawn birds, but has no {_RECORD}, so what was changed since is not known: give a new "
@@ -165,7 +181,9 @@ def _is_test(seed: int, index: int) -> bool:
     return bool(order[index % _BLOCK] < _TEST_OF_TWENTY)
 
 
-def _write(root: Path, count: int, seed: int, image_size: int, progress: Callable[[int, int], None] | None) -> None:
+def _write(
+    root: Path, count: int, seed: int, image_size: int, progress: Callable[[int, int], None] | None, with_patterns: bool
+) -> None:
     cub = root / "CUB_200_2011"
     classes = [f"{k:03d}.{species.name}" for k, species in enumerate(SPECIES, 1)]
     class_ids = {species.name: k for k, species in enumerate(SPECIES, 1)}
@@ -174,22 +192,23 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
             (folder / name).mkdir(parents=True)
     images, labels, splits, boxes = [], [], [], []
     colours: dict[str, dict[str, str]] = {}
+    patterns: dict[str, dict[str, str]] = {}
     lists: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "test": ([], [])}
     for index in range(count):
-        drawing = bird(seed, index, image_size)
+        drawing = (patterned_bird if with_patterns else bird)(seed, index, image_size)
         class_id, test = class_ids[drawing.species], _is_test(seed, index)
         name = f"{classes[class_id - 1]}/{drawing.species}_{index + 1:06d}"
         Image.fromarray(drawing.pixels).save(cub / f"images/{name}.jpg", quality=_JPEG_QUALITY, subsampling=0)
         mask = (drawing.parts > 0).view(np.uint8) * np.uint8(255)
         Image.fromarray(mask).save(cub / f"segmentations/{name}.png", compress_level=1)
         Image.fromarray(drawing.parts).save(cub / f"parts_map/{name}.png", compress_level=1)
-        captions = [describe(drawing.colours, variant) for variant in range(CAPTIONS_PER_IMAGE)]
+        captions = _captions(drawing)
         (root / f"text/{name}.txt").write_text("\n".join(captions) + "\n", encoding="ascii")
         images.append(f"{index + 1} {name}.jpg")
         labels.append(f"{index + 1} {class_id}")
         splits.append(f"{index + 1} {int(not test)}")
         boxes.append(f"{index + 1} " + " ".join(f"{value:.1f}" for value in drawing.box))
-        colours[name] = drawing.colours
+        colours[name], patterns[name] = drawing.colours, drawing.patterns
         names, ids = lists["test" if test else "train"]
         names.append(name)
         ids.append(class_id)
@@ -205,8 +224,16 @@ def _write(root: Path, count: int, seed: int, image_size: int, progress: Callabl
         (root / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=2))
         (root / split / "class_info.pickle").write_bytes(pickle.dumps(ids, protocol=2))
     (root / "colours.json").write_text(json.dumps(colours, indent=1) + "\n", encoding="ascii")
+    if with_patterns:
+        (root / _PATTERNS).write_text(json.dumps(patterns, indent=1) + "\n", encoding="ascii")
     record = {path.relative_to(root).as_posix(): file_digest(path) for path in sorted(root.rglob("*"))}
     (root / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
+
+
+def _captions(drawing: Drawing) -> list[str]:
+    if drawing.patterns:
+        return [describe_patterned(drawing.colours, drawing.patterns, k) for k in range(CAPTIONS_PER_IMAGE)]
+    return [describe(drawing.colours, k) for k in range(CAPTIONS_PER_IMAGE)]
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

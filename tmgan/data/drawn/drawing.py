@@ -6,12 +6,14 @@ parts, so masks agree with pixels and what is hidden is hidden in both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from tmgan.data.drawn.birds import BODY, HEAD, OTHER, SPECIES, WINGS, Sketch, Species
+from tmgan.data.drawn.patterns import Pattern, without_feathers
 from tmgan.data.drawn.scenery import Scene, paint_scene
 from tmgan.data.palette import PALETTE, PARTS
 
@@ -29,12 +31,14 @@ class Drawing:
         pixels: uint8 (S, S, 3).
         parts: uint8 (S, S), 0 background, 1 + index in PARTS, OTHER.
         colours: name of each part's colour.
+        patterns: name of each part's pattern; empty for a bird of the set without patterns.
     """
 
     pixels: np.ndarray
     parts: np.ndarray
     colours: dict[str, str]
     species: str
+    patterns: dict[str, str] = field(default_factory=dict)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -44,20 +48,30 @@ class Drawing:
         return x, y, float(columns[-1]) + 1 - x, float(rows[-1]) + 1 - y
 
 
-def draw_bird(rng: np.random.Generator, size: int) -> Drawing:
-    """Draw one bird on `size` x `size` pixels: first colours and species, then poses until every part shows enough."""
+def draw_bird(rng: np.random.Generator, size: int, patterns: Mapping[str, Pattern] | None = None) -> Drawing:
+    """Draw one bird on `size` x `size` pixels: first colours and species, then poses until every part shows enough.
+
+    Args:
+        patterns: of every part; None: the bird has feathers instead.
+    """
     names = tuple(PALETTE)
     colours = {part: names[rng.integers(len(names))] for part in PARTS}
     species = SPECIES[rng.integers(len(SPECIES))]
     while True:
-        drawing = _draw(species, colours, rng, size)
+        drawing = _draw(species, colours, rng, size, patterns)
         _, _, width, height = drawing.box
         areas = np.bincount(drawing.parts.reshape(-1), minlength=OTHER + 1)[1 : len(PARTS) + 1]
         if areas.min() >= MINIMUM_SHARE * width * height:
             return drawing
 
 
-def _draw(species: Species, colours: dict[str, str], rng: np.random.Generator, size: int) -> Drawing:
+def _draw(
+    species: Species,
+    colours: dict[str, str],
+    rng: np.random.Generator,
+    size: int,
+    patterns: Mapping[str, Pattern] | None,
+) -> Drawing:
     sketch = Sketch(species, species.poses[rng.integers(len(species.poses))], colours, rng)
     points = np.concatenate([polygon for polygon, _, _ in sketch.polygons])
     scale, shift = _placement(points, sketch.waterline, rng)
@@ -73,9 +87,14 @@ def _draw(species: Species, colours: dict[str, str], rng: np.random.Generator, s
     background, behind, before = paint_scene(scene, rng, size)
     ends = np.cumsum([len(polygon) for polygon, _, _ in sketch.polygons])[:-1]
     bird = [(p, colour, label) for p, (_, colour, label) in zip(np.split(points, ends), sketch.polygons, strict=True)]
+    added = None
+    if patterns is not None:
+        bird = [(p, without_feathers(colour, label, colours), label) for p, colour, label in bird]
+        added = np.stack([patterns[part].added(colours[part], size) for part in PARTS])
     layers = [(p, colour, 0) for p, colour in behind] + bird + [(p, colour, 0) for p, colour in before]
-    pixels, parts = _paint(layers, background, rng)
-    return Drawing(pixels, parts, colours, species.name)
+    pixels, parts = _paint(layers, background, rng, added)
+    names = {part: pattern.name for part, pattern in (patterns or {}).items()}
+    return Drawing(pixels, parts, colours, species.name, names)
 
 
 def _placement(points: np.ndarray, waterline: float | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -90,12 +109,15 @@ def _placement(points: np.ndarray, waterline: float | None, rng: np.random.Gener
     return scale, 0.5 + rng.uniform(-room, room, 2) - scale * (low + high) / 2
 
 
-def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _paint(
+    layers: list, background: np.ndarray, rng: np.random.Generator, added: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint layers over a background.
 
     Args:
         layers: (polygon in fractions of the edge, RGB, label) from back to front. Label 0 is scenery, and a colour of
             None uncovers the background.
+        added: what the patterns add to the colours of each part, (len(PARTS), S, S, 3); None: nothing.
 
     Returns:
         The pixels and the part labels.
@@ -122,6 +144,10 @@ def _paint(layers: list, background: np.ndarray, rng: np.random.Generator) -> tu
     other, bird, opaque = average(np.stack([is_label[:, 3], (labels > 0) * 255, (numbers > 0) * 255], 1)).split()
     majority = np.argmax(np.dstack([np.asarray(part_shares), np.asarray(other)]), -1)
     parts = np.where(np.asarray(bird) >= 128, _LABELS[majority], 0).astype(np.uint8)
+
+    if added is not None:
+        shares = np.asarray(part_shares, np.float32) / 255
+        paint = np.clip(paint + np.einsum("hwp,phwc->hwc", shares, added), 0, 255)
 
     relief = _relief(bird, 0.05) + _relief(part_shares, 0.03).sum(-1)
     light = 1 + np.clip(0.42 * relief, -0.22, 0.26) + 0.035 * _grain(rng, size)

@@ -42,6 +42,7 @@ class Layout:
     segmentations: Path | None
     parts: Path | None
     colours: Path | None
+    patterns: Path | None
     archive: Path | None  # captions that were not unpacked: AttnGAN's birds.zip holds a text.zip, easily overlooked
 
     @classmethod
@@ -68,6 +69,7 @@ class Layout:
             segmentations=first("segmentations"),
             parts=first("parts_map"),
             colours=first("colours.json"),
+            patterns=first("patterns.json"),
             archive=first("text.zip", "birds.zip"),
         )
 
@@ -117,7 +119,8 @@ def read(layout: Layout) -> Source:
 
     box_table = read_boxes(layout.cub)
     boxes, bad_boxes = (None, {}) if box_table is None else box_table
-    colours = _read_colours(layout.colours) if layout.colours else {}
+    colours = _read_of_parts(layout.colours, "red") if layout.colours else {}
+    patterns = _read_of_parts(layout.patterns, "spotted") if layout.patterns else {}
     items = []
     for entry, captions in zip(entries, texts, strict=True):
         problem = problems.get(entry.name) or bad_boxes.get(entry.name, "")
@@ -125,6 +128,8 @@ def read(layout: Layout) -> Source:
             problem = problem or f"no bounding box: images.txt does not list {entry.name}.jpg"
         if layout.colours and entry.name not in colours:
             problem = problem or f"no colours: {layout.colours} does not list {entry.name}"
+        if layout.patterns and entry.name not in patterns:
+            problem = problem or f"no patterns: {layout.patterns} does not list {entry.name}"
         items.append(
             Item(
                 name=entry.name,
@@ -136,6 +141,7 @@ def read(layout: Layout) -> Source:
                 mask=layout.segmentations / f"{entry.name}.png" if layout.segmentations else None,
                 parts=layout.parts / f"{entry.name}.png" if layout.parts else None,
                 colours=colours.get(entry.name),
+                patterns=patterns.get(entry.name),
                 problem=problem,
             )
         )
@@ -200,18 +206,19 @@ def _read_texts(folder: Path | None, entries: list[_Entry]) -> _Texts:
     return texts
 
 
-def _read_colours(file: Path) -> dict[str, dict[str, str]]:
+def _read_of_parts(file: Path, example: str) -> dict[str, dict[str, str]]:
+    """What a file says of each image's parts: name -> part -> word."""
     try:
-        colours = json.loads(read_text(file))
+        table = json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON ({error})") from None
-    for name, parts in colours.items() if isinstance(colours, dict) else [("", colours)]:
-        if not isinstance(parts, dict) or not all(isinstance(colour, str) for colour in parts.values()):
+    for name, parts in table.items() if isinstance(table, dict) else [("", table)]:
+        if not isinstance(parts, dict) or not all(isinstance(word, str) for word in parts.values()):
             raise ValueError(
-                f'{file}: expected an object such as {{"001.Kind/Kind_0000": {{"head": "red"}}}}, found '
+                f'{file}: expected an object such as {{"001.Kind/Kind_0000": {{"head": "{example}"}}}}, found '
                 f"{f'{name!r}: ' if name else ''}{parts!r:.60}"
             )
-    return colours
+    return table
 
 
 def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[str]]:

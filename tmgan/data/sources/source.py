@@ -39,6 +39,7 @@ class Item:
         mask: white on the object.
         parts: label map (drawn birds only).
         colours: name of each part's colour (drawn birds only).
+        patterns: name of each part's pattern (drawn birds with patterns only).
         problem: why it cannot be used, as far as the lists tell; "" if it can.
     """
 
@@ -51,6 +52,7 @@ class Item:
     mask: Path | None = None
     parts: Path | None = None
     colours: dict[str, str] | None = None
+    patterns: dict[str, str] | None = None
     problem: str = ""
 
 
@@ -90,5 +92,6 @@ class Source:
             maps = [file and file.name for file in (item.mask, item.parts)]
             ids = self.token_ids and self.token_ids[number]
             row = [item.name, maps, item.captions, ids, item.class_id, item.split, item.box, item.colours]
+            row += [item.patterns] if item.patterns is not None else []  # others keep the hash of earlier versions
             digest.update(json.dumps(row, sort_keys=True).encode())
         return digest.hexdigest()

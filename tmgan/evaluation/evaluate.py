@@ -41,6 +41,7 @@ from tmgan.evaluation.metrics.lpips import LpipsOutside
 from tmgan.evaluation.metrics.manipulation import ManipulativePrecision
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.metric import Metric
+from tmgan.evaluation.metrics.pattern_accuracy import PatternAccuracy, patterned
 from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
 from tmgan.evaluation.protocol import METRICS, Protocol
 from tmgan.models.bundle import build_generator, init_generator
@@ -53,8 +54,8 @@ class Evaluation(Mapping[str, Measure]):
     """The measures of one model by name, with what they were measured on.
 
     Attributes:
-        images: the photos' names, in the order of every measure's values but those of colour_accuracy, which has a
-            test of its own.
+        images: the photos' names, in the order of every measure's values but those of colour_accuracy and
+            pattern_accuracy, which have tests of their own.
         notes: what a reader must know about all measures.
         skipped: why a metric was left out, by its name; stored masks that were left out are "masks NAME".
     """
@@ -127,6 +128,10 @@ _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
         lambda editor, pack, protocol: ColourAccuracy(editor, pack, protocol.count, protocol.seed, protocol.batch),
     ),
     (("colour_words",), lambda editor, pack, protocol: ColourWords(pack, protocol.masks)),
+    (
+        ("pattern_accuracy",),
+        lambda editor, pack, protocol: PatternAccuracy(editor, pack, protocol.count, protocol.seed, protocol.batch),
+    ),
     (("mask_score",), lambda editor, pack, protocol: MaskScore()),
     (("sharpness",), lambda editor, pack, protocol: Sharpness()),
     (("checkerboard",), lambda editor, pack, protocol: Checkerboard()),
@@ -211,12 +216,14 @@ def _left_out(names: list[str], protocol: Protocol, skipped: dict[str, str]) -> 
 def quick_protocol(pack: Pack, count: int) -> Protocol:
     """What is quick enough to be measured while training: a few held-out photos (training ones where none are held
     out), and no network but the run's own."""
-    obeys: tuple[str, ...] = ()
-    if drawn(pack):
-        obeys = ("colour_accuracy",)
-    elif object_mask(pack, ()) and names_colours(pack):
-        obeys = ("colour_words",)
-    names = (*obeys, "mask_score", "sharpness", "checkerboard", "preserved", "mp_damsm")
+    obeys = [
+        ("colour_accuracy", drawn(pack)),
+        ("pattern_accuracy", patterned(pack)),
+        ("colour_words", not drawn(pack) and object_mask(pack, ()) is not None and names_colours(pack)),
+    ]
+    names = (
+        *(name for name, here in obeys if here), "mask_score", "sharpness", "checkerboard", "preserved", "mp_damsm"
+    )
     return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 METRICS = (
     "colour_accuracy",
     "colour_words",
+    "pattern_accuracy",
     "mask_score",
     "sharpness",
     "checkerboard",

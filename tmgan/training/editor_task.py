@@ -69,11 +69,13 @@ class EditorTask:
     def measure(self) -> dict[str, float]:
         """The cheap metrics of `tmgan evaluate` on a few held-out photos.
 
-        The score is colour accuracy for drawn birds, else manipulative precision.
+        The score is colour accuracy for drawn birds, the mean of it and pattern accuracy for those with patterns, else
+        manipulative precision.
         """
         evaluation = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
         values = {name: measure.value for name, measure in evaluation.items()}
-        return values | {"score": values.get("colour_accuracy", values["mp_damsm"])}
+        accuracies = [values[name] for name in ("colour_accuracy", "pattern_accuracy") if name in values]
+        return values | {"score": sum(accuracies) / len(accuracies) if accuracies else values["mp_damsm"]}
 
     def draw(self, path: Path) -> None:
         """Held-out photos (rows): as they are, with their own caption, and with captions common to all rows."""

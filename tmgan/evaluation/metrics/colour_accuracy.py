@@ -18,8 +18,9 @@ from torch import Tensor
 from tmgan.common.progress import Progress
 from tmgan.data.crops import centre_crops
 from tmgan.data.drawn.dataset import describe
+from tmgan.data.drawn.patterns import describe_patterned
 from tmgan.data.pack import Pack
-from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.palette import PALETTE, PARTS, PATTERNS
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
@@ -44,6 +45,17 @@ def drawn(pack: Pack) -> bool:
     return pack.parts is not None and pack.colours is not None and pack.masks is not None and len(pack.test) > 0
 
 
+def part_masks(parts: Tensor, index: Tensor, size: int) -> Tensor:
+    """Masks (n, len(PARTS), size, size), bool, of the parts in centre crops.
+
+    Args:
+        parts: `Pack.parts`.
+        index: (n,) images.
+    """
+    labels = centre_crops(parts, index, size, (0.0, 255.0)).round()
+    return torch.cat([labels == k + 1 for k in range(len(PARTS))], 1)
+
+
 def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     """The first `count` held-out birds, each with one part's colour swapped by the seed.
 
@@ -58,8 +70,7 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
     if len(pack.test) == 0:
         raise ValueError(f"colour_accuracy is measured on held-out birds; {pack.path} has none. Draw more.")
     index = pack.test[:count]
-    labels = centre_crops(pack.parts, index, size, (0.0, 255.0)).round()
-    masks = torch.cat([labels == k + 1 for k in range(len(PARTS))], 1)
+    masks = part_masks(pack.parts, index, size)
     random = np.random.Generator(np.random.Philox(key=np.array([seed, 0xC0104], dtype=np.uint64)))
     colours = pack.colours[index].to(torch.int64).clone()
     names, texts, parts = list(PALETTE), [], []
@@ -67,9 +78,14 @@ def make_test(pack: Pack, size: int, count: int, seed: int = 0) -> ColourTest:
         part = int(random.integers(len(PARTS)))
         shift = int(random.integers(1, len(names)))
         colours[row, part] = (colours[row, part] + shift) % len(names)
-        texts.append(
-            describe({p: names[c] for p, c in zip(PARTS, colours[row].tolist(), strict=True)}, int(random.integers(4)))
-        )
+        named = {p: names[c] for p, c in zip(PARTS, colours[row].tolist(), strict=True)}
+        variant = int(random.integers(4))
+        if pack.patterns is None:
+            texts.append(describe(named, variant))
+        else:
+            numbers = pack.patterns[index[row]].tolist()
+            patterns = {p: PATTERNS[k] for p, k in zip(PARTS, numbers, strict=True)}
+            texts.append(describe_patterned(named, patterns, variant))
         parts.append(part)
     background = centre_crops(pack.masks, index, size, (0.0, 1.0)) < _OUTSIDE
     return ColourTest(centre_crops(pack.tiles, index, size), texts, torch.tensor(parts), colours, masks, background)

@@ -222,7 +222,12 @@ def quick_protocol(pack: Pack, count: int) -> Protocol:
         ("colour_words", not drawn(pack) and object_mask(pack, ()) is not None and names_colours(pack)),
     ]
     names = (
-        *(name for name, here in obeys if here), "mask_score", "sharpness", "checkerboard", "preserved", "mp_damsm"
+        *(name for name, here in obeys if here),
+        "mask_score",
+        "sharpness",
+        "checkerboard",
+        "preserved",
+        "mp_damsm",
     )
     return Protocol(metrics=names, count=count, split="test" if len(pack.test) > 1 else "train")
 

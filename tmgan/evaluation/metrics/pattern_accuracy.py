@@ -2,7 +2,9 @@
 
 Each bird gets a caption in which one part's pattern is swapped and all else is true. pattern_accuracy is the share of
 edits in which the named part (inside its true mask) shows the named pattern; other_patterns_kept the share of the
-other parts that show theirs. What tells them is in pattern_judge.py.
+other parts that show theirs. A copied input has next to
+none of the first; an editor that wipes all patterns out has a third of both, so they are read together. The judge is
+in pattern_judge.py.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Spots and stripes are fine and full of contrast, so the luminance of a part that has them is steep; shading and a few
 feathers are not. On stripes its gradient has one direction, on spots it has all: the coherence of the structure tensor
 (Bigün and Granlund, Optimal orientation detection of linear symmetry, 1987) tells them apart. The thresholds were set
-on 400 drawn birds of seed 101 at 64 pixels, where a stripe and the next are 5 to 6 pixels apart; of the 720 parts of
-240 birds of seed 102 it takes two for another. Pictures of other sizes are brought to 64 pixels.
+on 400 drawn birds of seed 101 at 64 pixels, where a stripe and the next are 5 to 6 pixels apart; of the 1,440 parts of
+480 birds of seeds 102 and 103 three are taken for others. Pictures of other sizes are brought to 64 pixels.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.methods.recolour import DRAWS, Recolour
 from tmgan.models.bundle import build_encoders
-from tmgan.training.build import build_networks
+from tmgan.training.build import build_networks, colour_table
 from tmgan.training.loaders.batch import Batch
 from tmgan.training.step import TrainStep, frozen_copy
 
@@ -126,7 +126,9 @@ def trace(
             config.loss,
             config.optim,
             Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
-            recolour=Recolour(vocabulary, restore.colours, torch.device(DEVICE)) if restore.p > 0 else None,
+            recolour=Recolour(colour_table(vocabulary, torch.device(DEVICE)), restore.colours)
+            if restore.p > 0
+            else None,
         )
         functions = step.functions
         begin("generate forward")

@@ -370,3 +370,33 @@ def test_the_doctor_says_when_there_are_none(pack, monkeypatch):
     assert (
         finding.level == "warning" and "do not name two colours" in finding.text and "hard negatives" in finding.remedy
     )
+
+
+def test_a_colour_swap_is_everywhere_or_an_exchange_and_keeps_all_other_words():
+    captions = ["a red bird with red wings and a white belly", "a bird with an orange head", "this is a bird"] * 6
+    vocabulary = Vocabulary.from_captions([*captions, "a blue bird", "a black bird", "a green bird", "a gray bird"] * 6)
+    rows = [vocabulary.encode(text)[0] for text in captions]
+    tokens = torch.zeros(len(rows), 12, dtype=torch.int64)
+    for place, row in zip(tokens, rows, strict=True):
+        place[: len(row)] = torch.tensor(row)
+    more = [vocabulary.encode(text)[0] for text in ["a blue bird", "a black bird", "a green bird", "a gray bird"] * 6]
+    corpus = torch.cat([tokens, torch.tensor([row + [0] * (12 - len(row)) for row in more])])
+    attributes = Attributes.of_corpus(vocabulary, corpus, (corpus > 0).sum(1))
+    draws = torch.rand(len(rows), 16, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    variants, differs = attributes.colour_swaps(tokens, draws)
+    words = [[[vocabulary.words[i] for i in row if i] for row in each] for each in variants.tolist()]
+    seen = set()
+    for row, text in enumerate(captions):
+        if text == "this is a bird":
+            assert not differs[row].any() and (variants[row] == tokens[row]).all()
+            continue
+        assert differs[row].all()
+        for changed in words[row]:
+            if "red" in text:
+                first, second, third = changed[1], changed[4], changed[8]
+                assert first == second != third and (first, third) != ("red", "white")
+                seen.add("exchange" if (first, third) == ("white", "red") else "replace")
+                assert changed[2:4] == ["bird", "with"] and changed[9] == "belly"
+            else:
+                assert changed[4] != "orange" and changed[3] == "a"  # no longer "an"
+    assert seen == {"exchange", "replace"}

@@ -8,11 +8,13 @@ import torch
 from tmgan.config.methods import MethodConfig, RestoreConfig
 from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.methods.recolour import DRAWS, PASSES, Recolour
+from tmgan.methods.recolour import DRAWS, Recolour
+from tmgan.training.build import colour_table
 
-WORDS = Vocabulary(("<end>", "a", "bird", "red", "blue", "green", "white", "black"))
+WORDS = Vocabulary(("<end>", "a", "and", "bird", "red", "blue", "green", "white", "black"))
 CPU = torch.device("cpu")
 SIZE = 16
+TABLE = colour_table(WORDS, CPU)
 
 
 def colour(name: str) -> torch.Tensor:
@@ -51,7 +53,7 @@ EVERY = torch.ones(3, dtype=torch.bool)
 
 def test_the_named_half_takes_colours_of_the_others_and_all_else_stays(batch):
     images, masks, texts, draws = batch
-    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, EVERY)
+    output = Recolour(TABLE).hide(images, masks, texts, draws, EVERY)
     outside = (masks == 0).expand_as(images)
     assert torch.equal(output[outside], images[outside])
     red, blue = output[0, :, 6:10, 3:6], output[0, :, 6:10, 10:13]
@@ -63,13 +65,13 @@ def test_the_named_half_takes_colours_of_the_others_and_all_else_stays(batch):
 
 def test_all_colours_are_recoloured_where_that_is_asked_for(batch):
     images, masks, texts, draws = batch
-    output = Recolour(WORDS, "all", CPU)(images, masks, texts, draws, EVERY)
+    output = Recolour(TABLE, "all").hide(images, masks, texts, draws, EVERY)
     assert (output[0] - images[0])[:, 6:10, 10:13].abs().amax() > 0.5  # the blue half too
 
 
 def test_only_some_rows_change(batch):
     images, masks, texts, draws = batch
-    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, torch.tensor([True, False, True]))
+    output = Recolour(TABLE).hide(images, masks, texts, draws, torch.tensor([True, False, True]))
     assert not torch.equal(output[0], images[0]) and torch.equal(output[1], images[1])
 
 
@@ -78,22 +80,83 @@ def test_an_empty_mask_or_a_caption_without_colours_leaves_the_photo(batch):
     masks = masks.clone()
     masks[0] = 0.0
     texts = tokens("a red bird", "a bird", "a white bird")
-    output = Recolour(WORDS, "named", CPU)(images, masks, texts, draws, EVERY)
+    output = Recolour(TABLE).hide(images, masks, texts, draws, EVERY)
     assert torch.equal(output[:2], images[:2])
 
 
 def test_recolouring_needs_nothing_but_its_arguments(batch):
     images, masks, texts, draws = batch
-    recolour = Recolour(WORDS, "named", CPU)
-    once, twice = (recolour(images, masks, texts, draws, EVERY) for _ in range(2))
+    recolour = Recolour(TABLE)
+    once, twice = (recolour.hide(images, masks, texts, draws, EVERY) for _ in range(2))
     assert torch.equal(once, twice)
-    assert DRAWS == 2 * PASSES
 
 
 def test_captions_without_any_colour_word_are_refused():
-    with pytest.raises(ValueError, match=r"No word of the captions is a colour.*--method.restore.colours all"):
-        Recolour(Vocabulary(("<end>", "a", "dog")), "named", CPU)
-    Recolour(Vocabulary(("<end>", "a", "dog")), "all", CPU)
+    with pytest.raises(ValueError, match=r"No word of the captions is a colour.*--method.restore.p 0"):
+        colour_table(Vocabulary(("<end>", "a", "dog")), CPU)
+
+
+def swap(images, masks, *captions, draws=None, some=EVERY):
+    """Recolour.swap of (caption, its swap) for each image, with colours as their names look, unless draws are given."""
+    texts, others = (tokens(*each) for each in zip(*captions, strict=True))
+    draws = torch.full((len(images), DRAWS), 0.5) if draws is None else draws
+    return Recolour(TABLE).swap(images, masks, texts, others, draws, some)
+
+
+def test_a_colour_becomes_another_in_the_photo_as_in_the_caption(batch):
+    images, masks, _, _ = batch
+    pairs = ("a red bird", "a green bird"), ("a green bird", "a black bird"), ("a white bird", "a white bird")
+    output, true = swap(images, masks, *pairs)
+    assert true.tolist() == [True, True, False]
+    torch.testing.assert_close(output[0, :, 5:11, 3:7], colour("green").expand(3, 6, 4), rtol=0, atol=0.05)
+    torch.testing.assert_close(output[0, :, 5:11, 9:13], colour("blue").expand(3, 6, 4), rtol=0, atol=0.05)
+    torch.testing.assert_close(output[1, :, 5:11, 3:13], colour("black").expand(3, 6, 10), rtol=0, atol=0.05)
+    assert torch.equal(output[2], images[2])  # nothing was to change
+    outside = (masks == 0).expand_as(images)
+    assert torch.equal(output[outside], images[outside])
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_colours_change_places(batch):
+    images, masks, _, _ = batch
+    both = ("a red and blue bird", "a blue and red bird")
+    output, true = swap(images, masks, both, ("a bird", "a bird"), ("a bird", "a bird"))
+    assert true.tolist() == [True, False, False]
+    torch.testing.assert_close(output[0, :, 5:11, 3:7], colour("blue").expand(3, 6, 4), rtol=0, atol=0.05)
+    torch.testing.assert_close(output[0, :, 5:11, 9:13], colour("red").expand(3, 6, 4), rtol=0, atol=0.05)
+
+
+def test_a_colour_that_is_named_twice_is_swapped_once(batch):
+    images, masks, _, _ = batch
+    once = swap(images, masks, ("a red bird", "a white bird"), ("a bird", "a bird"), ("a bird", "a bird"))
+    twice = swap(images, masks, ("a red red bird", "a white white bird"), ("a bird", "a bird"), ("a bird", "a bird"))
+    torch.testing.assert_close(once[0], twice[0])
+
+
+@pytest.mark.parametrize(
+    ("caption", "other", "why"),
+    [
+        ("a black bird", "a white bird", "the object has no black"),
+        ("a red red bird", "a white red bird", "one of two stays"),
+        ("a bird", "a red bird", "there was no colour"),
+    ],
+)
+def test_a_photo_that_cannot_be_made_true_stays_as_it_is(batch, caption, other, why):
+    images, masks, _, _ = batch
+    output, true = swap(images, masks, (caption, other), ("a bird", "a bird"), ("a bird", "a bird"))
+    assert not true.any() and torch.equal(output, images), why
+
+
+def test_the_shade_of_a_swap_comes_from_the_plan_and_texture_stays(batch):
+    images, masks, _, draws = batch
+    textured = images.clone()
+    textured[0, :, 5:11:2, 2:8] += 0.1
+    pairs = (("a red bird", "a green bird"), ("a bird", "a bird"), ("a bird", "a bird"))
+    plain, _ = swap(images, masks, *pairs, draws=draws)
+    shaded, _ = swap(textured, masks, *pairs, draws=draws)
+    assert (plain[0, :, 6, 4] - colour("green")[:, 0, 0]).abs().max() > 0.01
+    stripes = shaded[0, :, 5, 4] - shaded[0, :, 6, 4]
+    torch.testing.assert_close(stripes, torch.full((3,), 0.1), rtol=0, atol=0.04)
 
 
 @pytest.mark.parametrize("keep_mask", ["none", "histogram"])

@@ -14,14 +14,14 @@ from tmgan.training.plan import CaptionTable, Plan, Planner
 
 @pytest.fixture
 def table(pack: Pack) -> CaptionTable:
-    return CaptionTable.from_pack(pack, words=18, subsets=8, swaps=4)
+    return CaptionTable.from_pack(pack, words=18, subsets=8, swaps=4, recolours=2)
 
 
 def planner(pack: Pack, table: CaptionTable, batch: int = 8, seed: int = 5, p: float = 0.5) -> Planner:
     method = MethodConfig(
         mismatched_text_p=p,
         swapped_text_p=0.2,
-        restore=RestoreConfig(p=0.2),
+        restore=RestoreConfig(p=0.2, swap=0.5),
         keep_mask="dataset",
         blur=BlurConfig(sizes=(5, 7, 9)),
     )
@@ -66,7 +66,8 @@ def test_captions_belong_to_their_images(pack, table):
     plan = planner(pack, table, batch=16)(3)
     owner = torch.repeat_interleave(torch.arange(len(pack.first) - 1), pack.first.diff())
     own = torch.repeat_interleave(owner, table.variants)
-    row_owner = torch.cat([own, own[:, None].expand(-1, table.swaps.shape[1])[table.swaps >= len(own)]])
+    changed = (own[:, None].expand_as(rows)[rows >= len(own)] for rows in (table.swaps, table.recolours))
+    row_owner = torch.cat([own, *changed])
     assert torch.equal(row_owner[plan.caption], plan.index)
     assert torch.equal(row_owner[plan.target_caption], plan.target_index)
 

@@ -25,7 +25,8 @@ def task(tiny_editor, pack, encoders) -> EditorTask:
 def test_the_generator_gets_the_recoloured_photo_and_has_to_give_the_photo(task):
     objective, batch = task.train_step.objective, task.loader(0)
     assert batch.restore.all() and not batch.mismatched.any()
-    inputs = objective.inputs(batch)
+    inputs, answer, answered, captions = objective.inputs(batch)
+    assert answer is batch.images and answered.all() and torch.equal(captions, batch.captions)
     inside, outside = (batch.keep < 0.05).expand_as(inputs), (batch.keep == 1).expand_as(inputs)
     assert torch.equal(inputs[outside], batch.images[outside])
     assert (inputs - batch.images)[inside].abs().mean() > 0.1
@@ -69,6 +70,25 @@ def test_every_provider_of_masks_will_do(tiny_editor, own, encoders, masks):
     assert torch.isfinite(task.step(0)["restore"])
 
 
+def test_a_photo_made_true_of_a_swap_is_what_has_to_be_given(tiny_editor, pack, encoders):
+    config = configfile.merge(tiny_editor, {"method": {"restore": {"swap": 1.0}}, "loss": {"perceptual": 1.0}}, "test")
+    task = EditorTask(config, pack, encoders, decide(config.runtime))
+    batch, objective = task.loader(0), task.train_step.objective
+    assert batch.restore.all() and batch.mismatched.all()
+    inputs, answer, answered, captions = objective.inputs(batch)
+    true = (answer != batch.images).flatten(1).any(1)
+    assert true.any() and answered.all()
+    assert torch.equal(captions, torch.where(true, batch.target_captions, batch.captions))
+    outside = (batch.keep == 1).expand_as(inputs)
+    assert torch.equal(answer[outside], batch.images[outside]) and torch.equal(inputs[outside], batch.images[outside])
+    edit = objective.generate(batch)
+    assert torch.equal(edit.answer, answer) and torch.equal(edit.texture, objective.photo.perceptual(answer))
+    assert torch.equal(edit.target_sentence, objective.captions(captions)[1])
+    wide = (1 - batch.keep).expand_as(edit.image)
+    error = ((edit.image - answer).abs() * wide).sum() / wide.sum()
+    torch.testing.assert_close(objective.g_loss(batch, edit)[1]["restore"], error)
+
+
 def test_swaps_as_target_texts(tiny_editor, pack, encoders):
     method = {"restore": {"p": 0.0}, "swapped_text_p": 1.0}
     config = configfile.merge(tiny_editor, {"method": method, "loss": {"matching": 1.0}}, "test")
@@ -82,14 +102,14 @@ def test_swaps_as_target_texts(tiny_editor, pack, encoders):
 
 def test_swaps_of_the_table_are_fixed_and_belong_to_their_captions(pack):
     plain = CaptionTable.from_pack(pack, 18, 8)
-    table, again = (CaptionTable.from_pack(pack, 18, 8, swaps=4) for _ in range(2))
+    table, again = (CaptionTable.from_pack(pack, 18, 8, swaps=4, recolours=2) for _ in range(2))
     own = len(plain.tokens)
-    assert plain.swaps.shape == (own, 0) and table.swaps.shape == (own, 4)
+    assert plain.swaps.shape == (own, 0) and table.swaps.shape == (own, 4) and table.recolours.shape == (own, 2)
     for field in dataclasses.fields(CaptionTable):
         assert torch.equal(getattr(table, field.name), getattr(again, field.name)), field.name
     assert torch.equal(table.tokens[:own], plain.tokens) and torch.equal(table.lengths[:own], plain.lengths)
-    assert (table.swaps >= own).all()  # all of these captions name colours
-    for swap in table.swaps.T:
+    assert (table.swaps >= own).all() and (table.recolours >= own).all()  # all of these captions name colours
+    for swap in (*table.swaps.T, *table.recolours.T):
         assert torch.equal(table.lengths[swap], plain.lengths)
         assert (table.tokens[swap] != plain.tokens).any(1).all()
 
@@ -113,6 +133,27 @@ def test_encoders_learn_from_swaps(tiny_damsm, pack, encoders):
     assert torch.equal(batch.tokens, plain.loader(0).tokens)
     assert 0.0 <= task.measure()["binding_words"] <= 1.0
     assert torch.isfinite(task.step(0)["loss"])
+
+
+def test_encoders_learn_from_photos_with_a_colour_swapped(tiny_damsm, pack, encoders):
+    pretrain = dataclasses.replace(tiny_damsm.pretrain, hard_negatives=2, recolour=1.0)
+    for module in (encoders.text, encoders.photo):
+        module.requires_grad_(True)
+    task = EncoderTask(dataclasses.replace(tiny_damsm, pretrain=pretrain), pack, encoders, decide(tiny_damsm.runtime))
+    batch = task.loader(0)
+    images, tokens, swaps = task.shown(batch)
+    true = (tokens != batch.tokens).any(1)
+    assert true.any()
+    assert torch.equal((images != batch.images).flatten(1).any(1), true)
+    assert torch.equal(tokens[true], batch.target_tokens[true])
+    assert torch.equal(swaps[true, 0], batch.tokens[true])  # its own caption is false of it now
+    assert torch.equal(swaps[~true], batch.swap_tokens[~true]) and torch.equal(swaps[:, 1], batch.swap_tokens[:, 1])
+    assert torch.isfinite(task.step(0)["loss"])
+
+
+def test_recolour_needs_hard_negatives():
+    with pytest.raises(ValueError, match=r"pretrain.recolour is 0.5.*so give pretrain.hard_negatives 1 or more"):
+        PretrainConfig(recolour=0.5)
 
 
 def test_more_hard_negatives_than_swaps_are_refused():

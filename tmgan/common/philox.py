@@ -26,7 +26,9 @@ class Purpose(IntEnum):
     BLUR = 10
     SWAP = 11
     RECOLOUR = 12
-    TABLE = 13
+    RECAPTION = 13
+    TABLE_SWAPS = 14
+    TABLE_RECOLOURS = 15
 
 
 def random_bits(seed: int, purpose: Purpose, counter: int, shape: tuple[int, int]) -> np.ndarray:

@@ -155,6 +155,11 @@ class PretrainConfig:
     """Share of the word embeddings' entries that is dropped (published: 0.5)."""
     hard_negatives: int = 0
     """Swaps of each caption, attributes replaced or exchanged, that its photo has to fit worse (published: none)."""
+    recolour: float = 0.0
+    """Share of the photos that are shown with a colour swapped, in the photo as in its caption, so that the kind of an
+    object does not tell its colours. Needs masks of the object and hard negatives."""
+    masks: Literal["dataset", "fcn", "clipseg"] = "dataset"
+    """Which masks of the pack that takes; encoders that `tmgan train` makes take those of method.keep_mask."""
     batch_statistics: bool = False
     """As published: the frozen Inception's batch norms use and update batch statistics."""
 
@@ -165,6 +170,12 @@ class PretrainConfig:
         require(
             self.hard_negatives <= SWAPS,
             f"pretrain.hard_negatives is {self.hard_negatives}; a caption has {SWAPS} swaps, use fewer.",
+        )
+        require(0.0 <= self.recolour <= 1.0, f"pretrain.recolour is {self.recolour}; it is a share, use 0 to 1.")
+        require(
+            self.recolour == 0 or self.hard_negatives > 0,
+            f"pretrain.recolour is {self.recolour}: it swaps colours in captions too, so give pretrain.hard_negatives "
+            "1 or more.",
         )
         require(0.0 <= self.dropout < 1.0, f"pretrain.dropout is {self.dropout}; use 0 or more and less than 1.")
 

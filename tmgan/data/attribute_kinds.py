@@ -25,12 +25,15 @@ _AGAIN = 1.2  # of what chance gives: how often they repeat a word; if they don'
 Floats = NDArray[np.float64]
 
 
+COLOUR = "colour"
+
+
 @dataclass(frozen=True)
 class Kind:
     """Attributes of one kind.
 
     Attributes:
-        name: "colour", or what the words are said of most: "of bill".
+        name: COLOUR, or what the words are said of most: "of bill".
         words: the most frequent first.
     """
 
@@ -70,7 +73,7 @@ def find_kinds(vocabulary: Vocabulary, tokens: Ids, phrases: Phrases) -> list[Fo
     )
     if apart.any():
         found.append(
-            FoundKind(Kind("colour", tuple(words)), colours, apart, np.ones((len(vocabulary), len(words)), bool))
+            FoundKind(Kind(COLOUR, tuple(words)), colours, apart, np.ones((len(vocabulary), len(words)), bool))
         )
     return found + _kinds_of_captions(vocabulary, tokens, phrases, often)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmgan.data.attribute_kinds import FoundKind, Kind, find_kinds
+from tmgan.data.attribute_kinds import COLOUR, FoundKind, Kind, find_kinds
 from tmgan.data.pack import Pack
 from tmgan.data.phrases import Flags, Ids, Phrases
 from tmgan.data.vocabulary import Vocabulary
@@ -52,6 +52,7 @@ class Attributes:
             clash[here, here] = ~each.apart
         none_usual = np.zeros((len(vocabulary), 1), bool)
         self._usual = torch.from_numpy(np.concatenate([each.usual for each in found] + [none_usual], 1))
+        self._colours = len(found[0].ids) if found and found[0].kind.name == COLOUR else 0  # they come first
         self._apart, self._clash = torch.from_numpy(apart), torch.from_numpy(clash).float()
 
     @classmethod
@@ -90,6 +91,33 @@ class Attributes:
             for start in range(0, len(tokens), _ROWS):
                 here = slice(start, start + _ROWS)
                 self._change(tokens[here], draws[here], variants[here], differs[here])
+        return variants, differs
+
+    def colour_swaps(self, tokens: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """K variants of each of R captions, in which a colour is another wherever it is named, or two change places.
+
+        What looks like the caption can be recoloured to look like the variant, without knowing which part has which
+        colour. Arguments and results are as for `variants`.
+        """
+        ids = torch.from_numpy(self._ids[: self._colours])
+        apart = self._apart[: self._colours, : self._colours]
+        named = (tokens[:, :, None] == ids).any(1)  # (R, C)
+        free = (named.float() @ (~apart).float() == 0)[:, None].expand(-1, draws.shape[1], -1)  # of all that is named
+        old = _pick(named[:, None].expand_as(free), draws[..., 0])  # (R, K)
+        partners = named[:, None] & apart[old]
+        exchanges = (draws[..., 3] < _EXCHANGE) & partners.any(2)
+        new = torch.where(exchanges, _pick(partners, draws[..., 2]), _pick(free, draws[..., 1]))
+        differs = named.any(1)[:, None] & (exchanges | free.any(2))
+        old, new = ids[old][..., None], ids[new][..., None]
+        before = tokens[:, None].expand(-1, draws.shape[1], -1)
+        variants = torch.where(differs[..., None] & (before == old), new, before)
+        variants = torch.where(exchanges[..., None] & (before == new), old, variants)
+        if self._a and self._an:
+            following = torch.cat([variants[..., 1:], torch.zeros_like(variants[..., :1])], 2)
+            changed = torch.cat([(variants != before)[..., 1:], torch.zeros_like(differs)[..., None]], 2)
+            right = torch.where(torch.from_numpy(self._takes_an)[following], self._an, self._a)
+            article = (variants == self._a) | (variants == self._an)
+            variants = torch.where(changed & article, right, variants)
         return variants, differs
 
     def _change(self, tokens: Tensor, draws: Tensor, variants: Tensor, differs: Tensor) -> None:

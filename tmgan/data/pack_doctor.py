@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tmgan.common.text import first_lines
+from tmgan.data.attribute_kinds import COLOUR
 from tmgan.data.attributes import Attributes, training_captions
 from tmgan.data.comparable import comparison_notes
 from tmgan.data.findings import Finding, optional
@@ -92,7 +93,7 @@ def _examine_attributes(pack: Pack) -> Iterator[Finding]:
         listed = [f"{word} {count_of[word]}" for word in kind.words[:_SHOWN]]
         more = [f"... {len(kind.words)} words"] if len(kind.words) > _SHOWN else []
         yield Finding("ok", f"attributes: {kind.name} ({', '.join(listed + more)})")
-    if all(kind.name != "colour" for kind in kinds):
+    if all(kind.name != COLOUR for kind in kinds):
         yield Finding(
             "warning",
             "attributes: the training captions do not name two colours five times each, so photos cannot be recoloured "

@@ -83,6 +83,7 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
         variants=torch.ones_like(row),
         of_image=torch.arange(rows + 1),
         swaps=row[:, None][:, :0],
+        recolours=row[:, None][:, :0],
     )
     sizes = torch.tensor(config.method.blur.sizes or (1,))
     size, method = model.image_size, config.method

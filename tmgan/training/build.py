@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import ModelConfig, TrainConfig
-from tmgan.methods.recolour import Recolour
+from tmgan.data.colour_words import COLOUR_WORDS, are_apart
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.methods.recolour import ColourTable, Recolour
 from tmgan.models.bundle import Encoders, build_generator, init_generator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
@@ -44,6 +46,26 @@ def build_discriminator(model: ModelConfig, sentence_dim: int) -> Discriminator 
     return nn.ModuleList(Discriminator(size, model.d_width, sentence_dim) for size in sizes)
 
 
+def colour_table(vocabulary: Vocabulary, device: torch.device) -> ColourTable:
+    """The colour words of a vocabulary, as `Recolour` needs them.
+
+    Raises:
+        ValueError: it has none.
+    """
+    names = [word for word in vocabulary.words if word in COLOUR_WORDS]
+    if not names:
+        raise ValueError(
+            "No word of the captions is a colour, so nothing can be recoloured and restored by them. Train without: "
+            "--method.restore.p 0, and --pretrain.recolour 0 for encoders."
+        )
+    alike = [[not are_apart(one, other) for other in names] for one in names]
+    return ColourTable(
+        torch.tensor([vocabulary.words.index(name) for name in names], device=device),
+        torch.tensor([COLOUR_WORDS[name] for name in names], device=device) / 127.5 - 1,
+        torch.tensor(alike, device=device),
+    )
+
+
 def embed_captions(text: TextEncoder, table: CaptionTable, images: Tensor, runtime: Runtime) -> CaptionEmbeddings:
     """The captions of some images as a step looks them up: float16 in a bf16 run, which loses no precision there."""
     dtype = torch.float16 if runtime.precision == "bf16" else torch.float32
@@ -67,7 +89,9 @@ def build_step(
     """
     generator, discriminator = build_networks(config, encoders, main)
     restore = config.method.restore
-    recolour = Recolour(encoders.vocabulary, restore.colours, runtime.device) if restore.p > 0 else None
+    recolour = None
+    if restore.p > 0:
+        recolour = Recolour(colour_table(encoders.vocabulary, runtime.device), restore.colours)
     return TrainStep(
         generator.to(runtime.device),
         discriminator.to(runtime.device),

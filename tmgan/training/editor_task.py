@@ -24,6 +24,7 @@ from tmgan.training.loaders.batch import Columns
 from tmgan.training.plan import CaptionTable, Planner
 
 _ROWS, _COLUMNS = 6, 4  # photos and common captions of a progress picture
+_SWAPS = 2  # of each caption, few: the embedding of each is kept
 _MEASURED = 64  # held-out photos for the cheap metrics of every checkpoint
 
 
@@ -34,8 +35,10 @@ class EditorTask:
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.batch
         model = config.model
-        swaps = 2 if config.method.swapped_text_p > 0 else 0  # few: the embedding of each is kept
-        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps)
+        method = config.method
+        swaps = _SWAPS if method.swapped_text_p > 0 else 0
+        recolours = _SWAPS if method.restore.p * method.restore.swap > 0 else 0
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps, recolours)
         self.planner = Planner(
             config.seed,
             self.table,

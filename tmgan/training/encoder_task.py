@@ -11,12 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tmgan.config.methods import MethodConfig, RestoreConfig
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import SWAPS, DamsmConfig
+from tmgan.data.masks import open_masks
 from tmgan.data.pack import Pack, spread
 from tmgan.losses.matching import sentence_loss, sentence_score, word_attention, words_loss, words_score
+from tmgan.methods.recolour import Recolour
 from tmgan.models.bundle import Encoders, save_encoders
 from tmgan.reports.pictures import grid, save_picture
+from tmgan.training.build import colour_table
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import planned_crops
@@ -35,13 +39,22 @@ class EncoderTask:
         self.batch = config.pretrain.batch
         hard = config.pretrain.hard_negatives
         # Without hard negatives a few, to measure by.
-        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, SWAPS if hard else _MEASURED)
+        swaps, recolours = SWAPS if hard else _MEASURED, SWAPS if config.pretrain.recolour > 0 else 0
+        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps, recolours)
         tile = pack.tiles.shape[1]
+        masks, method, self.recolour = None, MethodConfig(), None
+        if config.pretrain.recolour > 0:
+            masks = open_masks(pack, config.pretrain.masks)
+            method = MethodConfig(
+                keep_mask=config.pretrain.masks, restore=RestoreConfig(p=config.pretrain.recolour, swap=1.0)
+            )
+            self.recolour = Recolour(colour_table(pack.vocabulary, runtime.device))
+        size = pack.image_size
         self.planner = Planner(
-            config.seed, self.table, pack.train, tile, pack.image_size, self.batch, hard_negatives=hard
+            config.seed, self.table, pack.train, tile, size, self.batch, method=method, hard_negatives=hard
         )
         self.columns = Columns(pack, self.table, runtime.device)
-        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, None)
+        self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, masks)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
         parameters = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         self.adam = torch.optim.Adam(parameters, lr=config.pretrain.lr, betas=_ADAM, fused=True)
@@ -57,16 +70,17 @@ class EncoderTask:
         self.text.train()
         self.photo.train()
         self._set_learning_rate(step)
+        images, tokens, swap_tokens = self.shown(batch)
         with self.runtime.autocast():
-            regions, code = self.photo.regions_and_code(batch.images)
-            words, sentence = self.text(batch.tokens, batch.lengths, dropout)
+            regions, code = self.photo.regions_and_code(images)
+            words, sentence = self.text(tokens, batch.lengths, dropout)
             loss = self.config.loss
             gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
             swap_words = swap_sentences = same = None
-            if batch.swap_tokens is not None:
-                swap_words, swap_sentences = self._encode_swaps(batch.swap_tokens, batch.lengths)
-                same = (batch.swap_tokens == batch.tokens[:, None]).all(2)
-            by_words = words_loss(regions, words, batch.tokens == 0, batch.class_ids, gammas, swap_words, same)
+            if swap_tokens is not None:
+                swap_words, swap_sentences = self._encode_swaps(swap_tokens, batch.lengths)
+                same = (swap_tokens == tokens[:, None]).all(2)
+            by_words = words_loss(regions, words, tokens == 0, batch.class_ids, gammas, swap_words, same)
             by_sentence = sentence_loss(code, sentence, batch.class_ids, loss.gamma3, swap_sentences, same)
         total = by_words.total + by_sentence.total
         self.adam.zero_grad(set_to_none=True)
@@ -74,6 +88,22 @@ class EncoderTask:
         torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.config.pretrain.clip)
         self.adam.step()
         return {"loss": total, "words": by_words.total, "sentence": by_sentence.total}
+
+    def shown(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Photos (B, 3, S, S), their texts (B, L) and swaps of these (B, K, L), some with a colour swapped in both.
+
+        Such a photo's own caption is then one of the swaps.
+        """
+        if self.recolour is None:
+            return batch.images, batch.tokens, batch.swap_tokens
+        assert batch.keep is not None and batch.swap_tokens is not None
+        assert batch.recolour is not None and batch.restore is not None
+        images, true = self.recolour.swap(
+            batch.images, 1 - batch.keep, batch.tokens, batch.target_tokens, batch.recolour, batch.restore
+        )
+        tokens = torch.where(true[:, None], batch.target_tokens, batch.tokens)
+        other = torch.where(true[:, None], batch.tokens, batch.swap_tokens[:, 0])
+        return images, tokens, torch.cat([other[:, None], batch.swap_tokens[:, 1:]], 1)
 
     def _encode_swaps(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (B, K, L), lengths (B,) -> words (B, K, D, L), sentences (B, K, D). Without dropout: a swap differs

@@ -5,6 +5,7 @@ Only this module uses loop.py.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -198,7 +199,10 @@ def _own_encoders(
     config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
 ) -> bundle.Encoders:
     """Encoders of kind config.encoder.kind, trained inside the run folder."""
-    folder = run.path / "encoders"
+    folder, pretrain = run.path / "encoders", config.pretrain
+    masks = config.method.keep_mask
+    if masks != "none" and masks != "histogram":
+        pretrain = dataclasses.replace(pretrain, masks=masks)
     pretraining = DamsmConfig(
         data=str(pack.path),
         run=str(folder),
@@ -206,7 +210,7 @@ def _own_encoders(
         encoder=config.encoder,
         text=config.text,
         loss=config.loss,
-        pretrain=config.pretrain,
+        pretrain=pretrain,
         output=config.output,
         runtime=config.runtime,
     )

@@ -42,6 +42,9 @@ class Edit(NamedTuple):
         smaller_photos: the photos in these sizes.
         features: of what the generator was given: the photos, some of them recoloured where method.restore is on.
         texture: (B, P, S/2, S/2), perceptual features of the photos; None where no loss needs them.
+        answer: (B, 3, S, S), what an edit that follows its text looks like: the photos, some of them with colours
+            swapped as in their texts.
+        answered: (B,) bool, of which edits that is known.
         words, target_sentence: (B, D, L) and (B, D), of the target texts.
         own_words, sentence: (B, D, L) and (B, D), of the photos' own texts.
     """
@@ -54,6 +57,8 @@ class Edit(NamedTuple):
     smaller_photos: tuple[Tensor, ...]
     features: ImageFeatures
     texture: Tensor | None
+    answer: Tensor
+    answered: Tensor
     words: Tensor
     own_words: Tensor
     sentence: Tensor
@@ -99,13 +104,13 @@ class Objective:
         """The batch's edits. The frozen features are computed here, once per step."""
         with self.runtime.autocast():
             with torch.no_grad():
-                inputs = self.inputs(batch)
+                inputs, answer, answered, target_captions = self.inputs(batch)
                 features = self.photo.features(inputs)
                 texture = None
                 if self.loss.perceptual != 0:
-                    texture = features.perceptual if inputs is batch.images else self.photo.perceptual(batch.images)
+                    texture = features.perceptual if inputs is answer else self.photo.perceptual(answer)
                 own_words, sentence = self.captions(batch.captions)
-                words, target_sentence = self.captions(batch.target_captions)
+                words, target_sentence = self.captions(target_captions)
             output = self.generator(
                 batch.noise, target_sentence, words, batch.target_tokens == 0, batch.eps, features, inputs
             )
@@ -118,18 +123,31 @@ class Objective:
             tuple(shrink(batch.images, batch.images.shape[-1] // image.shape[-1]) for image in output.smaller),
             features,
             texture,
+            answer,
+            answered,
             words,
             own_words,
             sentence,
             target_sentence,
         )
 
-    def inputs(self, batch: Batch) -> Tensor:
-        """The photos as the generator gets them."""
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the generator gets, (B, 3, S, S); Edit's answer and answered; and the target texts, (B,) caption rows.
+
+        A swap of its own caption, which a photo cannot be made true of, is replaced by the caption.
+        """
+        answered = ~batch.mismatched
         if self.recolour is None or batch.restore is None:
-            return batch.images
+            return batch.images, batch.images, answered, batch.target_captions
         assert batch.keep is not None and batch.recolour is not None
-        return self.recolour(batch.images, 1 - batch.keep, batch.tokens, batch.recolour, batch.restore)
+        objects, answer, rows, tokens = 1 - batch.keep, batch.images, batch.target_captions, batch.tokens
+        if self.method.restore.swap > 0:
+            swap = batch.restore & batch.mismatched
+            answer, true = self.recolour.swap(answer, objects, tokens, batch.target_tokens, batch.recolour, swap)
+            rows = torch.where(swap & ~true, batch.captions, rows)
+            tokens = torch.where(true[:, None], batch.target_tokens, tokens)
+            answered = answered | swap
+        return self.recolour.hide(answer, objects, tokens, batch.recolour, batch.restore), answer, answered, rows
 
     def d_loss(self, batch: Batch, edit: Edit) -> tuple[Tensor, Losses]:
         """Real photos with their own captions are real; edits with the text they should obey are not.
@@ -198,7 +216,7 @@ class Objective:
             if loss.perceptual != 0:
                 if texture is None or image is not stronger:
                     texture = self.photo.perceptual(image)
-                losses["perceptual"] = self.perceptual(batch, edit, texture, self.resembles(batch, keep))
+                losses["perceptual"] = self.perceptual(batch, edit, texture, self.resembles(batch, edit, keep))
                 total = total + loss.perceptual * losses["perceptual"]
             if edit.mu is not None and edit.logvar is not None:
                 losses["kl"] = kl_loss(edit.mu, edit.logvar)
@@ -215,8 +233,8 @@ class Objective:
                 total = total + method.keep_weight * losses["keep"]
         if batch.restore is not None and method.restore.weight > 0:
             assert keep is not None
-            own_text = (~batch.mismatched).to(keep.dtype).view(-1, 1, 1, 1)
-            losses["restore"] = restoration_loss(batch.images, image, (1 - keep) * own_text)
+            answered = edit.answered.to(keep.dtype).view(-1, 1, 1, 1)
+            losses["restore"] = restoration_loss(edit.answer, image, (1 - keep) * answered)
             total = total + method.restore.weight * losses["restore"]
         if method.sharpness.weight > 0:
             losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, image)
@@ -237,7 +255,7 @@ class Objective:
             total = total + perceptual_loss(target, self.photo.perceptual(image), keep)
         return total / (1 + len(edit.smaller)) if edit.smaller else total
 
-    def resembles(self, batch: Batch, keep: Tensor | None) -> Tensor | None:
+    def resembles(self, batch: Batch, edit: Edit, keep: Tensor | None) -> Tensor | None:
         """(B, 1, S, S) weights of the perceptual loss: where edit and photo should look alike. None: everywhere.
 
         An edit that follows another photo's text must not be pulled back to its own photo: there only the
@@ -245,7 +263,7 @@ class Objective:
         """
         if self.method.mismatched_text_p == 0 and self.method.swapped_text_p == 0:
             return None
-        own = (~batch.mismatched).to(batch.images.dtype).view(-1, 1, 1, 1)
+        own = edit.answered.to(batch.images.dtype).view(-1, 1, 1, 1)
         if keep is None:
             return own.expand(-1, 1, *batch.images.shape[2:])
         return torch.maximum(own, keep.to(own.dtype))

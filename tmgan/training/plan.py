@@ -7,6 +7,7 @@ No other module of the training path draws random numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,8 @@ from tmgan.data.pack import Pack
 from tmgan.methods.recolour import DRAWS
 
 _TABLE_SEED = 0x5AB5E7  # subsets of long captions and their swaps belong to the pack, not to the run
-_CHUNK = 65_536  # captions swapped at a time
+_CHUNK = 65_536  # captions changed at a time
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class CaptionTable:
     A caption longer than `words` has `subsets` rows, each a fixed random subset of its words in their order (published:
     a new subset each time, which cannot be precomputed).
 
-    With `swaps`, each of these rows has up to so many more behind all of them: the same caption with one attribute
-    replaced, or two exchanged (data/attributes.py), which is what its photo does not show.
+    Behind these own rows may lie changed ones, which their photos do not show (data/attributes.py): `swaps`, with one
+    attribute replaced or two exchanged, and `recolours`, of which a recoloured photo is true.
     """
 
     tokens: Tensor  # (R, words) int64, zero padded
@@ -41,9 +43,11 @@ class CaptionTable:
     variants: Tensor  # (M,) int64: rows of caption m
     of_image: Tensor  # (N + 1,) int64: captions of image i are of_image[i] : of_image[i + 1]
     swaps: Tensor  # (own, swaps) int64: rows of the swaps of each own row; itself where its caption allows none
+    recolours: Tensor  # (own, recolours) int64, the same for these
 
     @staticmethod
-    def from_pack(pack: Pack, words: int, subsets: int, swaps: int = 0) -> CaptionTable:
+    def from_pack(pack: Pack, words: int, subsets: int, swaps: int = 0, recolours: int = 0) -> CaptionTable:
+        """The captions of a pack, with so many swaps and recolours of each."""
         lengths = pack.lengths.to(torch.int64)
         variants = torch.where(lengths > words, subsets, 1)
         first = torch.cumsum(variants, 0) - variants
@@ -63,31 +67,37 @@ class CaptionTable:
             tokens[rows] = pack.tokens[caption, subset].to(torch.int64)
             labels[rows] = pack.word_labels[caption, subset].bool()
         row_lengths = torch.repeat_interleave(lengths.clamp(max=words), variants)
-        own = torch.arange(len(tokens))[:, None].expand(-1, swaps)
-        table = CaptionTable(tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64), own)
-        return table._with_swaps(Attributes.of_corpus(pack.vocabulary, *training_captions(pack))) if swaps else table
-
-    def _with_swaps(self, attributes: Attributes) -> CaptionTable:
-        own, swaps = self.swaps.shape
-        tokens, place, total = [self.tokens], self.swaps.clone(), own
-        for start in range(0, own, _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            count = len(self.tokens[rows])
-            draws = uniform(_TABLE_SEED, Purpose.TABLE, start // _CHUNK, (count, 4 * swaps))
-            texts, differs = attributes.variants(self.tokens[rows], torch.from_numpy(draws).view(count, swaps, 4))
-            tokens.append(texts[differs])
-            number = total + differs.flatten().cumsum(0).view_as(differs) - 1
-            place[rows] = torch.where(differs, number, place[rows])
-            total += int(differs.sum())
-        different = place != self.swaps
-        source = self.swaps[different]  # the own row of each added one, in their order
-        return replace(
-            self,
-            tokens=torch.cat(tokens),
-            lengths=torch.cat([self.lengths, self.lengths[source]]),
-            labels=torch.cat([self.labels, self.labels[source]]),
-            swaps=place,
+        own = torch.arange(len(tokens))[:, None]
+        table = CaptionTable(
+            tokens, row_lengths, labels, first, variants, pack.first.to(torch.int64), own[:, :0], own[:, :0]
         )
+        if swaps + recolours == 0:
+            return table
+        attributes = Attributes.of_corpus(pack.vocabulary, *training_captions(pack))
+        table, places = table._with(attributes.variants, swaps, Purpose.TABLE_SWAPS)
+        table = replace(table, swaps=places)
+        table, places = table._with(attributes.colour_swaps, recolours, Purpose.TABLE_RECOLOURS)
+        return replace(table, recolours=places)
+
+    def _with(self, change: Change, count: int, purpose: Purpose) -> tuple[CaptionTable, Tensor]:
+        """The table with `count` changed captions for each own one behind all others, and (own, count) their rows: the
+        own row itself where there is nothing to change."""
+        own, total = int(self.variants.sum()), len(self.tokens)
+        places = torch.arange(own)[:, None].repeat(1, count)
+        tokens, sources = [self.tokens], [torch.arange(total)]
+        for start in range(0, own if count else 0, _CHUNK):
+            rows = slice(start, min(start + _CHUNK, own))
+            size = rows.stop - start
+            draws = torch.from_numpy(uniform(_TABLE_SEED, purpose, start // _CHUNK, (size, 4 * count)))
+            texts, differs = change(self.tokens[rows], draws.view(size, count, 4))
+            number = total + differs.flatten().cumsum(0).view_as(differs) - 1
+            sources.append(places[rows][differs])
+            places[rows] = torch.where(differs, number, places[rows])
+            tokens.append(texts[differs])
+            total += len(tokens[-1])
+        source = torch.cat(sources)
+        table = replace(self, tokens=torch.cat(tokens), lengths=self.lengths[source], labels=self.labels[source])
+        return table, places
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,7 @@ class Planner:
         # A photo gets another one's text, its own with an attribute swapped, is restored, or none of these.
         kinds = (method.mismatched_text_p, method.swapped_text_p, method.restore.p)
         self._mismatched, self._swapped, self._restored = np.cumsum(kinds)
+        self._recoloured = self._swapped + method.restore.p * method.restore.swap  # the first of what is restored
         self.blur_sizes = np.array(method.blur.sizes or (1,), dtype=np.int64)
         self._orders: dict[int, np.ndarray] = {}
 
@@ -158,8 +169,16 @@ class Planner:
         caption = self._caption(index, draws[:, 0], subset[:, 0])
         own = target == index
         swaps = self._swaps(step, caption)
-        swap = torch.from_numpy((kind >= self._mismatched) & (kind < self._swapped))
-        own_text = torch.where(swap, swaps[:, 0], caption) if swaps.shape[1] else caption
+        own_text = caption
+        if self._swapped > self._mismatched:
+            swap = torch.from_numpy((kind >= self._mismatched) & (kind < self._swapped))
+            own_text = torch.where(swap, swaps[:, 0], own_text)
+        if self._recoloured > self._swapped:
+            draw = torch.from_numpy(uniform(self.seed, Purpose.RECAPTION, step, (self.batch, 1)))
+            rows = self.table.recolours[caption]
+            recolour_caption = rows.gather(1, (draw * rows.shape[1]).to(torch.int64))[:, 0]
+            swap = torch.from_numpy((kind >= self._swapped) & (kind < self._recoloured))
+            own_text = torch.where(swap, recolour_caption, own_text)
         blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
         target_caption = torch.where(own, own_text, self._caption(target, draws[:, 1], subset[:, 1]))
         restore = recolour = None

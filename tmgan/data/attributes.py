@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tmgan.data.attribute_kinds import COLOUR, FoundKind, Kind, find_kinds
+from tmgan.data.attribute_kinds import FoundKind, Kind, find_kinds
+from tmgan.data.colour_words import COLOUR_WORDS, are_apart
 from tmgan.data.pack import Pack
 from tmgan.data.phrases import Flags, Ids, Phrases
 from tmgan.data.vocabulary import Vocabulary
@@ -52,7 +53,10 @@ class Attributes:
             clash[here, here] = ~each.apart
         none_usual = np.zeros((len(vocabulary), 1), bool)
         self._usual = torch.from_numpy(np.concatenate([each.usual for each in found] + [none_usual], 1))
-        self._colours = len(found[0].ids) if found and found[0].kind.name == COLOUR else 0  # they come first
+        colours = [word for word in vocabulary.words if word in COLOUR_WORDS]
+        self._colours = torch.tensor([vocabulary.words.index(word) for word in colours], dtype=torch.int64)
+        alike = [[not are_apart(one, other) for other in colours] for one in colours]
+        self._colours_apart = ~torch.tensor(alike, dtype=torch.bool).view(len(colours), len(colours))
         self._apart, self._clash = torch.from_numpy(apart), torch.from_numpy(clash).float()
 
     @classmethod
@@ -97,10 +101,12 @@ class Attributes:
         """K variants of each of R captions, in which a colour is another wherever it is named, or two change places.
 
         What looks like the caption can be recoloured to look like the variant, without knowing which part has which
-        colour. Arguments and results are as for `variants`.
+        colour. So all colour words of the vocabulary may come in, however seldom captions name them. Arguments and
+        results are as for `variants`.
         """
-        ids = torch.from_numpy(self._ids[: self._colours])
-        apart = self._apart[: self._colours, : self._colours]
+        ids, apart = self._colours, self._colours_apart
+        if not len(ids):
+            return tokens[:, None].repeat(1, draws.shape[1], 1), torch.zeros(draws.shape[:2], dtype=torch.bool)
         named = (tokens[:, :, None] == ids).any(1)  # (R, C)
         free = (named.float() @ (~apart).float() == 0)[:, None].expand(-1, draws.shape[1], -1)  # of all that is named
         old = _pick(named[:, None].expand_as(free), draws[..., 0])  # (R, K)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from tmgan.common.commands import command
@@ -18,7 +19,7 @@ from tmgan.evaluation.evaluate import evaluate, quick_protocol
 from tmgan.models.bundle import Encoders, hash_of, load_main, save_encoders, save_generator
 from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.reports.pictures import grid, save_picture
-from tmgan.training.build import build_step, embed_captions
+from tmgan.training.build import build_step, colour_table, embed_captions
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Columns
 from tmgan.training.plan import CaptionTable, Planner
@@ -143,6 +144,8 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
             f"method.keep_mask is {masks}, but {pack.path} has no such masks yet, or they are unfinished. Make them "
             f"with\n  {masks_command(pack, masks)}"
         )
+    if config.method.restore.p > 0:
+        colour_table(pack.vocabulary, torch.device("cpu"))  # refuses captions without colours
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:

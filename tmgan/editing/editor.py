@@ -102,8 +102,13 @@ class Editor:
         return "; ".join(notes)
 
     @torch.no_grad()
-    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
-        """Edit images (B, 3, S, S) in [-1, 1] at the network's size, with the conditioning augmentation at its mean."""
+    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0, strength: float = 1.0) -> GeneratorOutput:
+        """Edit images (B, 3, S, S) in [-1, 1] at the network's size, with the conditioning augmentation at its mean.
+
+        Args:
+            strength: times the change, inside what the network does not keep: 0 is the photo, 1 the network's edit,
+                more is bolder.
+        """
         device, model = self.runtime.device, self.config.model
         images = images.to(device)
         tokens, lengths = self.tokens(texts)
@@ -111,9 +116,10 @@ class Editor:
         eps = torch.zeros(len(images), model.condition_dim, device=device)
         with self.runtime.autocast():
             words, sentence = self.encoders.text(tokens, lengths)
-            return self.generator(
+            output = self.generator(
                 noise, sentence, words, tokens == 0, eps, self.encoders.photo.features(images), images
             )
+        return output if strength == 1.0 else output._replace(image=_exaggerate(images, output, strength))
 
     def edit(
         self,
@@ -121,6 +127,7 @@ class Editor:
         text: str,
         box: tuple[float, float, float, float] | None = None,
         seed: int = 0,
+        strength: float = 1.0,
     ) -> Image.Image:
         """The photo edited towards the text, at the photo's own resolution and in its own colour space.
 
@@ -131,11 +138,12 @@ class Editor:
         Args:
             photo: a file, or a picture of Pillow's, which stays as it is.
             box: x, y, width, height of the bird in pixels; without it the photo's central square is edited.
+            strength: 1 is the network's edit, more is bolder; see `edit_tensors`.
 
         Raises:
             ValueError: the photo cannot be read, the box lies outside it, or no word is known.
         """
-        return self.edit_in_full(photo, text, box, seed).picture
+        return self.edit_in_full(photo, text, box, seed, strength=strength).picture
 
     def edit_in_full(
         self,
@@ -144,6 +152,7 @@ class Editor:
         box: tuple[float, float, float, float] | None = None,
         seed: int = 0,
         keep: KeepSource | None = None,
+        strength: float = 1.0,
     ) -> Edited:
         """edit(), with the attention of every known word and, if `keep` is given, the composited picture."""
         whole = read_photo(photo)
@@ -151,7 +160,7 @@ class Editor:
         area = (left, top, left + side, top + side)
         small = whole.over_white(area).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
         before = to_tensor(whole.colour.to_srgb(small))
-        output = self.edit_tensors(before, [text], seed)
+        output = self.edit_tensors(before, [text], seed, strength)
         after = output.image.float().cpu()
         result = _add(_change(before, after, whole), whole, (left, top, side))
         words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
@@ -162,6 +171,14 @@ class Editor:
         view = View(whole.colour.to_srgb(whole.over_white()), (left, top, side), before, after, text)
         mask = keep_picture(keep(view), whole.size, (left, top, side))
         return Edited(picture, maps, whole.with_pixels(composite(whole.rgb, result, mask)), mask, whole.notes)
+
+
+def _exaggerate(images: Tensor, output: GeneratorOutput, strength: float) -> Tensor:
+    """(B, 3, S, S) in [-1, 1]: the change times `strength`, but no more than once where the network keeps its input."""
+    factor: float | Tensor = strength
+    if strength > 1 and output.keep_logits is not None:
+        factor = 1 + (strength - 1) * (1 - torch.sigmoid(output.keep_logits))
+    return (images + factor * (output.image - images)).clamp(-1, 1)
 
 
 def fixed_noise(seed: int, count: int, dim: int) -> Tensor:

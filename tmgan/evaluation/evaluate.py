@@ -235,7 +235,7 @@ def quick_protocol(pack: Pack, count: int) -> Protocol:
 class _InputCopied(Editor):
     """An editor that leaves every photo as it is."""
 
-    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0) -> GeneratorOutput:
+    def edit_tensors(self, images: Tensor, texts: list[str], seed: int = 0, strength: float = 1.0) -> GeneratorOutput:
         empty = images.new_zeros(0)
         return GeneratorOutput(images.to(self.runtime.device), empty, empty, empty, None)
 

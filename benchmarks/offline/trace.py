@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tmgan.config import configfile
 from tmgan.config.runtime import Runtime
 from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.methods.recolour import DRAWS, Recolour
+from tmgan.methods.recolour import DRAWS, ColourTable, Recolour
 from tmgan.models.bundle import build_encoders
 from tmgan.training.build import build_networks, colour_table
 from tmgan.training.loaders.batch import Batch
@@ -104,8 +105,8 @@ def trace(
 
     config = change(configfile.from_preset(preset))
     side = config.model.image_size
-    colours = tuple(COLOUR_WORDS)
-    vocabulary = Vocabulary(("<end>", *colours, *(f"w{number}" for number in range(199 - len(colours)))))
+    names = tuple(COLOUR_WORDS)
+    vocabulary = Vocabulary(("<end>", *names, *(f"w{number}" for number in range(199 - len(names)))))
     encoders = build_encoders(config.encoder, side, vocabulary, 0)
     networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders), strict=True))
     for network in networks.values():
@@ -113,6 +114,8 @@ def trace(
     photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), "bf16", "compiled", 1, False, ()))
     fake_module(photo, mode, torch.bfloat16)
     discriminator = networks["discriminator"]
+    named = dataclasses.asdict(colour_table(vocabulary, torch.device("cpu")))
+    colours = ColourTable(**{name: fake(tensor, mode) for name, tensor in named.items()})
     with mode:
         data = _batch(config, batch, mode)
         texts = Texts(encoders.config.dim, config.text.words)
@@ -126,9 +129,7 @@ def trace(
             config.loss,
             config.optim,
             Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
-            recolour=Recolour(colour_table(vocabulary, torch.device(DEVICE)), restore.colours)
-            if restore.p > 0
-            else None,
+            recolour=Recolour(colours) if restore.p > 0 else None,
         )
         functions = step.functions
         begin("generate forward")

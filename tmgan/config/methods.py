@@ -101,8 +101,6 @@ class RestoreConfig:
     swap: float = 0.0
     """Share of the restored photos that first have a colour swapped, in the photo as in its caption: the kind of an
     object then does not tell its colours."""
-    colours: Literal["named", "all"] = "named"
-    """Which patches: those of colours that the caption names, so that what it leaves open stays; or all."""
 
     def __post_init__(self) -> None:
         require(0.0 <= self.p <= 1.0, f"method.restore.p is {self.p}; it is a probability, use 0 to 1.")

@@ -91,7 +91,7 @@ def build_step(
     restore = config.method.restore
     recolour = None
     if restore.p > 0:
-        recolour = Recolour(colour_table(encoders.vocabulary, runtime.device), restore.colours)
+        recolour = Recolour(colour_table(encoders.vocabulary, runtime.device))
     return TrainStep(
         generator.to(runtime.device),
         discriminator.to(runtime.device),

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.paper.made_up import evaluation, results, with_measures
 from tmgan.cli import main
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
-from tmgan.evaluation.evaluate import Evaluation
 from tmgan.evaluation.metrics.measure import Measure
-from tmgan.evaluation.protocol import Protocol
 from tmgan.models.bundle import GENERATOR, build_encoders, save_encoders
 from tmgan.paper import make
 from tmgan.paper import runs as paper_runs
@@ -29,20 +28,6 @@ from tmgan.paper.runs import Estimate, Run, images_done, is_finished, train_all
 from tmgan.training import jobs
 from tmgan.training.editor_task import EditorTask
 from tmgan_kernels import change_mask, laplace_sharpness, sharp_regions
-
-SMALL = {
-    "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
-    "encoder": {"dim": 16, "word_dim": 12, "width": 4},
-    "pretrain": {"images": 16, "batch": 4},
-    "batch": 4,
-    "runtime": {"threads": 1},
-}
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """The reduced base, smaller still."""
-    monkeypatch.setattr(rows, "_REDUCED", configfile.overlay(rows._REDUCED, SMALL))
 
 
 def runs_of(names, packed, tmp_path, images=8):
@@ -60,6 +45,7 @@ def runs_of(names, packed, tmp_path, images=8):
                 run=str(tmp_path / "runs" / n),
                 output={"tick_images": 8, "sample_images": 8, "checkpoint_images": 8},
             ),
+            found[n].encoders,
         )
         for n in names
     ]
@@ -70,7 +56,7 @@ def test_only_the_method_differs_from_the_baseline():
     everything = rows.variants("fcn")
     for reduced in (True, False):
         base = configfile.to_dict(rows.configuration(everything[0], reduced))
-        for variant in everything[1:]:
+        for variant in rows.select(everything, rows.PAPER, True)[1:]:
             now = configfile.to_dict(rows.configuration(variant, reduced))
             changed = configfile.differences(base, now)
             allowed = {
@@ -145,38 +131,31 @@ def test_runs_are_resumed_reused_and_never_mixed(small, packed, pack, encoders, 
     (tmp_path / "encoders").mkdir()
     save_encoders(encoders, tmp_path / "encoders")
     said: list[str] = []
+    pairs = {"shared": encoders}
     first = runs_of(["lightweight"], packed, tmp_path)
-    train_all(first, pack, encoders, said.append)
+    train_all(first, pack, pairs, said.append)
     assert "about" in said[1].lower() and is_finished(first[0].config, 8, GENERATOR)
 
     longer = runs_of(["lightweight", "nsl"], packed, tmp_path, images=16)
     assert not is_finished(longer[0].config, 16, GENERATOR)
     began = []
     monkeypatch.setattr(jobs, "EditorTask", lambda config, *rest: began.append(config.run) or EditorTask(config, *rest))
-    train_all(longer, pack, encoders, said.append)
+    train_all(longer, pack, pairs, said.append)
     log = (longer[0].path / "log.txt").read_text()
     assert "Resuming" in log and images_done(longer[0].path) == 16 and len(began) == 2
 
     before = (longer[1].path / GENERATOR).stat().st_mtime_ns
-    train_all(longer, pack, encoders, said.append)
+    train_all(longer, pack, pairs, said.append)
     assert len(began) == 2 and (longer[1].path / GENERATOR).stat().st_mtime_ns == before
     assert "2 are finished and reused, 0 to train" in said[-1]
 
     with pytest.raises(ValueError, match="16 images and 8 are wanted"):
-        train_all(first, pack, encoders, said.append)
+        train_all(first, pack, pairs, said.append)
     other = dataclasses.replace(longer[0].config, optim=dataclasses.replace(longer[0].config.optim, lr_g=1e-5))
     assert not is_finished(other, 16, GENERATOR), "another learning rate is another run"
 
 
 # ------------------------------------------------------------------- comparison
-def evaluation(
-    shift: float = 0.0, names=("sharpness", "sharpness_photo", "mask_score/dataset", "mask_score/histogram")
-):
-    values = [10.0 + k % 5 + shift for k in range(40)]
-    measures = {n: Measure.of(values, "levels", "lower") for n in names}
-    return Evaluation(Protocol(count=40), measures, tuple(f"bird{k}" for k in range(40)), "hash")
-
-
 def test_moves_need_the_interval_and_every_seed():
     base = [evaluation(), evaluation()]
     assert change("sharpness", base, [evaluation(1), evaluation(2)]).moves == "up"
@@ -226,32 +205,6 @@ def test_page_says_where_nothing_moved_and_what_is_reduced():
     ):
         assert words in text, words
     assert re.search(r"\| true masks \| 9\.0+ \(.*\) \| \+25\.0%", text)
-
-
-def results(found, **changes):
-    """What `gather` makes of evaluations, as read back from tables.json."""
-    setup = {
-        "command": "tmgan tables",
-        "drawn": False,
-        "reduced": False,
-        "tables": [1, 2, 3],
-        "n": 40,
-        "seeds": [0],
-        "images": 16,
-        "image_size": 256,
-        "pre_trained": "dataset",
-        "encoder_weights": "pretrained",
-        "seconds": {"encoders": 1.0},
-        "photos": "",
-    }
-    machine = dict.fromkeys(("device", "cores", "processor", "gpu", "tmgan", "torch", "date"), "x")
-    about = gather(setup | changes, machine, rows.variants("dataset"), found, {}, None)
-    return json.loads(json.dumps(about, allow_nan=False))
-
-
-def with_measures(shift=0.0, **measures):
-    one = evaluation(shift)
-    return dataclasses.replace(one, measures=one.measures | {n.replace("__", "/"): m for n, m in measures.items()})
 
 
 @pytest.mark.parametrize("protocol", ["test", "paper"])
@@ -457,7 +410,7 @@ def test_command_end_to_end_and_gradients_as_published(small, packed, pack, enco
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--only", "4"], "tables 1, 2 and 3"),
+        (["--only", "5"], "tables 1, 2 and 3, and 4 is ours"),
         (["--seeds", "1", "1"], "different numbers"),
         (["--images", "-1"], "0 or more"),
         (["--count", "1"], "use 2 or more"),

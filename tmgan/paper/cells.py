@@ -1,10 +1,10 @@
-"""Numbers of the results as cells of tables. results.py says what null and "inf" mean there."""
+"""Numbers of the results as cells of tables, and in words. results.py says what null and "inf" mean there."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tmgan.common.text import number
 from tmgan.paper.variants import BASE
@@ -55,3 +55,36 @@ def _number(value: float | str) -> str:
 def paper_cell(table: Mapping[str, float], variant: str) -> str:
     """The paper's number for a row."""
     return f"{table[variant]:.3f}" if variant in table else "-"
+
+
+def label(about: Json, variant: str) -> str:
+    """What a row is called."""
+    return about["variants"][variant]["label"]
+
+
+def rows_of(about: Json, table: int) -> list[str]:
+    """The variants of a table that have been measured."""
+    return [name for name, row in about["variants"].items() if table in row["tables"] and name in about["runs"]]
+
+
+def interval_words(about: Json) -> str:
+    """What the numbers of a table are, and their intervals."""
+    each = "mean over the seeds and its" if len(about["setup"]["seeds"]) > 1 else "its"
+    return f"Each number: {each} 95% interval, by bootstrap over n = {about['setup']['n']} photos."
+
+
+def sentence(about: Json, title: str, name: str, where: Literal["changes", "ablation"]) -> str:
+    """Which variants move a measure, and which do not.
+
+    Args:
+        title, name: of the measure.
+    """
+    ways: dict[str, list[str]] = {"up": [], "down": [], "": []}
+    for variant, each in about[where].items():
+        ways[each.get(name, {"moves": ""})["moves"]].append(label(about, variant))
+    parts = [
+        f"{words} {', '.join(ways[way])}"
+        for way, words in (("up", "up with"), ("down", "down with"), ("", "no change can be told with"))
+        if ways[way]
+    ]
+    return f"**{title[0].upper()}{title[1:]}**: {'; '.join(parts)}."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from tmgan.data.pack import Pack
 from tmgan.editing.editor import load
 from tmgan.evaluation.evaluate import Evaluation
 from tmgan.evaluation.protocol import Protocol
-from tmgan.models import bundle
+from tmgan.models import bundle, weights
 from tmgan.paper.figures import edits_of, figure5, heat_maps, side_by_side
 from tmgan.paper.measure import evaluation_of
 from tmgan.paper.pages import document
@@ -33,12 +35,24 @@ from tmgan.paper.published import Bench, Maps, gradient_maps
 from tmgan.paper.request import Request
 from tmgan.paper.results import gather
 from tmgan.paper.runs import Run, shared_encoders, train_all, unless_baseline
-from tmgan.paper.variants import BASE, PreTrained, Variant, configuration, reduced_base, select, variants
+from tmgan.paper.variants import (
+    BASE,
+    OBEDIENCE,
+    OURS,
+    Pair,
+    PreTrained,
+    Variant,
+    baseline,
+    configuration,
+    ours,
+    select,
+    variants,
+)
 from tmgan.reports.run_report import training_seconds
 from tmgan.training.editor_task import check_fits
 
 _REDUCED_IMAGES = 3_200
-_CHEAP = ("mask_score", "sharpness", "preserved", "colour_accuracy")
+_CHEAP = ("mask_score", "sharpness", "preserved")
 
 Pictures = dict[str, tuple[Image.Image, str]]  # name -> picture and caption
 
@@ -74,29 +88,30 @@ def _make(request: Request, command: str) -> list[Path]:
     )
     pre_trained: PreTrained = "fcn" if not drawn and read_record(pack, "fcn") is not None else "dataset"
     everything = variants(pre_trained)
-    selection = select(everything, tables, request.as_published)
-    top: dict[str, Any] = {
-        "data": str(pack.path),
-        "encoders": request.encoders or str(request.out / "encoders"),
-        "runtime": asdict(request.runtime),
-    }
+    selection = select(everything, tables, request.as_published, one_pair=bool(request.encoders))
+    top: dict[str, Any] = {"data": str(pack.path), "runtime": asdict(request.runtime)}
     if request.images or reduced:
         top["images"] = request.images or _REDUCED_IMAGES
     runs = [
-        Run(v.name, seed, _configuration(v, request, reduced, seed, top)) for seed in request.seeds for v in selection
+        Run(v.name, seed, _configuration(v, request, reduced, seed, top), v.encoders)
+        for seed in request.seeds
+        for v in selection
     ]
-    for run in runs:
-        check_fits(run.config, pack, None)
+    for v, run in zip(selection * len(request.seeds), runs, strict=True):
+        with _unless_ours(v.ours):
+            check_fits(run.config, pack, None)
     for masks in {run.config.method.stored_masks for run in runs if not run.path.exists()}:
         comparison_notes(pack, masks=masks)  # refuse what could only be trained in vain
-    encoders = _encoders(request, pack, reduced)
-    _same_as_before(request.out, {"pack": pack.hash, "encoders": encoders.hash()})
+    encoders = _encoders(request, pack, reduced, dict.fromkeys(v.encoders for v in selection), pre_trained)
+    shared = encoders["shared"]
+    _same_as_before(request.out, {"pack": pack.hash} | {_folder(pair): each.hash() for pair, each in encoders.items()})
     failures = train_all(runs, pack, encoders, _say)
     protocol = _protocol(request, pack, reduced)
-    evaluations = _evaluations(runs, pack, protocol, request, reduced, failures)
+    codes = {pair for pair, each in encoders.items() if reduced and each is shared}  # by other encoders: not comparable
+    evaluations = _evaluations(runs, pack, protocol, request, codes, failures)
     # A variant is shown with all its seeds or not at all: it is compared with the baseline's of the same seeds.
     runs = [run for run in runs if run.variant in evaluations]
-    maps = _gradient_maps(runs, pack, encoders, pre_trained) if request.as_published else None
+    maps = _gradient_maps(runs, pack, shared, pre_trained) if request.as_published else None
     first = {run.variant: run for run in reversed(runs)}  # of the first seed
     n = len(evaluations[BASE][0].images)
     setup = {
@@ -110,10 +125,11 @@ def _make(request: Request, command: str) -> list[Path]:
         "image_size": size,
         "failures": failures,
         "pre_trained": pre_trained,
-        "encoder_weights": encoders.weights,
+        "encoder_weights": shared.weights,
+        "encoders_given": bool(request.encoders),
         "seconds": {
             path.name: round(training_seconds(path), 1)
-            for path in (request.out / "encoders", *(run.path for run in runs))
+            for path in (*(request.out / _folder(pair) for pair in encoders), *(run.path for run in runs))
         },
         "protocol": asdict(protocol),
         "photos": f"Measured on {edited_photos(n, protocol.split, protocol.captions, protocol.seed)}; colour accuracy "
@@ -137,15 +153,21 @@ def _make(request: Request, command: str) -> list[Path]:
 
 
 def _evaluations(
-    runs: list[Run], pack: Pack, protocol: Protocol, request: Request, codes: bool, failures: dict[str, str]
+    runs: list[Run], pack: Pack, protocol: Protocol, request: Request, codes: set[Pair], failures: dict[str, str]
 ) -> dict[str, list[Evaluation]]:
-    """One evaluation per seed by variant, without the variants of which a run failed; what fails here is noted too."""
+    """One evaluation per seed by variant, without the variants of which a run failed; what fails here is noted too.
+
+    Args:
+        codes: the encoders whose runs have their code_distance measured.
+    """
     evaluations: dict[str, list[Evaluation]] = {run.variant: [] for run in runs}
     for run in runs:
         if run.path.name not in failures:
             _say(f"Measuring {run.path.name}.")
             with unless_baseline(run, failures, _say):
-                evaluations[run.variant].append(evaluation_of(run.path, pack, protocol, request.runtime, codes))
+                evaluations[run.variant].append(
+                    evaluation_of(run.path, pack, protocol, request.runtime, run.encoders in codes)
+                )
     incomplete = {run.variant for run in runs if run.path.name in failures}
     return {variant: seeds for variant, seeds in evaluations.items() if variant not in incomplete}
 
@@ -154,25 +176,55 @@ def _configuration(variant: Variant, request: Request, reduced: bool, seed: int,
     output = {"tick_images": 1_000, "sample_images": top["images"], "checkpoint_images": 2_000} if reduced else {}
     runs = request.out / "runs"
     if variant.after:  # whose encoders it takes
-        top = {**top, "encoders": "", "from": str(runs / f"{variant.after}-seed-{seed}")}
+        top = {**top, "from": str(runs / f"{variant.after}-seed-{seed}")}
+    else:
+        top = {**top, "encoders": request.encoders or str(request.out / _folder(variant.encoders))}
     return configuration(
         variant, reduced, **top, output=output, seed=seed, run=str(runs / f"{variant.name}-seed-{seed}")
     )
 
 
-def _encoders(request: Request, pack: Pack, reduced: bool) -> bundle.Encoders:
-    """The encoders that all runs share, trained first if necessary."""
+@contextmanager
+def _unless_ours(applies: bool) -> Iterator[None]:
+    """What table 4 alone cannot be made without is refused with the way to make the others."""
+    try:
+        yield
+    except ValueError as error:
+        if not applies:
+            raise
+        raise ValueError(f"{error}\nOr make the paper's tables without ours (table 4): --only 1 2 3.") from None
+
+
+def _folder(pair: Pair) -> str:
+    return {"shared": "encoders", "hard": "encoders-hard"}[pair]
+
+
+def _encoders(
+    request: Request, pack: Pack, reduced: bool, pairs: Iterable[Pair], pre_trained: PreTrained
+) -> dict[Pair, bundle.Encoders]:
+    """The encoders that runs share, trained first if necessary; those that were given serve all."""
     if request.encoders:
         encoders = bundle.load_encoders(Path(request.encoders))
         bundle.require_finished(encoders, Path(request.encoders))
-        return encoders
-    config = DamsmConfig(data=str(pack.path), run=str(request.out / "encoders"), runtime=request.runtime)
-    if reduced:
-        base = reduced_base()
-        config = dataclasses.replace(
-            config, encoder=base.encoder, text=base.text, loss=base.loss, pretrain=base.pretrain, output=base.output
+        return dict.fromkeys(pairs, encoders)
+    bases = {pair: {"shared": baseline, "hard": ours}[pair](reduced) for pair in pairs}
+    if "hard" in bases and bases["hard"].encoder.kind == "efficientnet":
+        with _unless_ours(True):
+            weights.require("efficientnet")
+    found: dict[Pair, bundle.Encoders] = {}
+    for pair, base in bases.items():
+        config = DamsmConfig(
+            data=str(pack.path),
+            run=str(request.out / _folder(pair)),
+            encoder=base.encoder,
+            text=base.text,
+            loss=base.loss,
+            pretrain=dataclasses.replace(base.pretrain, masks=pre_trained) if base.pretrain.recolour else base.pretrain,
+            output=base.output,
+            runtime=request.runtime,
         )
-    return bundle.load_encoders(shared_encoders(config))
+        found[pair] = bundle.load_encoders(shared_encoders(config))
+    return found
 
 
 def _same_as_before(out: Path, identity: dict[str, str]) -> None:
@@ -185,18 +237,23 @@ def _same_as_before(out: Path, identity: dict[str, str]) -> None:
             raise ValueError(
                 f"{path} is damaged, so it does not say what the runs in {out} were made with. Choose another --out."
             ) from None
-        differences = [name for name, value in identity.items() if before.get(name) != value]
+        added = _folder("hard")  # which the paper's tables do without
+        differences = [
+            name for name, value in identity.items() if before.get(name, value if name == added else "") != value
+        ]
         if differences:
             raise ValueError(
                 f"The runs in {out} were made with other {' and other '.join(differences)}. Choose another --out."
             )
+        identity = before | identity
     out.mkdir(parents=True, exist_ok=True)
     write_json(path, identity)
 
 
 def _protocol(request: Request, pack: Pack, reduced: bool) -> Protocol:
     drawn = pack.parts is not None and len(pack.test) > 0
-    metrics = tuple(m for m in _CHEAP if m != "colour_accuracy" or drawn) if reduced else ()
+    obeys = ("colour_accuracy",) if drawn else ("colour_words",) if OBEDIENCE in request.only else ()
+    metrics = (*_CHEAP, *obeys) if reduced else ()
     return Protocol(metrics=metrics, count=request.count or (200 if reduced else 1000))
 
 
@@ -210,8 +267,13 @@ def _gradient_maps(runs: list[Run], pack: Pack, encoders: bundle.Encoders, pre_t
 def _figures(
     first: dict[str, Run], pack: Pack, protocol: Protocol, pre_trained: PreTrained, request: Request
 ) -> Pictures:
-    """The paper's figures, of the first seed, as far as their runs are there."""
-    models = {"figure 5": [BASE], "figure 6": [BASE, "nsl", "gm", "sad5", "sad9"], "figure 7": [BASE, "combined"]}
+    """The paper's figures and one of our table, of the first seed, as far as their runs are there."""
+    models = {
+        "figure 5": [BASE],
+        "figure 6": [BASE, "nsl", "gm", "sad5", "sad9"],
+        "figure 7": [BASE, "combined"],
+        "obedience": [BASE, OURS, "ours-network", "ours-mismatched"],
+    }
     names = [n for n in dict.fromkeys(v for which in models.values() for v in which) if n in first]
     titles = {v.name: v.label for v in variants(pre_trained)}
     edits = {
@@ -226,6 +288,7 @@ def _figures(
         "figure 5": "Figure 5 of the paper: masks of image comparing. White is kept; under a mask the rest is black.",
         "figure 6": "Figure 6 of the paper: the sharpness methods.",
         "figure 7": "Figure 7 of the paper: the combined method.",
+        "obedience": "The baseline, ours, and ours without two of its parts.",
     }
     pictures = {}
     for name, which in models.items():

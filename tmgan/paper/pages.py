@@ -12,10 +12,22 @@ from PIL import Image
 
 from tmgan.common.text import duration
 from tmgan.models.bundle import RANDOM_NOTE
-from tmgan.paper.cells import Json, change_cell, improvement, interval_of, measure_cell, paper_cell
+from tmgan.paper.cells import (
+    Json,
+    change_cell,
+    improvement,
+    interval_of,
+    interval_words,
+    label,
+    measure_cell,
+    paper_cell,
+    rows_of,
+    sentence,
+)
 from tmgan.paper.measure import CODES
+from tmgan.paper.obedience import obedience
 from tmgan.paper.results import COMPARED
-from tmgan.paper.variants import BASE
+from tmgan.paper.variants import BASE, OBEDIENCE
 from tmgan.reports.charts import intervals
 from tmgan.reports.document import Cell, Document
 
@@ -36,8 +48,14 @@ def document(about: Json, pictures: Mapping[str, Image.Image]) -> Document:
         page.note(note)
     for run, reason in setup.get("failures", {}).items():
         page.note(f"`{run}` failed, so its method is not shown. {reason}")
-    _what_moves(page, about)
-    for which, table, figure in ((1, _table1, "figure 5"), (2, _table2, "figure 6"), (3, _table3, "figure 7")):
+    if about["changes"]:
+        _what_moves(page, about)
+    for which, table, figure in (
+        (1, _table1, "figure 5"),
+        (2, _table2, "figure 6"),
+        (3, _table3, "figure 7"),
+        (OBEDIENCE, obedience, "obedience"),
+    ):
         if which in setup["tables"]:
             table(page, about)
         if figure in pictures:
@@ -55,6 +73,11 @@ def _opening(page: Document, setup: Json) -> None:
         f"{setup['n']} held-out photos per model, {words}, {setup['images']:,} training images per run, "
         f"{setup['image_size']} pixels. Runs that are compared began from the same weights and saw the same "
         "photos, crops, captions and noise; only the method differs."
+        + (
+            " Ours and its ablation saw as many images, with another network, other batches and other losses."
+            if OBEDIENCE in setup["tables"]
+            else ""
+        )
     )
     small = f"small networks and encoders, {setup['images']:,} images where the paper has 885,500"
     if setup["drawn"]:
@@ -95,9 +118,9 @@ def _what_moves(page: Document, about: Json) -> None:
         "agree.",
     )
     for name in names:
-        page.text(_sentence(about, name))
+        page.text(sentence(about, COMPARED[name], name, "changes"))
     rows: list[list[str | Cell]] = [
-        [_label(about, v), *(change_cell(each.get(n, {})) for n in names)] for v, each in changes.items()
+        [label(about, v), *(change_cell(each.get(n, {})) for n in names)] for v, each in changes.items()
     ]
     page.table(
         ["method", *(COMPARED[n] for n in names)],
@@ -115,22 +138,8 @@ def _dots(about: Json, name: str) -> list[tuple[str, float, float, float, bool]]
     for variant, each in about["changes"].items():
         value, low, high = interval_of(each.get(name, {}))
         if all(map(math.isfinite, (value, low, high))):
-            rows.append((_label(about, variant), value, low, high, bool(each[name]["moves"])))
+            rows.append((label(about, variant), value, low, high, bool(each[name]["moves"])))
     return rows
-
-
-def _sentence(about: Json, name: str) -> str:
-    """Which methods move a measure, and which do not."""
-    ways: dict[str, list[str]] = {"up": [], "down": [], "": []}
-    for variant, each in about["changes"].items():
-        ways[each.get(name, {"moves": ""})["moves"]].append(_label(about, variant))
-    parts = [
-        f"{words} {', '.join(ways[way])}"
-        for way, words in (("up", "up with"), ("down", "down with"), ("", "no change can be told with"))
-        if ways[way]
-    ]
-    title = COMPARED[name]
-    return f"**{title[0].upper()}{title[1:]}**: {'; '.join(parts)}."
 
 
 def _table1(page: Document, about: Json) -> None:
@@ -138,18 +147,18 @@ def _table1(page: Document, about: Json) -> None:
     runs, base = about["runs"], about["runs"][BASE]
     names = [n for n in COMPARED if n.startswith("mask_score/") and n in base]
     rows = []
-    for variant in _rows(about, 1):
+    for variant in rows_of(about, 1):
         cells: list[str | Cell] = []
         for name in names:
             cells += [measure_cell(runs[variant].get(name)), improvement(runs[variant].get(name), base[name], variant)]
-        rows.append([_label(about, variant), *cells])
+        rows.append([label(about, variant), *cells])
     header = [title for n in names for title in (_MASKS[n.split("/")[1]], "improves")]
     page.table(
         ["method", *header],
         rows,
         "Mean of ((photo - edit) x mask) squared over all pixels, in levels of 255 "
         "squared; "
-        f"lower is better. Every model is scored under every mask. {_interval_words(about)} A histogram mask "
+        f"lower is better. Every model is scored under every mask. {interval_words(about)} A histogram mask "
         "depends on the model's own edits, and leaves out what changed much: the true masks are the fair "
         "column.",
     )
@@ -182,11 +191,11 @@ def _table2(page: Document, about: Json) -> None:
             f"{table['sharpness']['original']:.3f}",
         ]
     ]
-    for variant in _rows(about, 2):
+    for variant in rows_of(about, 2):
         measures = runs[variant]
         rows.append(
             [
-                _label(about, variant),
+                label(about, variant),
                 *(measure_cell(measures.get(n)) for n in realism),
                 measure_cell(measures["sharpness"]),
                 paper_cell(table["fid"], variant),
@@ -197,7 +206,7 @@ def _table2(page: Document, about: Json) -> None:
         ["method", *(COMPARED[n] for n in realism), "sharpness", "paper: FID", "paper: sharpness"],
         rows,
         "Sharpness: mean absolute Laplacian of the grey picture in levels of 255, zero border. "
-        f"{_sharper(about)}{_interval_words(about)} {_notes(about, realism)} {about['paper']['source']}, Table "
+        f"{_sharper(about)}{interval_words(about)} {_notes(about, realism)} {about['paper']['source']}, Table "
         "II.",
     )
 
@@ -218,12 +227,14 @@ def _table3(page: Document, about: Json) -> None:
     table, runs = about["paper"]["table3"], about["runs"]
     others = ("inception_score", "mask_score/dataset", "sharpness", "colour_accuracy")
     names = [*_realism(about), *(n for n in others if n in runs[BASE])]
-    rows = []
-    for variant in _rows(about, 3, missing=True):
-        blank = ["not there yet", *["-"] * (len(names) - 1)]
-        cells = [measure_cell(runs[variant].get(n)) for n in names] if variant in runs else blank
+    rows: list[list[str | Cell]] = []
+    for variant in rows_of(about, 3):
         rows.append(
-            [_label(about, variant), *cells, *(paper_cell(table[n], variant) for n in ("fid", "inception_score"))]
+            [
+                label(about, variant),
+                *(measure_cell(runs[variant].get(n)) for n in names),
+                *(paper_cell(table[n], variant) for n in ("fid", "inception_score")),
+            ]
         )
     page.table(
         ["method", *(COMPARED[n] for n in names), "paper: FID", "paper: Inception score"],
@@ -267,14 +278,14 @@ def _as_published(page: Document, about: Json, pictures: Mapping[str, Image.Imag
     kinds = list(next(iter(gradients["answers"].values())))
     page.table(
         ["discriminator of", *kinds],
-        [[_label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in gradients["answers"].items()],
+        [[label(about, v), *(f"{answers[k]:.2f}" for k in kinds)] for v, answers in gradients["answers"].items()],
         "Mean probability of real, with the photo's own text, on one training batch. Sharpness-aware is one "
         "that calls a blurred photo fake, and a grey sharp one no less real than the baseline does.",
     )
     for variant, answers in gradients["answers"].items():
         if answers["blurred"] > answers["photo"] / 2 > answers["grey and sharp"] and variant != BASE:
             page.text(
-                f"The discriminator of **{_label(about, variant)}** takes blurred photos for as real as sharp "
+                f"The discriminator of **{label(about, variant)}** takes blurred photos for as real as sharp "
                 f"ones ({answers['blurred']:.2f} against {answers['photo']:.2f}), and grey ones for fake however "
                 f"sharp ({answers['grey and sharp']:.2f}): it learnt the colour of what it was shown, and not "
                 "the blur."
@@ -293,7 +304,7 @@ def _method(page: Document, about: Json) -> None:
         ["run", "what it is", "training"],
         [
             [
-                _label(about, v),
+                label(about, v),
                 about["variants"][v]["about"],
                 duration(sum(s for n, s in setup["seconds"].items() if n.rsplit("-seed-", 1)[0] == v)),
             ]
@@ -306,24 +317,11 @@ def _method(page: Document, about: Json) -> None:
         f"{machine['device']}, {machine['cores']} cores of {machine['processor']}, GPU {machine['gpu']}; tmgan "
         f"{machine['tmgan']}, torch {machine['torch']}, {machine['date']}. Time in training steps: "
         f"{duration(sum(setup['seconds'].values()))} in all, of which encoders "
-        f"{duration(setup['seconds']['encoders'])}. "
+        f"{duration(sum(s for n, s in setup['seconds'].items() if n.startswith('encoders')))}. "
         f"{setup['photos']}"
     )
     for name, reason in about["skipped"].items():
         page.text(f"Not measured: {name}. {reason}")
-
-
-def _rows(about: Json, table: int, missing: bool = False) -> list[str]:
-    return [
-        name
-        for name, row in about["variants"].items()
-        # Before ManiGAN was part of tmgan its row was impossible; docs/tables.md is of such a file.
-        if table in row["tables"] and (name in about["runs"] or missing and not row.get("possible", True))
-    ]
-
-
-def _label(about: Json, variant: str) -> str:
-    return about["variants"][variant]["label"]
 
 
 def _realism(about: Json) -> list[str]:
@@ -340,8 +338,3 @@ def _notes(about: Json, names: list[str]) -> str:
     ]
     absent = [f"{' and '.join(missing)} {'were' if len(missing) > 1 else 'was'} not measured here."] if missing else []
     return " ".join(dict.fromkeys(absent + [base[n]["note"] for n in names if base[n]["note"]]))
-
-
-def _interval_words(about: Json) -> str:
-    each = "mean over the seeds and its" if len(about["setup"]["seeds"]) > 1 else "its"
-    return f"Each number: {each} 95% interval, by bootstrap over n = {about['setup']['n']} photos."

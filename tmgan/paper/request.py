@@ -10,7 +10,7 @@ from tmgan.config.settings import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Train the runs behind the paper's tables, or reuse them, and write tables and figures as one page.
+    """Train the runs behind the paper's tables and ours, or reuse them, and write tables and figures as one page.
 
     Without --data: on drawn birds and reduced, for a CPU, with true masks in the place of FCN's. It says how long it
     takes. Interrupt it whenever you like: the same command goes on.
@@ -21,9 +21,9 @@ class Request:
     data: str = ""
     """Pack made by `tmgan data prepare`, with masks; empty: draw birds."""
     encoders: str = ""
-    """Run folder of `tmgan damsm`; empty: train them first, once for all runs."""
-    only: tuple[int, ...] = (1, 2, 3)
-    """Which of the paper's tables."""
+    """Run folder of `tmgan damsm`, for all runs; empty: train them first, once for all runs, and more for table 4."""
+    only: tuple[int, ...] = (1, 2, 3, 4)
+    """Which tables: 1, 2 and 3 are the paper's; 4 is ours: does our editor obey, and what of it matters?"""
     as_published: bool = False
     """Also run the methods as their published code did, and show where every method's gradient goes."""
     reduced: bool = False
@@ -40,8 +40,8 @@ class Request:
 
     def __post_init__(self) -> None:
         for table in self.only:
-            if table not in (1, 2, 3):
-                raise ValueError(f"--only {table}: the paper has the tables 1, 2 and 3.")
+            if table not in (1, 2, 3, 4):
+                raise ValueError(f"--only {table}: the paper has the tables 1, 2 and 3, and 4 is ours.")
         if not self.only or not self.seeds:
             raise ValueError("Give at least one table with --only and one seed with --seeds.")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:

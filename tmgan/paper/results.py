@@ -4,7 +4,8 @@ setup      how it was made
 machine    where and when
 variants   every row: label, what it is, its tables
 runs       variant -> measure -> value, low, high, n, unit, better, note, seeds (the value of each)
-changes    variant -> measure -> value, low, high, relative, seeds, moves, against the baseline
+changes    variant -> measure -> value, low, high, relative, seeds, moves, of the paper's methods against the baseline
+ablation   the same, of the other rows of table 4 against ours
 paper      the paper's numbers
 gradients  shares and strengths, with --as-published
 captions   of the pictures, by name
@@ -15,7 +16,7 @@ A number is null where there is none, and "inf" or "-inf" where it is infinite, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -25,7 +26,7 @@ from tmgan.evaluation.evaluate import Evaluation
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.paper.measure import CODES, Change, change, over_seeds
 from tmgan.paper.published import Maps
-from tmgan.paper.variants import BASE, Variant
+from tmgan.paper.variants import BASE, OBEDIENCE, OURS, PAPER, Variant
 
 # What a method is compared in: name of the measure -> title.
 COMPARED = {
@@ -41,6 +42,16 @@ COMPARED = {
     "fid/paper": "FID, training photos",
     "kid/paper": "KID, training photos",
     "inception_score": "Inception score",
+}
+# What table 4 has. Drawn birds have the first three, photographs the others.
+OBEYED = {
+    "colour_accuracy": "colour accuracy",
+    "others_kept": "other parts kept",
+    "background_psnr": "background PSNR",
+    "colour_words": "named colours",
+    "preserved_psnr/dataset": "PSNR outside the object, true masks",
+    "preserved_psnr/fcn": "PSNR outside the object, FCN masks",
+    "sharpness": "sharpness",
 }
 
 
@@ -65,6 +76,9 @@ def gather(
         maps: None without --as-published.
     """
     base = evaluations[BASE]
+    tables = {v.name: set(v.tables) for v in variants}
+    papers = {n: seeds for n, seeds in evaluations.items() if n != BASE and tables[n] & {*PAPER}}
+    parts = {n: seeds for n, seeds in evaluations.items() if n != OURS and OBEDIENCE in tables[n]}
     about: dict[str, Any] = {
         "setup": setup,
         "machine": machine,
@@ -75,11 +89,8 @@ def gather(
         "runs": {
             name: {m: _measure([e[m] for e in seeds]) for m in _common(seeds)} for name, seeds in evaluations.items()
         },
-        "changes": {
-            name: {m: _change(change(m, base, seeds)) for m in COMPARED if m in _common([*base, *seeds])}
-            for name, seeds in evaluations.items()
-            if name != BASE
-        },
+        "changes": _changes(COMPARED, base, papers),
+        "ablation": _changes(OBEYED, evaluations[OURS], parts) if OURS in evaluations else {},
         "notes": list(base[0].notes),
         "skipped": base[0].skipped,
         "paper": paper(),
@@ -103,6 +114,15 @@ def gather(
             ],
         }
     return about
+
+
+def _changes(
+    names: Iterable[str], base: list[Evaluation], others: Mapping[str, list[Evaluation]]
+) -> dict[str, dict[str, Any]]:
+    return {
+        variant: {m: _change(change(m, base, seeds)) for m in names if m in _common([*base, *seeds])}
+        for variant, seeds in others.items()
+    }
 
 
 def _common(evaluations: list[Evaluation]) -> list[str]:

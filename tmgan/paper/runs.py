@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.models.bundle import ENCODERS, GENERATOR, Encoders
-from tmgan.paper.variants import BASE
+from tmgan.paper.variants import BASE, Pair
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.run_folder import MAY_CHANGE
@@ -36,6 +36,7 @@ class Run:
     variant: str
     seed: int
     config: TrainConfig
+    encoders: Pair = "shared"
 
     @property
     def path(self) -> Path:
@@ -107,14 +108,14 @@ class Estimate:
 
 
 def shared_encoders(config: DamsmConfig) -> Path:
-    """The folder of the encoders that all runs share, trained first if necessary."""
+    """The folder of a pair of encoders that runs share, trained first if necessary."""
     if not is_finished(config, config.pretrain.images, ENCODERS):
         train_encoders(config)
     return Path(config.run)
 
 
 def first_estimate(config: TrainConfig, pack: Pack, encoders: Encoders) -> Estimate:
-    """Seconds per image, from a few steps of the baseline that are thrown away."""
+    """Seconds per image, from a few steps of a run that are thrown away."""
     task = EditorTask(dataclasses.replace(config, run=""), pack, encoders, decide(config.runtime))
     with closing(task.loader):
         for _ in range(2):  # warm up
@@ -131,8 +132,13 @@ def _read(losses: dict[str, torch.Tensor]) -> None:
     torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
 
 
-def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[str], None]) -> dict[str, str]:
+def train_all(
+    runs: list[Run], pack: Pack, encoders: Mapping[Pair, Encoders], say: Callable[[str], None]
+) -> dict[str, str]:
     """Train what is not finished.
+
+    Args:
+        encoders: of all pairs that the runs have.
 
     Returns:
         Why runs failed, by their folder's name: the others are trained all the same.
@@ -144,7 +150,7 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
     """
     open_runs = []
     for run in runs:
-        check_fits(run.config, pack, encoders)
+        check_fits(run.config, pack, encoders[run.encoders])
         if not is_finished(run.config, run.config.images, GENERATOR):
             open_runs.append(run)
     to_train = {run.path for run in open_runs}
@@ -158,7 +164,7 @@ def train_all(runs: list[Run], pack: Pack, encoders: Encoders, say: Callable[[st
     failures: dict[str, str] = {}
     if not open_runs:
         return failures
-    estimate = first_estimate(open_runs[0].config, pack, encoders)
+    estimate = first_estimate(open_runs[0].config, pack, encoders[open_runs[0].encoders])
     say(
         f"About {duration(estimate.left(open_runs))} of training, by {_PROBES} steps of the first run. Interrupt it "
         "whenever you like: the same command goes on."

@@ -1,9 +1,12 @@
-"""The runs behind the paper's tables: one base, and what each method changes in it. Nothing else differs between them,
-neither the first weights nor the order of photos, crops, captions and noise, as all of these follow from the seed.
+"""The runs behind the tables: one base, and what each method of the paper changes in it. Nothing else differs between
+them, neither first weights nor the order of photos, crops, captions and noise, as all of these follow from the seed.
+
+Table 4 is not of the paper: our editor, and what is left of it without each of its parts. These runs have another base.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +15,10 @@ from tmgan.config import configfile
 from tmgan.config.settings import TrainConfig
 
 BASE = "lightweight"
+OURS = "ours"
+PAPER, OBEDIENCE = (1, 2, 3), 4  # the tables
 PreTrained = Literal["dataset", "fcn"]  # the masks in the place of the paper's pre-trained model
+Pair = Literal["shared", "hard"]  # of encoders: the baseline's, and those that learn from hard negatives as well
 
 # Drawn birds, small networks, half of the target texts another bird's: with their own alone nothing is edited. No
 # keep-mask and no keep_input, which preserve the background by construction: Table I needs a baseline that may change
@@ -51,6 +57,9 @@ class Variant:
         published: only with --as-published.
         d_width_factor, perceptual_factor: times the base's discriminator, and its weight of the perceptual loss.
         after: the variant whose runs these go on from, seed by seed.
+        encoders: what these runs see with.
+        ours: laid over our presets, quickstart for reduced runs and editor for others, not over the baseline.
+        baseline_network: with the baseline's generator and discriminator, and keep_input as in ours.
     """
 
     name: str
@@ -62,6 +71,9 @@ class Variant:
     d_width_factor: int = 1
     perceptual_factor: int = 1
     after: str = ""
+    encoders: Pair = "shared"
+    ours: bool = False
+    baseline_network: bool = False
 
 
 def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
@@ -69,7 +81,7 @@ def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
     keeps = {"fcn": "FCN masks", "dataset": "true masks"}[pre_trained]
     sad9 = {"blur": {"sizes": [9]}}
     return (
-        Variant(BASE, "Lightweight GAN", "the baseline", {}, (1, 2, 3)),
+        Variant(BASE, "Lightweight GAN", "the baseline", {}, (*PAPER, OBEDIENCE)),
         Variant(
             "histogram",
             "histogram masks",
@@ -159,17 +171,72 @@ def variants(pre_trained: PreTrained) -> tuple[Variant, ...]:
             (2,),
             True,
         ),
+        *_ours(pre_trained),
     )
 
 
-def select(everything: tuple[Variant, ...], tables: Sequence[int], published: bool) -> list[Variant]:
-    """The variants that these tables need."""
-    return [v for v in everything if set(v.tables) & set(tables) and (published or not v.published)]
+def _ours(pre_trained: PreTrained) -> tuple[Variant, ...]:
+    """Our editor, and what is left of it without each of its parts. Restored photos say what the right edit is; without
+    them the matching losses have to."""
+    masks = {"keep_mask": pre_trained}
+
+    def row(
+        name: str, label: str, about: str, encoders: Pair = "hard", network: bool = False, **settings: Any
+    ) -> Variant:
+        settings["method"] = masks | settings.get("method", {})
+        return Variant(
+            name, label, about, settings, (OBEDIENCE,), encoders=encoders, ours=True, baseline_network=network
+        )
+
+    def unrestored(**texts: float) -> dict[str, Any]:
+        return {"method": {"restore": {"p": 0.0}, **texts}, "loss": {"matching": 1.0}}
+
+    return (
+        row(OURS, "ours", "our network; restores recoloured photos, with encoders that learnt from hard negatives"),
+        row("ours-encoders", "ours, the baseline's encoders", "encoders without hard negatives", encoders="shared"),
+        row("ours-network", "ours, Lightweight GAN's network", "the baseline's network with keep_input", network=True),
+        row(
+            "ours-mismatched",
+            "ours, other captions in place of restoring",
+            "half of the target texts are another photo's; matching losses, weight 1",
+            **unrestored(mismatched_text_p=0.5),
+        ),
+        row(
+            "ours-swaps",
+            "ours, swapped captions in place of restoring",
+            "half of the target texts are the photo's own with an attribute swapped; matching losses, weight 1",
+            **unrestored(swapped_text_p=0.5),
+        ),
+    )
 
 
-def reduced_base() -> TrainConfig:
-    """The settings that reduced runs, and the encoders they share, begin with."""
-    return configfile.merge(configfile.from_preset("lightweight"), _REDUCED, "tables")
+def select(
+    everything: tuple[Variant, ...], tables: Sequence[int], published: bool, one_pair: bool = False
+) -> list[Variant]:
+    """The variants that these tables need.
+
+    Args:
+        one_pair: all runs have the same encoders: without the row that differs from ours in nothing else.
+    """
+    return [
+        v
+        for v in everything
+        if set(v.tables) & set(tables)
+        and (published or not v.published)
+        and not (one_pair and v.ours and v.encoders == "shared")
+    ]
+
+
+def baseline(reduced: bool) -> TrainConfig:
+    """The settings that the paper's runs, and the encoders that all share, begin with."""
+    config = configfile.from_preset("lightweight")
+    return configfile.merge(config, _REDUCED, "tables") if reduced else config
+
+
+def ours(reduced: bool) -> TrainConfig:
+    """The settings that our runs, and encoders with hard negatives, begin with. They see as many images as others."""
+    config = configfile.from_preset("quickstart" if reduced else "editor")
+    return dataclasses.replace(config, images=baseline(reduced).images)
 
 
 def configuration(variant: Variant, reduced: bool, **overrides: Any) -> TrainConfig:
@@ -178,7 +245,9 @@ def configuration(variant: Variant, reduced: bool, **overrides: Any) -> TrainCon
     Args:
         overrides: of the top level, such as data, run, encoders, images, seed, runtime.
     """
-    base = reduced_base() if reduced else configfile.from_preset("lightweight")
+    base = ours(reduced) if variant.ours else baseline(reduced)
+    if variant.baseline_network:
+        base = dataclasses.replace(base, model=dataclasses.replace(baseline(reduced).model, keep_input=True))
     factors = {
         "model": {"d_width": variant.d_width_factor * base.model.d_width},
         "loss": {"perceptual": variant.perceptual_factor * base.loss.perceptual},

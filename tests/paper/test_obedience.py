@@ -88,14 +88,14 @@ def test_the_page_says_what_matters_by_the_numbers():
     text = document(about, {}).markdown("x")
     before, ours = text.split("## Ours: does the edit obey its text?")
     table, changes = ours.split("## How this was made")[0].split("| in place of ours")
-    assert "| method | colour accuracy | other parts kept | background PSNR | sharpness |" in table
+    assert "| method | colour accuracy | other parts kept | background PSNR, dB | sharpness |" in table
     assert re.search(r"\| ours \| 0\.900 \(.*\) \| 0\.75.* \| 40\.0 .* \| 12\.0 .*\|", table)
     assert re.search(r"\| the photos \| - \| - \| - \| 12\.0", table)
     assert (
-        "**Colour accuracy**: down with Lightweight GAN, ours, the baseline's encoders; no change can be told with "
-        "ours, Lightweight GAN's network." in table
+        "**Colour accuracy against ours**: down with Lightweight GAN, ours with the baseline's encoders; no change can "
+        "be told with ours with Lightweight GAN's network." in table
     )
-    assert re.search(r"\| ours, the baseline's encoders \| -0\.4 \*\*down\*\* \(.*\) \| \+0 \*\*=\*\*", changes)
+    assert re.search(r"\| ours with the baseline's encoders \| -0\.4 \*\*down\*\* \(.*\) \| \+0 \*\*=\*\*", changes)
     assert "ours" not in before.split("## What each method changes")[1].lower(), "the paper's methods only"
     assert set(about["changes"]) == {"nsl"} and "nsl" not in about["ablation"]
     assert "PSNR outside the object" not in text, "the background once"
@@ -124,7 +124,7 @@ def test_photographs_have_other_columns():
         preserved_psnr__fcn=Measure.of([1e-3] * 40, "dB", "higher", "psnr"),
     )
     text = document(results({"lightweight": [one], "ours": [one]}, tables=[4], encoders_given=False), {}).markdown("x")
-    assert "| method | named colours | PSNR outside the object, FCN masks | sharpness |" in text
+    assert "| method | named colours | PSNR outside the object, FCN masks, dB | sharpness |" in text
     assert re.search(r"\| the photos \| 0\.25.* \| - \| 12", text)
     assert "as that takes drawn birds: colour accuracy, other parts kept, background PSNR." in text
 
@@ -132,7 +132,7 @@ def test_photographs_have_other_columns():
 def test_ours_may_have_failed():
     about = results({"lightweight": [measured(0.25)], "ours-swaps": [measured(0.5)]}, tables=[4], encoders_given=False)
     text = document(about, {}).markdown("x")
-    assert about["ablation"] == {} and "| ours, swapped captions in place of restoring |" in text
+    assert about["ablation"] == {} and "| ours with swapped captions in place of restoring |" in text
     assert "in place of ours" not in text
 
 
@@ -148,7 +148,7 @@ def test_the_committed_results_are_a_page_with_and_without_our_rows():
     both = document(about, {}).markdown("x")
     for section in ("## Table I:", "## Table II:", "## What each method changes"):
         assert section in paper and section in both
-    assert "| ours, Lightweight GAN's network | " in both
+    assert "| ours with Lightweight GAN's network | " in both
 
 
 # ------------------------------------------------------------------- the command
@@ -187,13 +187,14 @@ def test_a_second_pair_of_encoders_is_made_when_it_is_needed(small, few, packed,
         make._same_as_before(out, identity | {"encoders-hard": "another"})
 
 
-def test_given_encoders_serve_all_runs(small, few, packed, encoders, tmp_path, capsys):
+def test_given_encoders_serve_all_runs(small, packed, encoders, tmp_path, capsys):
     (tmp_path / "given").mkdir()
     save_encoders(encoders, tmp_path / "given")
     main(command(packed, tmp_path / "out", "--only", "4", "--encoders", str(tmp_path / "given")))
-    assert "2 runs: 0 are finished" in capsys.readouterr().out
+    assert "5 runs: 0 are finished" in capsys.readouterr().out
     assert load_encoders(tmp_path / "out" / "runs" / "ours-seed-0").hash() == encoders.hash()
-    assert "All runs have the encoders that" in (tmp_path / "out" / "tables.md").read_text()
+    page = (tmp_path / "out" / "tables.md").read_text()
+    assert "All runs have the encoders that" in page and "](tables/obedience.png)" in page
     assert not list((tmp_path / "out").glob("encoders*"))
 
 

@@ -24,7 +24,7 @@ def obedience(page: Document, about: Json) -> None:
     rows: list[list[str | Cell]] = [
         [label(about, v), *(measure_cell(about["runs"][v].get(name)) for name in names)] for v in variants
     ]
-    missing = [OBEYED[name] for name in _DRAWN if name not in names]
+    missing = [OBEYED[name].removesuffix(", dB") for name in _DRAWN if name not in names]
     page.table(
         ["method", *(OBEYED[name] for name in names)],
         [photos, *rows],
@@ -36,7 +36,7 @@ def obedience(page: Document, about: Json) -> None:
     if not changes:
         return
     for name in names:
-        page.text(sentence(about, OBEYED[name], name, "ablation"))
+        page.text(sentence(about, f"{OBEYED[name]} against ours", name, "ablation"))
     page.table(
         ["in place of ours", *(OBEYED[name] for name in names)],
         [[label(about, v), *(change_cell(each.get(name, {})) for name in names)] for v, each in changes.items()],

@@ -47,10 +47,10 @@ COMPARED = {
 OBEYED = {
     "colour_accuracy": "colour accuracy",
     "others_kept": "other parts kept",
-    "background_psnr": "background PSNR",
+    "background_psnr": "background PSNR, dB",
     "colour_words": "named colours",
-    "preserved_psnr/dataset": "PSNR outside the object, true masks",
-    "preserved_psnr/fcn": "PSNR outside the object, FCN masks",
+    "preserved_psnr/dataset": "PSNR outside the object, true masks, dB",
+    "preserved_psnr/fcn": "PSNR outside the object, FCN masks, dB",
     "sharpness": "sharpness",
 }
 

@@ -193,17 +193,22 @@ def _ours(pre_trained: PreTrained) -> tuple[Variant, ...]:
 
     return (
         row(OURS, "ours", "our network; restores recoloured photos, with encoders that learnt from hard negatives"),
-        row("ours-encoders", "ours, the baseline's encoders", "encoders without hard negatives", encoders="shared"),
-        row("ours-network", "ours, Lightweight GAN's network", "the baseline's network with keep_input", network=True),
+        row("ours-encoders", "ours with the baseline's encoders", "encoders without hard negatives", encoders="shared"),
+        row(
+            "ours-network",
+            "ours with Lightweight GAN's network",
+            "the baseline's network with keep_input",
+            network=True,
+        ),
         row(
             "ours-mismatched",
-            "ours, other captions in place of restoring",
+            "ours with mismatched captions in place of restoring",
             "half of the target texts are another photo's; matching losses, weight 1",
             **unrestored(mismatched_text_p=0.5),
         ),
         row(
             "ours-swaps",
-            "ours, swapped captions in place of restoring",
+            "ours with swapped captions in place of restoring",
             "half of the target texts are the photo's own with an attribute swapped; matching losses, weight 1",
             **unrestored(swapped_text_p=0.5),
         ),

@@ -21,6 +21,7 @@ from benchmarks.kernels import tables
 from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
 from benchmarks.offline import tables as tables_offline
+from benchmarks.quality import tables as tables_quality
 from benchmarks.step import tables as tables_step
 from tmgan.paper import pages as paper_pages
 from tmgan.reports.document import Document, slug
@@ -33,33 +34,6 @@ DATA = ROOT / "docs" / "data.md"
 METRICS = ROOT / "docs" / "metrics.md"
 TABLES = ROOT / "docs" / "tables.md"
 NO_GPU = "No GPU has been measured yet."
-
-
-# -------------------------------------------------------------------- README
-def quickstart_table() -> str:
-    """One row per measured run, with the two baselines of the last one."""
-    lines = ["| | colour accuracy | other parts kept | background PSNR | measured |", "|---|---|---|---|---|"]
-    baselines: dict[str, dict] = {}
-    for path in sorted(RESULTS.glob("quickstart-*.json")):
-        result = json.loads(path.read_text())
-        machine = result["machine"]
-        where = (
-            f"{_minutes(result['seconds'])}, {machine['cores']} cores of {machine['processor']}, "
-            f"GPU {machine['gpu']}, torch {machine['torch']}, {machine['date']}"
-        )
-        lines.append(_row(f"`{result['command']}`", result["rows"]["trained"], where))
-        baselines = {name: row for name, row in result["rows"].items() if name != "trained"}
-    lines += [_row(name, row, "") for name, row in baselines.items()]
-    return "\n".join(lines)
-
-
-def _row(name: str, row: dict, where: str) -> str:
-    psnr = "exact" if row["background_psnr"] is None else f"{row['background_psnr']:.1f} dB"
-    return f"| {name} | {row['colour_accuracy']:.2f} | {row['others_kept']:.2f} | {psnr} | {where} |"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
 # ----------------------------------------------------------- docs/metrics.md
@@ -132,7 +106,7 @@ def fill(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {
-        README: fill(README.read_text(), "quickstart", quickstart_table),
+        README: fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
         PERFORMANCE: fill(
             fill(
                 fill(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HIDDEN = 6  # named colours that `hide` may hide
+HIDDEN = 4  # named colours that `hide` may hide
 DRAWS = HIDDEN + 6  # of the plan, for each photo: where new colours are picked, and shades of two
 _OBJECT = 0.9  # a pixel is picked where the mask is above this
 _BLUR = 0.15  # squared distance of colours in [-1, 1] over which one word's pixels become another's

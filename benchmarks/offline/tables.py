@@ -27,6 +27,7 @@ STEPS = (
 OTHERS = (
     ("offline-manigan-batch32.json", "`manigan`, batch 32"),
     ("offline-manigan-dcm-batch32.json", "`manigan-dcm`, batch 32"),
+    ("offline-editor-batch32.json", "`editor`, batch 32"),
 )
 PINNED = "2.14"  # the torch whose generated kernels the tests hold to the last of STEPS
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tmgan.models import Generator, ImageFeatures, init_weights
-from tmgan.models.editor import EditorGenerator, fine_detail
+from tmgan.models import EditorGenerator, Generator, ImageFeatures, init_weights
+from tmgan.models.editor import fine_detail
 
 
 def features(size: int, rows: int = 2, regions: int = 8, perceptual: int = 7, seed: int = 0) -> ImageFeatures:

@@ -12,6 +12,8 @@ from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import PretrainConfig
 from tmgan.data.masks import write_masks
+from tmgan.data.vocabulary import Vocabulary
+from tmgan.training import jobs
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.plan import CaptionTable, Planner
@@ -159,3 +161,32 @@ def test_recolour_needs_hard_negatives():
 def test_more_hard_negatives_than_swaps_are_refused():
     with pytest.raises(ValueError, match=r"pretrain.hard_negatives is 9; a caption has 8 swaps"):
         PretrainConfig(hard_negatives=9)
+
+
+def test_captions_without_colours_and_packs_without_masks_are_refused_before_anything_is_written(
+    tiny_editor, tiny_damsm, pack, tmp_path, monkeypatch
+):
+    pretrain = dataclasses.replace(tiny_damsm.pretrain, hard_negatives=1, recolour=0.5)
+    damsm = dataclasses.replace(tiny_damsm, pretrain=pretrain)
+    monkeypatch.setattr(jobs.Pack, "open", lambda *arguments: dataclasses.replace(pack, masks=None))
+    with pytest.raises(ValueError, match=r"pretrain.recolour recolours objects, and .* has no masks 'dataset'"):
+        jobs.train_encoders(damsm)
+    grey = dataclasses.replace(pack, vocabulary=Vocabulary(tuple(f"w{k}" if k else "<end>" for k in range(40))))
+    monkeypatch.setattr(jobs.Pack, "open", lambda *arguments: grey)
+    for train, config in ((jobs.train_encoders, damsm), (jobs.train_editor, tiny_editor)):
+        with pytest.raises(ValueError, match=r"No word of the captions is a colour, so nothing can be recoloured"):
+            train(config)
+        assert not (tmp_path / config.run).exists()
+
+
+def test_small_encoders_on_photographs_say_what_others_would_bring(tiny_editor, pack):
+    photographs = dataclasses.replace(pack, colours=None, parts=None)
+    config = dataclasses.replace(tiny_editor, images=4, batch=4)
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.Pack, "open", lambda *arguments: photographs)
+        patch.setattr(jobs, "_own_encoders", lambda *arguments: (_ for _ in ()).throw(StopAsyncIteration))
+        patch.setattr(jobs.RunFolder, "log", lambda run, text: said.append(text))
+        with pytest.raises(StopAsyncIteration):
+            jobs.train_editor(config)
+    assert any("pip install 'tmgan[pretrained]', then --encoder.kind efficientnet" in text for text in said)

@@ -2,6 +2,7 @@
 
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.discriminator import Discriminator
+from tmgan.models.editor import EditorGenerator
 from tmgan.models.encoders import (
     EfficientNetEncoder,
     EfficientNetFeatures,
@@ -21,6 +22,7 @@ __all__ = [
     "CorrectedGenerator",
     "DetailCorrection",
     "Discriminator",
+    "EditorGenerator",
     "EfficientNetEncoder",
     "EfficientNetFeatures",
     "Generator",

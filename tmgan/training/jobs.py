@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tmgan.common.commands import command
 from tmgan.common.files import user_path, write_json
 from tmgan.common.interrupt import Interrupted
@@ -21,12 +23,13 @@ from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import DamsmConfig, OutputConfig, TrainConfig
 from tmgan.data.comparable import comparison_notes
 from tmgan.data.drawn.drawn_pack import drawn_pack
-from tmgan.data.masks import RANDOM_NOTE, read_record
+from tmgan.data.masks import RANDOM_NOTE, masks_command, open_masks, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
 from tmgan.evaluation.metrics.colour_accuracy import drawn
 from tmgan.models import bundle, weights
+from tmgan.training.build import colour_table
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
@@ -47,6 +50,7 @@ def train_encoders(config: DamsmConfig) -> None:
         Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
+    _check_recolour(config, pack)
     notes = _comparison(config.run, pack, config.pretrain.batch)
     with _run(config.run, config) as (run, stop):
         for note in notes:
@@ -61,6 +65,25 @@ def train_encoders(config: DamsmConfig) -> None:
         run.log(
             f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\nNext: {following}"
         )
+
+
+def _check_recolour(config: DamsmConfig, pack: Pack) -> None:
+    """Refuse to recolour photos without masks of their objects, or captions without colours.
+
+    Raises:
+        ValueError: the message says what to do.
+    """
+    pretrain = config.pretrain
+    if pretrain.recolour == 0:
+        return
+    if open_masks(pack, pretrain.masks) is None:
+        make = "" if pretrain.masks == "dataset" else f" Make them with\n  {masks_command(pack, pretrain.masks)}"
+        raise ValueError(
+            f"pretrain.recolour recolours objects, and {pack.path} has no masks {pretrain.masks!r}. Prepare it from a "
+            "source with segmentations, name others with --pretrain.masks, or leave it out: --pretrain.recolour 0."
+            f"{make}"
+        )
+    colour_table(pack.vocabulary, torch.device("cpu"))
 
 
 def train_editor(config: TrainConfig, evaluated: bool = True) -> None:

@@ -162,3 +162,18 @@ def test_restoring_needs_masks_that_are_known_beforehand(keep_mask):
 def test_a_photo_is_of_one_kind_only():
     with pytest.raises(ValueError, match=r"add up to 1.1; each photo is one of these"):
         MethodConfig(mismatched_text_p=0.6, restore=RestoreConfig(p=0.5), keep_mask="dataset")
+
+
+def test_a_compiler_sees_through_both():
+    """One graph each, and the numbers of the definition: no host reads, no shapes that depend on values."""
+    random = torch.Generator().manual_seed(3)
+    images = torch.stack([halves("red", "blue"), halves("green", "white")])
+    texts, others = tokens("a red bird", "a green bird"), tokens("a white bird", "a white bird")
+    arguments = images, objects(2), texts, torch.rand(2, DRAWS, generator=random), torch.tensor([True, True])
+    recolour = Recolour(TABLE)
+    compiled = torch.compile(recolour.hide, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*arguments), recolour.hide(*arguments))
+    arguments = (*arguments[:3], others, *arguments[3:])
+    compiled = torch.compile(recolour.swap, fullgraph=True, backend="aot_eager")
+    for mine, theirs in zip(compiled(*arguments), recolour.swap(*arguments), strict=True):
+        torch.testing.assert_close(mine, theirs)

@@ -34,11 +34,7 @@ EVERYTHING = {
 _BY_DEFAULT = ("quickstart", "everything", "manigan", "manigan-dcm")
 PRESETS = [
     *_BY_DEFAULT,
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in configfile.presets()
-        if name not in ("editor", *_BY_DEFAULT)
-    ),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in configfile.presets() if name not in _BY_DEFAULT),
 ]
 _DIM, _WORDS, _NOISE, _CONDITION = 16, 6, 4, 8
 
@@ -114,6 +110,10 @@ def make(
     tokens = (torch.arange(_WORDS) < lengths[:, None]).long()
     tokens[:, 0] = torch.tensor([3, 4, 1, 3])[row % 4]
     sizes = config.method.blur.sizes or (1,)
+    swaps = config.method.restore.swap > 0
+    target_tokens, target_captions = tokens, row
+    if swaps:  # red and blue change places
+        target_tokens, target_captions = torch.where(tokens >= 3, 7 - tokens, tokens), (row + 1) % rows
     batch = Batch(
         images=(torch.rand(rows, 3, size, size, generator=generator) * 2 - 1).contiguous(
             memory_format=torch.channels_last
@@ -124,10 +124,10 @@ def make(
         tokens=tokens,
         lengths=lengths,
         target_class_ids=row // 2,
-        target_captions=row,
-        target_tokens=tokens,
+        target_captions=target_captions,
+        target_tokens=target_tokens,
         target_lengths=lengths,
-        mismatched=row % 2 == 1,
+        mismatched=(target_tokens != tokens).any(1) if swaps else row % 2 == 1,
         noise=noise(rows, _NOISE),
         eps=noise(rows, _CONDITION),
         blur_sizes=torch.tensor(sizes)[row % len(sizes)],

@@ -14,6 +14,7 @@ from tmgan.config.settings import PretrainConfig
 from tmgan.data.masks import write_masks
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.training import jobs
+from tmgan.training.build import embed_captions
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.plan import CaptionTable, Planner
@@ -114,6 +115,17 @@ def test_swaps_of_the_table_are_fixed_and_belong_to_their_captions(pack):
     for swap in (*table.swaps.T, *table.recolours.T):
         assert torch.equal(table.lengths[swap], plain.lengths)
         assert (table.tokens[swap] != plain.tokens).any(1).all()
+
+
+def test_changed_captions_have_their_own_embeddings(pack, encoders, tiny_editor):
+    table = CaptionTable.from_pack(pack, 18, 8, swaps=2, recolours=2)
+    embeddings = embed_captions(encoders.text, table, pack.train[:5], decide(tiny_editor.runtime))
+    image = int(pack.train[3])
+    own = table.first[table.of_image[image]]
+    rows = torch.stack([own, *table.swaps[own], *table.recolours[own]])
+    words, sentences = encoders.text(table.tokens[rows], table.lengths[rows])
+    torch.testing.assert_close(embeddings(rows), (words, sentences))
+    assert not torch.allclose(sentences[0], sentences[1]) and not torch.allclose(sentences[0], sentences[-1])
 
 
 def test_the_plan_draws_different_swaps_of_each_caption(pack):

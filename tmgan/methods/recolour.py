@@ -114,7 +114,7 @@ class Recolour:
             region = self._region(shares, (old[:, :, None] & self.table.alike).any(1))
             true = true & (region.sum((1, 2, 3)) > _LEAST_SHARE * object_mask.sum((1, 2, 3)).clamp(min=1))
             start = HIDDEN + 3 * slot
-            shade = new.to(images.dtype) @ self.table.rgb + (2 * draws[:, start : start + 3] - 1) * _SHADE
+            shade = (new[:, :, None] * self.table.rgb).sum(1) + (2 * draws[:, start : start + 3] - 1) * _SHADE
             shift = (shade - _mean(images, region)).masked_fill(again[:, None], 0.0)
             output = output + region * shift[:, :, None, None]
         output = torch.where(true[:, None, None, None], output, images)

@@ -20,7 +20,8 @@ class CaptionEmbeddings:
 
     Args:
         text: frozen.
-        images: int64 (n,), the images whose captions may be looked up; others cost no memory.
+        images: int64 (n,), the images whose captions, with their swaps and recolours, may be looked up; others cost no
+            memory.
         dtype: to store in: float32, or float16 (words and sentences lie in [-1, 1], so it is 8 times finer than
             bfloat16). CUB's training captions as 8 subsets take about 4 GB in float32, on the device of `text`.
     """
@@ -30,7 +31,8 @@ class CaptionEmbeddings:
         device = text.embedding.weight.device
         first, count = table.of_image[images], table.of_image[images + 1] - table.of_image[images]
         captions = _ranges(first, count)
-        rows = _ranges(table.first[captions], table.variants[captions])
+        own = _ranges(table.first[captions], table.variants[captions])
+        rows = torch.cat([own, table.swaps[own].flatten(), table.recolours[own].flatten()]).unique()
         self._place = torch.full((len(table.lengths),), -1, dtype=torch.int64)  # of a row among those encoded
         self._place[rows] = torch.arange(len(rows))
         self._place = self._place.to(device)

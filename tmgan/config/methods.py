@@ -155,6 +155,11 @@ class MethodConfig:
             "method.restore.p recolours the object, and needs its mask: give method.keep_mask dataset, "
             f"{' or '.join(MASK_PROVIDERS)}, or do not restore (--method.restore.p 0).",
         )
+        require(
+            self.restore.p == 0 or not self.word_correlation,
+            "method.word_correlation compares a photo's own words with its features, but with method.restore.p the "
+            "features are of the recoloured photo. Leave one of them out.",
+        )
         require_at_least(self, "method.", 0, "mae_alpha", "keep_weight")
 
     @property

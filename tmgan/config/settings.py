@@ -98,7 +98,7 @@ class LossConfig:
     """Weights of the generator's losses and the temperatures of the matching losses."""
 
     adversarial: float = 1.0
-    """Weight of the generator's adversarial loss."""
+    """Weight of the generator's adversarial loss. The discriminator is trained at any."""
     matching: float = 5.0
     """Weight of the word and sentence matching losses (DAMSM); 0: they are not computed."""
     perceptual: float = 1.0
@@ -235,7 +235,8 @@ class TrainConfig:
     run: str = ""
     """Run folder; the same command resumes it. Empty: runs/PRESET."""
     encoders: str = ""
-    """Run folder of `tmgan damsm`; empty: train small encoders first, in the same run."""
+    """Run folder of `tmgan damsm`; empty: train encoders of encoder.kind small or efficientnet first, in the same
+    run."""
     from_: str = ""
     """Run folder of preset manigan, whose main module preset manigan-dcm goes on from. Settings start from those of
     that run, and its encoders are used."""

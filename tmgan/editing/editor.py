@@ -27,6 +27,7 @@ from tmgan.models.stages import GeneratorOutput
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
 BOX_TO_SQUARE = 2 * 0.75 * 256 / 304
+BOLDEST = 4.0  # greatest strength of an edit
 _FEATHER = 0.04  # of the square's edge: over this width the change fades out towards the rest of the photo
 
 
@@ -107,8 +108,13 @@ class Editor:
 
         Args:
             strength: times the change, inside what the network does not keep: 0 is the photo, 1 the network's edit,
-                more is bolder.
+                more is bolder, 4 the most.
+
+        Raises:
+            ValueError: no word of a text is known, or strength is out of range.
         """
+        if not 0 <= strength <= BOLDEST:
+            raise ValueError(f"strength is {strength:g}; use 0, the photo, to {BOLDEST:g}.")
         device, model = self.runtime.device, self.config.model
         images = images.to(device)
         tokens, lengths = self.tokens(texts)

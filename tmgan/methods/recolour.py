@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HIDDEN = 4  # named colours that `hide` may hide
-DRAWS = HIDDEN + 6  # of the plan, for each photo: where new colours are picked, and shades of two
+DRAWS = HIDDEN + 7  # of the plan, for each photo: which are hidden, where new colours are picked, shades of two
 _OBJECT = 0.9  # a pixel is picked where the mask is above this
 _BLUR = 0.15  # squared distance of colours in [-1, 1] over which one word's pixels become another's
 _SHADE = 0.15  # new colours of `swap` differ by as much from what their names look like
@@ -49,14 +49,14 @@ class Recolour:
     def hide(self, images: Tensor, object_mask: Tensor, tokens: Tensor, draws: Tensor, some: Tensor) -> Tensor:
         """Give what the captions name other colours, in some images.
 
-        All of the object that looks like a named colour takes that of a pixel of another image's object, and keeps its
-        light and texture.
+        All of the object that looks like a named colour takes that of a pixel of another image's object, where the
+        batch has one, and keeps its light and texture. Of more than HIDDEN named colours the draws choose.
 
         Args:
             images: (B, 3, S, S) in [-1, 1].
             object_mask: (B, 1, S, S) in [0, 1].
             tokens: (B, L), of the captions.
-            draws: (B, DRAWS) in [0, 1), uniform.
+            draws: (B, DRAWS) in [0, 1], uniform.
             some: (B,) bool, which images.
 
         Returns:
@@ -65,13 +65,17 @@ class Recolour:
         picked = _pick(images, object_mask, draws[:, :HIDDEN])
         shares = self._shares(images, object_mask)
         named = (tokens[:, :, None] == self.table.ids).any(1).to(torch.int32)  # (B, N)
-        # Those that are named, in the order of the table, before the others.
+        # Those that are named before the others, in the order of the table from a drawn one on.
         count = named.shape[1]
-        order = (named * torch.arange(count, 0, -1, device=named.device)).topk(min(HIDDEN, count), dim=1)
+        start = (draws[:, -1:] * count).to(torch.int64)
+        rank = count - (torch.arange(count, device=named.device) - start) % count
+        order = (named * rank).topk(min(HIDDEN, count), dim=1)
         active = (order.values > 0) & some[:, None]
-        output = images
+        output, taken = images, torch.zeros_like(named, dtype=torch.bool)
         for k in range(order.indices.shape[1]):
-            region = self._region(shares, self.table.alike[order.indices[:, k]])
+            words = self.table.alike[order.indices[:, k]] & ~taken  # what may be called brown and tan moves once
+            taken = taken | (words & active[:, k, None])
+            region = self._region(shares, words)
             other = picked[:, k].roll(k % max(1, len(images) - 1) + 1, 0)  # of another photo
             shift = (other - _mean(images, region)).masked_fill(~active[:, k, None], 0.0)
             output = output + region * shift[:, :, None, None]
@@ -99,31 +103,35 @@ class Recolour:
         was_colour = tokens[:, :, None] == self.table.ids
         changed = (is_colour != was_colour).any(2)  # (B, L)
         first = changed.to(torch.int32).argmax(1)
-        last = changed.shape[1] - 1 - changed.flip(1).to(torch.int32).argmax(1)
+        rows = torch.arange(len(images), device=images.device)
+        # The last place that had another colour than the first: in an exchange one may stand at both ends.
+        others = changed & ~(was_colour & was_colour[rows, first][:, None]).any(2)
+        last = changed.shape[1] - 1 - others.flip(1).to(torch.int32).argmax(1)
+        two = others.any(1)
+        last = torch.where(two, last, first)
         stay = (was_colour & ~changed[:, :, None]).any(1)  # (B, N), colours that the caption still names elsewhere
         stay = (stay[:, :, None] & self.table.alike).any(1)
         shares = self._shares(images, object_mask)
-        rows = torch.arange(len(images), device=images.device)
         output, true = images, some & changed.any(1)
-        done = torch.zeros_like(stay)
         for slot, place in enumerate((first, last)):
             old, new = was_colour[rows, place], is_colour[rows, place]  # (B, N) one-hot, or nothing
-            again = (old & done).any(1)
-            done = done | old
             true = true & old.any(1) & new.any(1) & ~(old & stay).any(1)
             region = self._region(shares, (old[:, :, None] & self.table.alike).any(1))
             true = true & (region.sum((1, 2, 3)) > _LEAST_SHARE * object_mask.sum((1, 2, 3)).clamp(min=1))
             start = HIDDEN + 3 * slot
             shade = (new[:, :, None] * self.table.rgb).sum(1) + (2 * draws[:, start : start + 3] - 1) * _SHADE
-            shift = (shade - _mean(images, region)).masked_fill(again[:, None], 0.0)
+            shift = shade - _mean(images, region)
+            shift = shift if slot == 0 else shift.masked_fill(~two[:, None], 0.0)
             output = output + region * shift[:, :, None, None]
         output = torch.where(true[:, None, None, None], output, images)
         return output.clamp(-1, 1).contiguous(memory_format=torch.channels_last), true
 
     def _shares(self, images: Tensor, object_mask: Tensor) -> Tensor:
         """(B, N, S, S): how much of the object each pixel is of each colour word; they add up to the mask."""
-        distance = (images[:, None] - self.table.rgb[:, :, None, None]).square().sum(2)
-        return torch.softmax(-distance / _BLUR, 1) * object_mask
+        red, green, blue = self.table.rgb.t()[:, None, :, None, None]  # (1, N, 1, 1) each
+        near = 2 * (images[:, :1] * red + images[:, 1:2] * green + images[:, 2:] * blue)
+        squares = self.table.rgb.square().sum(1).view(1, -1, 1, 1)
+        return torch.softmax((near - squares) / _BLUR, 1) * object_mask  # less the pixel's own square, which is for all
 
     @staticmethod
     def _region(shares: Tensor, words: Tensor) -> Tensor:
@@ -137,9 +145,10 @@ def _mean(images: Tensor, region: Tensor) -> Tensor:
 
 
 def _pick(images: Tensor, object_mask: Tensor, draws: Tensor) -> Tensor:
-    """(B, K, 3), the colours of K pixels of each object, a little smoothed; draws (B, K)."""
+    """draws (B, K) -> (B, K, 3), the colours of pixels of each object, or of a photo without one, a little smoothed."""
     inside = (object_mask > _OBJECT).flatten(1).to(torch.int32).cumsum(1, dtype=torch.int32)
-    place = torch.searchsorted(inside, (draws * inside[:, -1:]).to(torch.int32), right=True)
-    place = place.clamp(max=inside.shape[1] - 1)  # of an empty mask: any
+    count = inside[:, -1:]
+    place = torch.searchsorted(inside, (draws * count).to(torch.int32), right=True)
+    place = torch.where(count > 0, place, (draws * inside.shape[1]).to(torch.int64)).clamp(max=inside.shape[1] - 1)
     smooth = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False).flatten(2)
     return smooth.gather(2, place[:, None].expand(-1, 3, -1)).transpose(1, 2)

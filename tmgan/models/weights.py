@@ -85,8 +85,11 @@ def find(key: str, weights_dir: str = "") -> Path | None:
     return None
 
 
-def require(key: str, weights_dir: str = "") -> Path:
+def require(key: str, weights_dir: str = "", otherwise: str = "--weights random") -> Path:
     """Path of a known weight file.
+
+    Args:
+        otherwise: what a command has to try things out without it.
 
     Raises:
         ValueError: it is missing; the message says where to get it and where to put it.
@@ -103,7 +106,7 @@ def require(key: str, weights_dir: str = "") -> Path:
         )
     raise ValueError(
         f"The weights of the {file.purpose} are missing.\n{download} in one of these folders:\n{places}\n"
-        "To try things out without them: --weights random."
+        f"To try things out without them: {otherwise}."
     )
 
 

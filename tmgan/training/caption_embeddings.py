@@ -23,7 +23,8 @@ class CaptionEmbeddings:
         images: int64 (n,), the images whose captions, with their swaps and recolours, may be looked up; others cost no
             memory.
         dtype: to store in: float32, or float16 (words and sentences lie in [-1, 1], so it is 8 times finer than
-            bfloat16). CUB's training captions as 8 subsets take about 4 GB in float32, on the device of `text`.
+            bfloat16). CUB's training captions as 8 subsets take about 4 GB in float32, on the device
+            of `text`, and as much again for each swap or recolour of each.
     """
 
     @torch.no_grad()
@@ -33,7 +34,7 @@ class CaptionEmbeddings:
         captions = _ranges(first, count)
         own = _ranges(table.first[captions], table.variants[captions])
         rows = torch.cat([own, table.swaps[own].flatten(), table.recolours[own].flatten()]).unique()
-        self._place = torch.full((len(table.lengths),), -1, dtype=torch.int64)  # of a row among those encoded
+        self._place = torch.full((len(table.lengths),), len(rows), dtype=torch.int64)  # of a row among those encoded
         self._place[rows] = torch.arange(len(rows))
         self._place = self._place.to(device)
         self.words = torch.empty(len(rows), text.dim, table.tokens.shape[1], dtype=dtype, device=device)

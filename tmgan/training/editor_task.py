@@ -50,7 +50,6 @@ class EditorTask:
             model.noise_dim,
             model.condition_dim,
             config.method,
-            min(1, swaps),
         )
         self.loader, self.loader_reason = make_loader(
             runtime,
@@ -126,6 +125,16 @@ class EditorTask:
         save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
 
 
+def _without_masks(config: TrainConfig) -> str:
+    """The other flags that a run without masks needs."""
+    flags = {
+        " --model.no-keep-input": config.model.keep_input,
+        " --method.restore.p 0": config.method.restore.p > 0,
+        " --pretrain.recolour 0": config.pretrain.recolour > 0,
+    }
+    return "".join(flag for flag, needed in flags.items() if needed)
+
+
 def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
     """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written.
 
@@ -136,7 +145,7 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
         raise ValueError(
             f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
             "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or train "
-            f"without: --method.keep-mask none{' --model.no-keep-input' if config.model.keep_input else ''}."
+            f"without: --method.keep-mask none{_without_masks(config)}."
         )
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:

@@ -38,9 +38,17 @@ class EncoderTask:
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.pretrain.batch
         hard = config.pretrain.hard_negatives
-        # Without hard negatives a few, to measure by.
-        swaps, recolours = SWAPS if hard else _MEASURED, SWAPS if config.pretrain.recolour > 0 else 0
-        self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps, recolours)
+        recolours = SWAPS if config.pretrain.recolour > 0 else 0
+        # Without hard negatives a few, of the captions to measure by.
+        images = None if hard else pack.test
+        self.table = CaptionTable.from_pack(
+            pack, config.text.words, config.text.subsets, SWAPS if hard else _MEASURED, recolours, images
+        )
+        if hard and not (self.table.swaps != torch.arange(len(self.table.swaps))[:, None]).any():
+            raise ValueError(
+                "The captions name no attribute that could be another, so there are no hard negatives to make of them: "
+                "--pretrain.hard-negatives 0."
+            )
         tile = pack.tiles.shape[1]
         masks, method, self.recolour = None, MethodConfig(), None
         if config.pretrain.recolour > 0:

@@ -20,14 +20,13 @@ from tmgan.common.files import user_path, write_json
 from tmgan.common.interrupt import Interrupted
 from tmgan.common.text import duration
 from tmgan.config.runtime import Runtime, decide
-from tmgan.config.settings import DamsmConfig, OutputConfig, TrainConfig
+from tmgan.config.settings import DamsmConfig, OutputConfig, PretrainConfig, TrainConfig
 from tmgan.data.comparable import comparison_notes
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.data.masks import RANDOM_NOTE, masks_command, open_masks, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
-from tmgan.evaluation.metrics.colour_accuracy import drawn
 from tmgan.models import bundle, weights
 from tmgan.training.build import colour_table
 from tmgan.training.editor_task import EditorTask, check_fits
@@ -50,7 +49,7 @@ def train_encoders(config: DamsmConfig) -> None:
         Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
-    _check_recolour(config, pack)
+    _check_recolour(config.pretrain, pack)
     notes = _comparison(config.run, pack, config.pretrain.batch)
     with _run(config.run, config) as (run, stop):
         for note in notes:
@@ -67,13 +66,12 @@ def train_encoders(config: DamsmConfig) -> None:
         )
 
 
-def _check_recolour(config: DamsmConfig, pack: Pack) -> None:
+def _check_recolour(pretrain: PretrainConfig, pack: Pack) -> None:
     """Refuse to recolour photos without masks of their objects, or captions without colours.
 
     Raises:
         ValueError: the message says what to do.
     """
-    pretrain = config.pretrain
     if pretrain.recolour == 0:
         return
     if open_masks(pack, pretrain.masks) is None:
@@ -105,7 +103,9 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     if pack is not None:
         check_fits(config, pack, encoders)
         notes = _notes(config, path, pack, encoders is None)
-        if encoders is None and config.encoder.kind == "small" and not drawn(pack):
+        if encoders is None:
+            _check_recolour(_own_pretraining(config), pack)
+        if encoders is None and config.encoder.kind == "small" and pack.colours is None:
             notes.append(_SMALL_EYES)
     if encoders is None and config.encoder.kind == "inception":
         raise ValueError(
@@ -115,7 +115,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             "--encoder.kind efficientnet, for drawn birds --encoder.kind small --encoder.dim 64."
         )
     if encoders is None and config.encoder.kind == "efficientnet":
-        weights.require("efficientnet")
+        weights.require("efficientnet", otherwise="--encoder.kind small")
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
@@ -226,14 +226,19 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
         run.close()
 
 
+def _own_pretraining(config: TrainConfig) -> PretrainConfig:
+    """How a run trains encoders of its own: what they recolour, they see by the masks of the run."""
+    masks = config.method.keep_mask
+    if config.pretrain.recolour > 0 and masks != "none" and masks != "histogram":
+        return dataclasses.replace(config.pretrain, masks=masks)
+    return config.pretrain
+
+
 def _own_encoders(
     config: TrainConfig, pack: Pack, run: RunFolder, stop: StopRequest, runtime: Runtime
 ) -> bundle.Encoders:
     """Encoders of kind config.encoder.kind, trained inside the run folder."""
-    folder, pretrain = run.path / "encoders", config.pretrain
-    masks = config.method.keep_mask
-    if masks != "none" and masks != "histogram":
-        pretrain = dataclasses.replace(pretrain, masks=masks)
+    folder = run.path / "encoders"
     pretraining = DamsmConfig(
         data=str(pack.path),
         run=str(folder),
@@ -241,7 +246,7 @@ def _own_encoders(
         encoder=config.encoder,
         text=config.text,
         loss=config.loss,
-        pretrain=pretrain,
+        pretrain=_own_pretraining(config),
         output=config.output,
         runtime=config.runtime,
     )

@@ -24,6 +24,7 @@ from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.recolour import Recolour
 from tmgan.methods.sharpness import sharpness_loss, strengthen
 from tmgan.models.discriminator import Discriminator
+from tmgan.models.editor import EditorGenerator
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
 from tmgan.models.lightweight import Generator
 from tmgan.models.resampling import shrink
@@ -184,7 +185,7 @@ class Objective:
     def word_term(self, batch: Batch, edit: Edit) -> Tensor:
         """The word-level term of the published discriminator losses, without a gradient."""
         regions, words, padding = edit.features.regions, edit.own_words, batch.tokens == 0
-        if isinstance(self.generator, Generator):
+        if isinstance(self.generator, Generator | EditorGenerator):
             assert batch.word_labels is not None
             return word_level_correlation(regions, words, padding, batch.word_labels, self.loss.gamma1)
         gammas = (self.loss.gamma1, self.loss.gamma2)
@@ -222,11 +223,11 @@ class Objective:
                 losses["kl"] = kl_loss(edit.mu, edit.logvar)
                 total = total + loss.kl * losses["kl"]
             if loss.difference != 0:
-                losses["difference"] = mean_difference(batch.images, image)
+                losses["difference"] = mean_difference(edit.answer, image)
                 total = total - loss.difference * losses["difference"]
         if keep is not None:
             losses["kept"] = keep.float().mean()  # the share of the picture to keep: not a loss, but worth watching
-            losses["masked_mae"] = masked_mae(batch.images, image, keep, method.mae_alpha)
+            losses["masked_mae"] = masked_mae(edit.answer, image, keep, method.mae_alpha)
             total = total + losses["masked_mae"]
             if edit.keep_logits is not None:
                 losses["keep"] = keep_mask_loss(edit.keep_logits, keep)
@@ -237,7 +238,7 @@ class Objective:
             losses["restore"] = restoration_loss(edit.answer, image, (1 - keep) * answered)
             total = total + method.restore.weight * losses["restore"]
         if method.sharpness.weight > 0:
-            losses["sharpness"] = sharpness_loss(method.sharpness, batch.images, image)
+            losses["sharpness"] = sharpness_loss(method.sharpness, edit.answer, image)
             total = total + method.sharpness.weight * losses["sharpness"]
         return total, losses
 

@@ -46,8 +46,15 @@ class CaptionTable:
     recolours: Tensor  # (own, recolours) int64, the same for these
 
     @staticmethod
-    def from_pack(pack: Pack, words: int, subsets: int, swaps: int = 0, recolours: int = 0) -> CaptionTable:
-        """The captions of a pack, with so many swaps and recolours of each."""
+    def from_pack(
+        pack: Pack, words: int, subsets: int, swaps: int = 0, recolours: int = 0, images: Tensor | None = None
+    ) -> CaptionTable:
+        """The captions of a pack.
+
+        Args:
+            swaps, recolours: how many of each caption.
+            images: (n,) int64, only of the captions of these. None: of all.
+        """
         lengths = pack.lengths.to(torch.int64)
         variants = torch.where(lengths > words, subsets, 1)
         first = torch.cumsum(variants, 0) - variants
@@ -74,14 +81,16 @@ class CaptionTable:
         if swaps + recolours == 0:
             return table
         attributes = Attributes.of_corpus(pack.vocabulary, *training_captions(pack))
-        table, places = table._with(attributes.variants, swaps, Purpose.TABLE_SWAPS)
+        owner = torch.repeat_interleave(torch.repeat_interleave(torch.arange(len(pack)), pack.first.diff()), variants)
+        wanted = torch.ones_like(owner, dtype=torch.bool) if images is None else torch.isin(owner, images)
+        table, places = table._with(attributes.variants, swaps, Purpose.TABLE_SWAPS, wanted)
         table = replace(table, swaps=places)
-        table, places = table._with(attributes.colour_swaps, recolours, Purpose.TABLE_RECOLOURS)
+        table, places = table._with(attributes.colour_swaps, recolours, Purpose.TABLE_RECOLOURS, wanted)
         return replace(table, recolours=places)
 
-    def _with(self, change: Change, count: int, purpose: Purpose) -> tuple[CaptionTable, Tensor]:
-        """The table with `count` changed captions for each own one behind all others, and (own, count) their rows: the
-        own row itself where there is nothing to change."""
+    def _with(self, change: Change, count: int, purpose: Purpose, wanted: Tensor) -> tuple[CaptionTable, Tensor]:
+        """The table with `count` changed captions for each own one that is `wanted` behind all others, and (own, count)
+        their rows: the own row itself where there is nothing to change."""
         own, total = int(self.variants.sum()), len(self.tokens)
         places = torch.arange(own)[:, None].repeat(1, count)
         tokens, sources = [self.tokens], [torch.arange(total)]
@@ -90,6 +99,7 @@ class CaptionTable:
             size = rows.stop - start
             draws = torch.from_numpy(uniform(_TABLE_SEED, purpose, start // _CHUNK, (size, 4 * count)))
             texts, differs = change(self.tokens[rows], draws.view(size, count, 4))
+            differs = differs & wanted[rows, None]
             number = total + differs.flatten().cumsum(0).view_as(differs) - 1
             sources.append(places[rows][differs])
             places[rows] = torch.where(differs, number, places[rows])
@@ -116,7 +126,7 @@ class Plan:
     blur_sizes: Tensor  # (B,) int64 edge of the blur of each photo, for the discriminator; 1 if there is none
     swaps: Tensor  # (B, hard_negatives) rows of the caption table: swaps of the own caption, or itself without any
     restore: Tensor | None  # (B,) bool: the generator gets the photo with its object recoloured; None: never
-    recolour: Tensor | None  # (B, DRAWS) float32 in [0, 1), for the patches
+    recolour: Tensor | None  # (B, DRAWS) float32 in [0, 1], see methods/recolour.py
 
 
 class Planner:
@@ -172,13 +182,10 @@ class Planner:
         own_text = caption
         if self._swapped > self._mismatched:
             swap = torch.from_numpy((kind >= self._mismatched) & (kind < self._swapped))
-            own_text = torch.where(swap, swaps[:, 0], own_text)
+            own_text = torch.where(swap, self._one(self.table.swaps[caption], Purpose.RECAPTION, step), own_text)
         if self._recoloured > self._swapped:
-            draw = torch.from_numpy(uniform(self.seed, Purpose.RECAPTION, step, (self.batch, 1)))
-            rows = self.table.recolours[caption]
-            recolour_caption = rows.gather(1, (draw * rows.shape[1]).to(torch.int64))[:, 0]
             swap = torch.from_numpy((kind >= self._swapped) & (kind < self._recoloured))
-            own_text = torch.where(swap, recolour_caption, own_text)
+            own_text = torch.where(swap, self._one(self.table.recolours[caption], Purpose.RECAPTION, step), own_text)
         blur = uniform(self.seed, Purpose.BLUR, step, (self.batch, 1))[:, 0]
         target_caption = torch.where(own, own_text, self._caption(target, draws[:, 1], subset[:, 1]))
         restore = recolour = None
@@ -225,6 +232,11 @@ class Planner:
         return self.items[
             np.argsort(random_bits(self.seed, Purpose.ORDER, epoch, (len(self.items), 1))[:, 0], kind="stable")
         ]
+
+    def _one(self, rows: Tensor, purpose: Purpose, step: int) -> Tensor:
+        """(B,) one of each row of (B, K)."""
+        draw = torch.from_numpy(uniform(self.seed, purpose, step, (self.batch, 1)))
+        return rows.gather(1, (draw * rows.shape[1]).to(torch.int64))[:, 0]
 
     def _swaps(self, step: int, caption: Tensor) -> Tensor:
         """(B, hard_negatives) different swaps of each caption, a run of the table's row that begins anywhere in it."""

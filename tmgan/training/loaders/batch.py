@@ -27,14 +27,14 @@ class Batch:
     target_captions: Tensor  # (B,) int64
     target_tokens: Tensor  # (B, L) int64
     target_lengths: Tensor  # (B,) int64
-    mismatched: Tensor  # (B,) bool: the target text is another image's, or a swap of its own
+    mismatched: Tensor  # (B,) bool: the target text is not the photo's own: another image's, or changed
     noise: Tensor  # (B, Z) float32
     eps: Tensor  # (B, C) float32
     blur_sizes: Tensor  # (B,) int64, edge of the blur of each photo that the discriminator sees
     word_labels: Tensor | None = None  # (B, L) bool, nouns and adjectives of the photo's own text; None: not known
     swap_tokens: Tensor | None = None  # (B, K, L) int64: swaps of the photo's own text, or itself where it has none
     restore: Tensor | None = None  # (B,) bool: the generator gets the photo recoloured; None: never
-    recolour: Tensor | None = None  # (B, DRAWS) float32 in [0, 1), see methods/recolour.py
+    recolour: Tensor | None = None  # (B, DRAWS) float32 in [0, 1], see methods/recolour.py
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with `function` applied to every column that it has."""

@@ -193,7 +193,7 @@ def test_missing_weights_are_one_message_or_an_error(editor, pack, monkeypatch, 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     evaluation = evaluate(editor, pack, Protocol(count=3))
     text = describe(evaluation)
-    assert {"fid", "kid", "inception_score", "lpips", "clip"} == set(evaluation.skipped)
+    assert {"fid", "kid", "inception_score", "lpips", "clip", "pattern_accuracy"} == set(evaluation.skipped)
     for expected in (
         "pt_inception-2015-12-05-6726825d.pth",
         "https://github.com/mseitzer",

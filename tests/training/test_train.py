@@ -180,7 +180,8 @@ def test_mismatched_text_frees_the_edit_from_its_own_photo(tiny, pack, encoders)
     """Rows with another photo's text weigh only the keep-mask in the perceptual loss; rows with their own all of it."""
     task = EditorTask(tiny, pack, encoders, decide(tiny.runtime))
     batch = task.loader(0)
-    weights = task.train_step.objective.resembles(batch, batch.keep)
+    objective = task.train_step.objective
+    weights = objective.resembles(batch, objective.generate(batch), batch.keep)
     assert batch.mismatched.any() and not batch.mismatched.all()
     for row, mismatched in enumerate(batch.mismatched.tolist()):
         assert torch.equal(weights[row], batch.keep[row] if mismatched else torch.ones_like(batch.keep[row]))

@@ -61,8 +61,9 @@ class _WithFiles(Generic[T]):
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
     """Like parse, with --preset (when `preset`) and --config FILE (may be repeated), which the other flags override.
 
-    Without --preset, the preset that a configuration file names is the starting point. With --from RUN, a preset's
-    settings are laid over those of that run.
+    Without --preset, the preset that a configuration file names is the starting point; but a run's own config.yaml has
+    all settings that there were when it began, and presets change, so what it lacks is as by default. With --from RUN,
+    a preset's settings are laid over those of that run.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[])
@@ -81,7 +82,10 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         run = options.from_ or next(filter(None, reversed(runs)), "")
         if run and name != "manigan-dcm":
             raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module; this is {name}.")
-        base = configfile.from_preset(name, configfile.settings_of(os.path.expanduser(run)) if run else None)
+        if any(map(configfile.is_of_a_run, files)) and not (options.preset or run):
+            base = dataclasses.replace(base, preset=name)
+        else:
+            base = configfile.from_preset(name, configfile.settings_of(os.path.expanduser(run)) if run else None)
     for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:

@@ -77,6 +77,11 @@ def read_yaml(path: str | Path, base: Any) -> Any:
     return merge(base, _yaml(path), where=str(path))
 
 
+def is_of_a_run(path: str | Path) -> bool:
+    """Whether a YAML file is the config.yaml of a run folder."""
+    return Path(path).name == "config.yaml" and (Path(path).parent / "run.json").is_file()
+
+
 def named_in(path: str | Path, setting: Literal["preset", "from"]) -> str | None:
     """The preset, or the run to go on from, that a YAML file of settings names, if any."""
     values = _yaml(path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tmgan.config.methods import HistogramConfig
+from tmgan.config.methods import HistogramConfig, MethodConfig, RestoreConfig
 from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
 from tmgan.editing.editor import BOX_TO_SQUARE, Editor, square
 from tmgan.editing.photo_file import read_photo
@@ -85,8 +85,10 @@ def test_what_is_unchanged_is_kept_with_the_methods_threshold(editor, photo):
     after[..., 20:40, 20:40] = -after[..., 20:40, 20:40].sign()
     keep = keep_unchanged(editor.config.method)(View(small, (0, 0, 64), before, after, ""))
     assert torch.equal(keep, change_mask(before, after, eight_bit=True).float()) and 0.2 < keep.mean() < 0.95
-    none = dataclasses.replace(editor.config.method, histogram=HistogramConfig(threshold=254.0))
-    assert keep_unchanged(none)(View(small, (0, 0, 64), before, after, "")).all()
+    restore = MethodConfig(
+        keep_mask="dataset", restore=RestoreConfig(p=0.5), histogram=HistogramConfig(threshold=254.0)
+    )
+    assert keep_unchanged(restore)(View(small, (0, 0, 64), before, after, "")).all()
 
 
 def test_a_provider_sees_the_square_and_the_text(editor, photo):

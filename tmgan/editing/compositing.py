@@ -4,7 +4,6 @@ exactly as in the photo. M comes from what changed, from a network that knows th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +44,7 @@ KeepSource = Callable[[View], Tensor]  # -> M of the square, (1, 1, h, w) of any
 
 def keep_unchanged(method: MethodConfig) -> KeepSource:
     """Keep what histogram matching finds unchanged, with the method's threshold."""
-    histogram = dataclasses.replace(method, keep_mask="histogram")
+    histogram = MethodConfig(keep_mask="histogram", histogram=method.histogram)
 
     def keep(view: View) -> Tensor:
         mask = keep_mask(histogram, view.before, view.after, None)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_attention, words_loss, words_score
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.losses.regional import keep_mask_loss, restoration_loss
+from tmgan.losses.regional import keep_mask_loss, palette_loss, restoration_loss
 from tmgan.models import Discriminator, init_weights
 
 GAMMAS = (4.0, 5.0, 10.0)
@@ -274,3 +274,28 @@ def test_restoration_loss_is_the_mean_error_of_the_region():
     loss.backward()
     assert edit.grad[1].abs().max() == 0
     assert restoration_loss(photo, edit, torch.zeros(2, 1, 8, 8)) == 0
+
+
+def test_palette_loss_is_of_colours_and_not_of_places():
+    photo = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    region = torch.zeros(2, 1, 8, 8)
+    region[0, :, 2:6, 2:6] = 1.0
+    moved = photo.clone()
+    moved[0, :, 2:6, 2:6] = photo[0, :, 2:6, 2:6].flip(1).transpose(1, 2)
+    assert restoration_loss(photo, moved, region) > 0.1
+    assert palette_loss(photo, moved, region) < 1e-6
+    # All of one shade lighter: by the same along each line of colours, and by 0 along differences of two channels.
+    lighter = (photo + 0.5).requires_grad_()
+    loss = palette_loss(photo, lighter, region)
+    torch.testing.assert_close(loss, torch.tensor(0.5 * (3 + 3**0.5) / 7))
+    loss.backward()
+    assert (lighter.grad[0, :, 2:6, 2:6] > 0).all() and lighter.grad[1].abs().max() == 0
+    assert palette_loss(photo, lighter, torch.zeros(2, 1, 8, 8)) == 0
+    # Where it is not known which half is red, half as red everywhere is no answer.
+    half = torch.zeros(1, 3, 64, 64)
+    half[:, 0, :, 32:] = 1.0
+    everywhere, other = torch.zeros_like(half), half.flip(3)
+    everywhere[:, 0] = 0.5
+    whole = torch.ones(1, 1, 64, 64)
+    assert palette_loss(half, everywhere, whole) > 0.2 > palette_loss(half, other, whole) + 0.19
+    assert restoration_loss(half, everywhere, whole) == 0.5 * restoration_loss(half, other, whole)

@@ -14,6 +14,7 @@ from tmgan.config.runtime import decide
 from tmgan.config.settings import PretrainConfig
 from tmgan.data.masks import write_masks
 from tmgan.data.vocabulary import Vocabulary
+from tmgan.losses.regional import palette_loss
 from tmgan.training import jobs
 from tmgan.training.build import embed_captions
 from tmgan.training.editor_task import EditorTask, check_fits
@@ -75,7 +76,8 @@ def test_every_provider_of_masks_will_do(tiny_editor, own, encoders, masks):
 
 
 def test_a_photo_made_true_of_a_swap_is_what_has_to_be_given(tiny_editor, pack, encoders):
-    config = configfile.merge(tiny_editor, {"method": {"restore": {"swap": 1.0}}, "loss": {"perceptual": 1.0}}, "test")
+    method = {"restore": {"swap": 1.0, "palette": 20.0}}
+    config = configfile.merge(tiny_editor, {"method": method, "loss": {"perceptual": 1.0}}, "test")
     task = EditorTask(config, pack, encoders, decide(config.runtime))
     batch, objective = task.loader(0), task.train_step.objective
     assert batch.restore.all() and batch.mismatched.all()
@@ -90,7 +92,12 @@ def test_a_photo_made_true_of_a_swap_is_what_has_to_be_given(tiny_editor, pack, 
     assert torch.equal(edit.target_sentence, objective.captions(captions)[1])
     wide = (1 - batch.keep).expand_as(edit.image)
     error = ((edit.image - answer).abs() * wide).sum() / wide.sum()
-    torch.testing.assert_close(objective.g_loss(batch, edit)[1]["restore"], error)
+    total, losses = objective.g_loss(batch, edit)
+    torch.testing.assert_close(losses["restore"], error)
+    torch.testing.assert_close(losses["palette"], palette_loss(answer, edit.image, 1 - batch.keep))
+    without = dataclasses.replace(objective.method.restore, palette=0.0)
+    objective.method = dataclasses.replace(objective.method, restore=without)
+    torch.testing.assert_close(objective.g_loss(batch, edit)[0] + 20 * losses["palette"], total)
 
 
 def test_swaps_as_target_texts(tiny_editor, pack, encoders):

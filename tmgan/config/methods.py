@@ -98,6 +98,9 @@ class RestoreConfig:
     """Probability that a photo is recoloured and has to be restored by its own caption. Needs masks of the object."""
     weight: float = 10.0
     """Weight of the mean absolute error inside the object, where a photo is edited by its own caption."""
+    palette: float = 0.0
+    """Weight of the difference of the object's colours, wherever in it they lie. Without it, edits are timid where
+    texts do not tell the part."""
     swap: float = 0.0
     """Share of the restored photos that first have a colour swapped, in the photo as in its caption: the kind of an
     object then does not tell its colours."""
@@ -105,7 +108,7 @@ class RestoreConfig:
     def __post_init__(self) -> None:
         require(0.0 <= self.p <= 1.0, f"method.restore.p is {self.p}; it is a probability, use 0 to 1.")
         require(0.0 <= self.swap <= 1.0, f"method.restore.swap is {self.swap}; it is a share, use 0 to 1.")
-        require_at_least(self, "method.restore.", 0, "weight")
+        require_at_least(self, "method.restore.", 0, "weight", "palette")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from tmgan.config.settings import LossConfig
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_level_correlation, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.losses.regional import keep_mask_loss, mean_difference, restoration_loss
+from tmgan.losses.regional import keep_mask_loss, mean_difference, palette_loss, restoration_loss
 from tmgan.methods.blurred_real import blur_real, counts
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.recolour import Recolour
@@ -232,11 +232,15 @@ class Objective:
             if edit.keep_logits is not None:
                 losses["keep"] = keep_mask_loss(edit.keep_logits, keep)
                 total = total + method.keep_weight * losses["keep"]
-        if batch.restore is not None and method.restore.weight > 0:
+        if batch.restore is not None:
             assert keep is not None
-            answered = edit.answered.to(keep.dtype).view(-1, 1, 1, 1)
-            losses["restore"] = restoration_loss(edit.answer, image, (1 - keep) * answered)
-            total = total + method.restore.weight * losses["restore"]
+            known = (1 - keep) * edit.answered.to(keep.dtype).view(-1, 1, 1, 1)
+            if method.restore.weight > 0:
+                losses["restore"] = restoration_loss(edit.answer, image, known)
+                total = total + method.restore.weight * losses["restore"]
+            if method.restore.palette > 0:
+                losses["palette"] = palette_loss(edit.answer, image, known)
+                total = total + method.restore.palette * losses["palette"]
         if method.sharpness.weight > 0:
             losses["sharpness"] = sharpness_loss(method.sharpness, edit.answer, image)
             total = total + method.sharpness.weight * losses["sharpness"]

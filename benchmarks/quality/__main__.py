@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks.machine import describe
 from benchmarks.quality.budgets import BUDGETS, EVALUATED, IMAGE_SIZE, SEEDS, SET_SEED, SET_SIZE, TUNED_ON
+from benchmarks.quality.command import run_tmgan
 from tmgan.common.files import write_json
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.editing.editor import Editor, load
@@ -58,7 +55,7 @@ def measure(name: str, options: tuple[str, ...], test: ColourTest, results: Path
             continue
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
-            seconds, processor_seconds = train([*options, "--seed", str(seed), "--run", str(run)])
+            seconds, processor_seconds = run_tmgan(["train", *options, "--seed", str(seed), "--run", str(run)])
             editor = load(run)
             if not document["baselines"]:
                 document["baselines"] = {kind: _score(model, test) for kind, model in baselines(editor).items()}
@@ -77,14 +74,6 @@ def measure(name: str, options: tuple[str, ...], test: ColourTest, results: Path
             path.with_suffix(".png").write_bytes(picture)
         write_json(path, document)
         print(f"{path}: seed {seed}, {processor_seconds:.0f} s of processor time")
-
-
-def train(options: list[str]) -> tuple[float, float]:
-    """`tmgan train` with these options: its seconds, and its seconds of processor time."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "tmgan", "train", *options], check=True)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _new(options: tuple[str, ...]) -> dict:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.quality import __main__ as quality
-from benchmarks.quality import tables
+from benchmarks.quality import command, photographs, tables
 from benchmarks.quality.budgets import BUDGETS, SEEDS, TUNED_ON
 from tmgan.cli.parse import parse_run
 from tmgan.config.settings import TrainConfig
 from tmgan.evaluation.metrics.colour_accuracy import make_test
+from tmgan.evaluation.metrics.edits import make_edits
 from tmgan.models.bundle import save_encoders, save_generator
 
 
@@ -23,6 +26,7 @@ def runs(monkeypatch, editor, encoders) -> list[list[str]]:
     calls = []
 
     def train(options: list[str]) -> tuple[float, float]:
+        assert options[0] == "train"
         run = Path(options[options.index("--run") + 1])
         (run / "samples").mkdir(parents=True)
         (run / "samples" / "a.png").write_bytes(b"picture")
@@ -33,7 +37,7 @@ def runs(monkeypatch, editor, encoders) -> list[list[str]]:
         calls.append(options)
         return 10.0 + len(calls), 20.0 + len(calls)
 
-    monkeypatch.setattr(quality, "train", train)
+    monkeypatch.setattr(quality, "run_tmgan", train)
     return calls
 
 
@@ -72,18 +76,61 @@ def test_the_table_has_means_ranges_and_baselines(tmp_path):
 
 def test_processor_time_of_a_run_is_counted_with_all_its_processes(monkeypatch):
     program = "x = 0\nfor k in range(3_000_000):\n    x += k"
-    monkeypatch.setattr(quality.sys, "executable", sys.executable)
+    monkeypatch.setattr(command.sys, "executable", sys.executable)
     called = {}
 
-    def run(command, check):
-        called["command"] = command
+    def run(words, check):
+        called["words"] = words
         return original([sys.executable, "-c", program], check=check)
 
-    original = quality.subprocess.run
-    monkeypatch.setattr(quality.subprocess, "run", run)
-    seconds, processor_seconds = quality.train(["--images", "8"])
-    assert called["command"][1:] == ["-m", "tmgan", "train", "--images", "8"]
+    original = command.subprocess.run
+    monkeypatch.setattr(command.subprocess, "run", run)
+    seconds, processor_seconds = command.run_tmgan(["train", "--images", "8"])
+    assert called["words"][1:] == ["-m", "tmgan", "train", "--images", "8"]
     assert seconds > 0 and processor_seconds > 0.01
+
+
+def test_classes_are_held_out_whole_and_each_once(tmp_path):
+    source = tmp_path / "birds"
+    names = [f"{k:03d}.K" for k in range(1, 8)] + list(photographs.TUNED_ON)
+    for name in names:
+        (source / "CUB_200_2011" / "images" / name).mkdir(parents=True)
+        (source / "CUB_200_2011" / "images" / name / f"{name}_1.jpg").write_bytes(b"")
+    seen = []
+    for part in range(1, photographs.PARTS + 1):
+        folder = tmp_path / str(part)
+        held_out = photographs.link_split(source, folder, part)
+        train, test = (pickle.loads((folder / split / "filenames.pickle").read_bytes()) for split in ("train", "test"))
+        assert test == [f"{name}/{name}_1" for name in held_out]
+        assert sorted(train + test) == sorted(f"{name}/{name}_1" for name in names)
+        assert (folder / "CUB_200_2011" / "images" / names[0]).is_dir()
+        seen += held_out
+    assert sorted(seen) == names[:7]  # the classes that served a choice are trained on only
+
+
+def test_every_held_out_photo_is_edited_by_a_caption_of_every_other_class(pack, editor, monkeypatch):
+    shown = []
+
+    def watch(*arguments):
+        shown.append(arguments[2])
+        return make_edits(*arguments)
+
+    monkeypatch.setattr(photographs, "make_edits", watch)
+    scores = photographs.score(editor, pack)
+    owner = torch.repeat_interleave(torch.arange(len(pack)), pack.first.diff())
+    (pairs,) = shown
+    kinds = pack.class_ids[owner[pairs.target]]
+    others = len(set(pack.class_ids.tolist())) - 1
+    assert len(pairs) == len(pack.test) * others and not (kinds == pack.class_ids[pairs.image]).any()
+    assert len({(int(i), int(k)) for i, k in zip(pairs.image, kinds, strict=True)}) == len(pairs)
+    assert torch.equal(owner[pairs.own], pairs.image)
+    assert 0 <= scores["colour_words"] <= 1 and scores["preserved_psnr"] > 5
+
+
+def test_photographs_are_trained_by_options_of_train():
+    options = ["--preset", "editor", "--data", "pack", *photographs.OPTIONS.split()]
+    config = parse_run(TrainConfig, options, "train", True)
+    assert config.method.restore.palette > 0 and config.encoder.kind == "small" and config.pretrain.images == 40_000
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -114,6 +114,17 @@ def test_the_trunk_is_the_published_network(published):
         encoder.load_trunk({k: v for k, v in published.items() if "_conv_head" not in k})
 
 
+def test_regions_alone_need_two_thirds_of_the_network():
+    encoder, seen = _encoder().eval(), []
+    photo = torch.rand(2, 3, 64, 64, generator=_generator()) * 2 - 1
+    for number, block in enumerate(encoder.matcher.trunk.blocks):
+        block.register_forward_hook(lambda *_, number=number: seen.append(number))
+    without = encoder.features(photo, code=False)
+    assert seen == list(range(11)) and without.code.shape == (2, 0)
+    features = encoder.features(photo)
+    assert torch.equal(without.regions, features.regions) and torch.equal(without.perceptual, features.perceptual)
+
+
 def test_shapes_and_gradients_at_any_size():
     encoder = _encoder().train()
     for size in (64, 48):

@@ -386,6 +386,13 @@ def test_inception_photo_encoder(inception):
     # Random weights must keep the signal alive through the depth, and let a gradient back to the image.
     assert 1e-3 < features.regions.std() < 1e3
     assert features.code.std() > 1e-3
+    seen = []
+    handle = inception.matcher.trunk["Mixed_7c"].register_forward_hook(lambda *_: seen.append(1))
+    without = inception.features(photo, code=False)
+    assert torch.equal(without.regions, features.regions) and without.code.shape == (2, 0) and not seen
+    inception.features(photo)
+    handle.remove()
+    assert seen
     features.code.sum().backward()
     assert photo.grad.abs().sum() > 0
     assert inception.matcher.code_head.weight.grad is not None

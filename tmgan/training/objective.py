@@ -106,7 +106,7 @@ class Objective:
         with self.runtime.autocast():
             with torch.no_grad():
                 inputs, answer, answered, target_captions = self.inputs(batch)
-                features = self.photo.features(inputs)
+                features = self.photo.features(inputs, code=not isinstance(self.generator, EditorGenerator))
                 texture = None
                 if self.loss.perceptual != 0:
                     texture = features.perceptual if inputs is answer else self.photo.perceptual(answer)

@@ -65,10 +65,14 @@ class PhotoEncoder(nn.Module):
         assert isinstance(self.matcher, SmallEncoder)
         return self.matcher.perceptual(image)
 
-    def features(self, image: Tensor) -> ImageFeatures:
-        """image (B, 3, S, S) -> all three."""
-        if self.perceptor is not None:
-            regions, code = self.matcher(image)
-            return ImageFeatures(regions, code, self.perceptor(image))
-        assert isinstance(self.matcher, SmallEncoder)
-        return self.matcher.features(image)
+    def features(self, image: Tensor, code: bool = True) -> ImageFeatures:
+        """image (B, 3, S, S) -> all three, or without the code, for which large networks have layers of its own."""
+        if self.perceptor is None:
+            assert isinstance(self.matcher, SmallEncoder)
+            return self.matcher.features(image)
+        if code:
+            regions, whole = self.matcher(image)
+            return ImageFeatures(regions, whole, self.perceptor(image))
+        assert not isinstance(self.matcher, SmallEncoder)
+        regions = self.matcher.regions(image)
+        return ImageFeatures(regions, regions[:, :0, 0, 0], self.perceptor(image))

@@ -145,22 +145,31 @@ class EfficientNetEncoder(nn.Module):
         for head in (self.norm, self.hidden, self.region_head, self.code_head):
             init_weights(head, generator)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 14, 14), code (B, dim)."""
+    def _look(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """What the region head sees (B, 256, 14, 14), and the trunk's map that its later blocks go on from."""
         # channels_last: convolutions of single channels are three times as fast in it on a CPU.
         picture = bilinear_resize(image, INPUT_SIZE).contiguous(memory_format=torch.channels_last)
-        x = F.relu6(self.trunk.stem(_normalise(picture)))
-        maps = {}
-        for number, block in enumerate(self.trunk.blocks):
+        fine = F.relu6(self.trunk.stem(_normalise(picture)))
+        for block in self.trunk.blocks[: _FINE + 1]:
+            fine = block(fine)
+        coarse = fine
+        for block in self.trunk.blocks[_FINE + 1 : _COARSE + 1]:
+            coarse = block(coarse)
+        colours = F.avg_pool2d(picture, INPUT_SIZE // coarse.shape[-1])
+        seen = torch.cat([F.avg_pool2d(fine, 2), coarse, colours.to(coarse.dtype)], dim=1)
+        return F.leaky_relu(self.hidden(self.norm(seen)), 0.2), coarse
+
+    def regions(self, image: Tensor) -> Tensor:
+        """The regions alone, without the trunk's last third, as `forward`."""
+        return self.region_head(self._look(image)[0])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 14, 14), code (B, dim)."""
+        hidden, x = self._look(image)
+        for block in self.trunk.blocks[_COARSE + 1 :]:
             x = block(x)
-            if number in (_FINE, _COARSE):
-                maps[number] = x
         assert self.trunk.top is not None
         whole = F.relu6(self.trunk.top(x)).mean(dim=(2, 3))
-        grid = maps[_COARSE].shape[-1]
-        colours = F.avg_pool2d(picture, INPUT_SIZE // grid)
-        seen = torch.cat([F.avg_pool2d(maps[_FINE], 2), maps[_COARSE], colours.to(x.dtype)], dim=1)
-        hidden = F.leaky_relu(self.hidden(self.norm(seen)), 0.2)
         return self.region_head(hidden), self.code_head(torch.cat([hidden.mean(dim=(2, 3)), whole], dim=1))
 
 

@@ -66,11 +66,19 @@ class InceptionEncoder(nn.Module):
             return conv_pool_relu(block.conv, x, 3, 2)
         return max_pool(block(x), 3, 2)  # a normalisation may reverse the order of two values
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""
+    def _up_to_regions(self, image: Tensor) -> Tensor:
         x = bilinear_resize(image, INPUT_SIZE)
         for name in _UP_TO_REGIONS:
             x = self._block(name, x)
+        return x
+
+    def regions(self, image: Tensor) -> Tensor:
+        """The regions alone, without the layers behind them: as `forward`."""
+        return self.region_head(self._up_to_regions(image))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 17, 17), code (B, dim)."""
+        x = self._up_to_regions(image)
         regions = self.region_head(x)
         for name in _AFTER_REGIONS:
             x = self.trunk[name](x)

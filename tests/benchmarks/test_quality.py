@@ -125,6 +125,9 @@ def test_every_held_out_photo_is_edited_by_a_caption_of_every_other_class(pack, 
     assert len({(int(i), int(k)) for i, k in zip(pairs.image, kinds, strict=True)}) == len(pairs)
     assert torch.equal(owner[pairs.own], pairs.image)
     assert 0 <= scores["colour_words"] <= 1 and scores["preserved_psnr"] > 5
+    copied = photographs.score(editor, pack, 0.0)  # no change at all
+    assert copied["colour_words"] == copied["colour_words_photo"] == scores["colour_words_photo"]
+    assert scores["colour_words"] != scores["colour_words_photo"]
 
 
 def test_photographs_are_trained_by_options_of_train():

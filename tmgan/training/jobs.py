@@ -105,8 +105,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
         notes = _notes(config, path, pack, encoders is None)
         if encoders is None:
             _check_recolour(_own_pretraining(config), pack)
-        if encoders is None and config.encoder.kind == "small" and pack.colours is None:
-            notes.append(_SMALL_EYES)
+        if encoders is None and pack.colours is None:
+            notes += _about_eyes(config)
     if encoders is None and config.encoder.kind == "inception":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
@@ -191,6 +191,21 @@ def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> li
     notes = _comparison(run, pack, config.batch, config.method.stored_masks)
     notes += _comparison(run, pack, config.pretrain.batch) if own_encoders else []
     return list(dict.fromkeys(notes))
+
+
+def _about_eyes(config: TrainConfig) -> list[str]:
+    """Which encoders this command trains on photographs, and what the others would bring."""
+    if config.encoder.kind == "small":
+        return [_SMALL_EYES]
+    inception = weights.find("inception")
+    if config.encoder.kind != "efficientnet" or inception is None:
+        return []
+    train = command("damsm", "--data", Path(config.data), "--run", "ENCODERS", "--encoder.kind", "inception")
+    return [
+        "encoders are trained on EfficientNet-Lite0, which needs no large set, since none are given with --encoders. "
+        f"Inception's weights are at hand ({inception}); for thousands of photos, those of the paper are trained with\n"
+        f"  {train}\nand passed with --encoders ENCODERS."
+    ]
 
 
 def _comparison(run: str | Path, pack: Pack, batch: int, masks: str = "") -> list[str]:

@@ -79,6 +79,7 @@ def measure(source: Path, size: int, path: Path) -> None:
             train = ["train", "--preset", "editor", "--data", str(pack), "--run", str(run), "--seed", str(part)]
             seconds, processor_seconds = run_tmgan([*train, "--model.image-size", str(size), *OPTIONS.split()])
             editor, photos = load(run), Pack.open(pack)
+            torch.set_num_threads(1)  # two threads on a busy processor wait for each other at every step of the LSTM
             row = {"part": part, "held_out": held_out, "seconds": round(seconds, 1)}
             row["processor_seconds"] = round(processor_seconds, 1)
             row |= {"as_is": score(editor, photos), "bold": score(editor, photos, BOLD)}

@@ -98,12 +98,13 @@ def link_split(source: Path, folder: Path, part: int) -> list[str]:
         (folder / name).symlink_to(source / name)
     for split, names in (("train", sorted(set(classes) - set(held_out))), ("test", held_out)):
         (folder / split).mkdir()
-        photos = [
-            f"{name}/{photo.stem}"
-            for name in names
-            for photo in sorted((source / "CUB_200_2011" / "images" / name).iterdir())
-        ]
-        (folder / split / "filenames.pickle").write_bytes(pickle.dumps(photos))
+        photos = [photo for name in names for photo in sorted((source / "CUB_200_2011" / "images" / name).iterdir())]
+        lists = {
+            "filenames": [f"{photo.parent.name}/{photo.stem}" for photo in photos],
+            "class_info": [classes.index(photo.parent.name) + 1 for photo in photos],
+        }
+        for name, entries in lists.items():
+            (folder / split / f"{name}.pickle").write_bytes(pickle.dumps(entries))
     return held_out
 
 

@@ -101,6 +101,8 @@ def test_classes_are_held_out_whole_and_each_once(tmp_path):
         folder = tmp_path / str(part)
         held_out = photographs.link_split(source, folder, part)
         train, test = (pickle.loads((folder / split / "filenames.pickle").read_bytes()) for split in ("train", "test"))
+        kinds = pickle.loads((folder / "test" / "class_info.pickle").read_bytes())
+        assert kinds == [sorted(names).index(name) + 1 for name in held_out]
         assert test == [f"{name}/{name}_1" for name in held_out]
         assert sorted(train + test) == sorted(f"{name}/{name}_1" for name in names)
         assert (folder / "CUB_200_2011" / "images" / names[0]).is_dir()

@@ -106,7 +106,11 @@ def fill(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {
-        README: fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
+        README: fill(
+            fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
+            "photographs",
+            lambda: tables_quality.photographs(RESULTS),
+        ),
         PERFORMANCE: fill(
             fill(
                 fill(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)

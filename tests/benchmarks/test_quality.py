@@ -74,6 +74,25 @@ def test_the_table_has_means_ranges_and_baselines(tmp_path):
     assert lines[3] == "| input copied | | 0.00 | | 1.00 | exact | |" and len(lines) == 4
 
 
+def test_the_table_of_photographs_has_both_strengths(tmp_path):
+    def score(edit: float) -> dict[str, float]:
+        ends = {"colour_words_photo": 0.4, "colour_words_real": 0.8}
+        return {"colour_words": edit, **ends, "colour_words_way": (edit - 0.4) / 0.4, "preserved_psnr": 30 + 10 * edit}
+
+    rows = [
+        {"held_out": ["a", "b", "c"], "processor_seconds": 300.0, "as_is": score(edit), "bold": score(0.8)}
+        for edit in (0.6, 0.7)
+    ]
+    machine = {"processor": "p", "gpu": "not used", "date": "2026-01-01"}
+    for size in (128, 64):
+        document = {"rows": rows, "machine": machine}
+        (tmp_path / f"quality-photographs-{size}.json").write_text(json.dumps(document))
+    lines = tables.photographs(tmp_path).splitlines()
+    assert len(lines) == 6 and lines[4].startswith("| 128 pixels | 300 s |")
+    assert "| 0.40 / 0.65 / 0.80 | 0.62 (0.50 to 0.75) | 36.5 (36.0 to 37.0) dB | 6 kinds; one core of p" in lines[2]
+    assert lines[3] == "| the same, `--strength 1.5` |  | 0.40 / 0.80 / 0.80 | 1.00 | 38.0 dB |  |"
+
+
 def test_processor_time_of_a_run_is_counted_with_all_its_processes(monkeypatch):
     program = "x = 0\nfor k in range(3_000_000):\n    x += k"
     monkeypatch.setattr(command.sys, "executable", sys.executable)

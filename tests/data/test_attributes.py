@@ -15,8 +15,10 @@ from torch import Tensor
 from tmgan.data.attributes import Attributes
 from tmgan.data.colour_words import COLOUR_WORDS, are_apart
 from tmgan.data.drawn.dataset import CAPTIONS_PER_IMAGE, describe
+from tmgan.data.drawn.patterns import describe_patterned
 from tmgan.data.pack_doctor import examine_pack
 from tmgan.data.palette import PALETTE, PARTS
+from tmgan.data.palette import PATTERNS as DRAWN_PATTERNS
 from tmgan.data.phrases import Phrases
 from tmgan.data.vocabulary import Vocabulary
 
@@ -58,6 +60,18 @@ def drawn_captions(count: int) -> list[str]:
     choose = random.Random(0)
     birds = [{part: choose.choice(list(PALETTE)) for part in PARTS} for _ in range(count)]
     return [describe(colours, variant) for colours in birds for variant in range(CAPTIONS_PER_IMAGE)]
+
+
+def patterned_captions(count: int) -> list[str]:
+    choose = random.Random(0)
+    birds = [[{part: choose.choice(list(names)) for part in PARTS} for names in (PALETTE, DRAWN_PATTERNS)]
+             for _ in range(count)]  # fmt: skip
+    return [describe_patterned(*bird, variant) for bird in birds for variant in range(CAPTIONS_PER_IMAGE)]
+
+
+def test_patterns_of_drawn_birds_are_found():
+    kinds = [set(kind.words) for kind in Corpus(patterned_captions(500)).attributes.kinds]
+    assert kinds == [set(PALETTE), set(DRAWN_PATTERNS)]
 
 
 def bird_captions(count: int, seed: int = 0, each: int = 10) -> list[str]:

@@ -18,7 +18,7 @@ from tmgan.data.palette import PALETTE, PARTS, PATTERNS
 LUMINANCE = np.array((0.299, 0.587, 0.114))
 _TEMPLATES = (
     "this bird has a {head} head, {wings} wings and a {body} belly.",
-    "a bird with a {body} body, {wings} wings and a {head} head.",
+    "a bird with {wings} wings, a {body} body and a {head} head.",
     "a bird with a {head} head, {wings} wings and a {body} belly.",
     "this small bird has {wings} wings, a {body} belly and a {head} crown.",
     "this bird has a {head} head and {wings} wings.",

@@ -247,16 +247,6 @@ def test_hard_negatives_of_captions_without_attributes_are_refused(tiny_damsm, p
         EncoderTask(dataclasses.replace(tiny_damsm, pretrain=pretrain), nothing, encoders, decide(tiny_damsm.runtime))
 
 
-@pytest.mark.parametrize("setting", ["method.restore.swap", "method.swapped-text-p"])
-def test_captions_without_anything_to_swap_are_refused(tiny_editor, pack, encoders, setting):
-    nothing = dataclasses.replace(pack, tokens=torch.ones_like(pack.tokens), lengths=torch.ones_like(pack.lengths))
-    method = {"restore": {"p": 0.5, "swap": 0.5 if "restore" in setting else 0.0}}
-    method["swapped_text_p"] = 0.0 if "restore" in setting else 0.5
-    config = configfile.merge(tiny_editor, {"method": method}, "test")
-    with pytest.raises(ValueError, match=rf"The captions name no .* that could be another, so .*: --{setting} 0"):
-        EditorTask(config, nothing, encoders, decide(config.runtime))
-
-
 def test_what_is_lost_without_masks_is_named_at_once(tiny_editor, pack):
     config = configfile.merge(tiny_editor, {"pretrain": {"hard_negatives": 1, "recolour": 0.5}}, "test")
     flags = "--method.keep-mask none --model.no-keep-input --method.restore.p 0 --pretrain.recolour 0."

@@ -40,7 +40,6 @@ class EditorTask:
         swaps = _SWAPS if method.swapped_text_p > 0 else 0
         recolours = _SWAPS if method.restore.p * method.restore.swap > 0 else 0
         self.table = CaptionTable.from_pack(pack, config.text.words, config.text.subsets, swaps, recolours)
-        _check_changes(self.table, swaps, recolours)
         self.planner = Planner(
             config.seed,
             self.table,
@@ -124,17 +123,6 @@ class EditorTask:
         """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
         save_encoders(self.encoders, folder)
         save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
-
-
-def _check_changes(table: CaptionTable, swaps: int, recolours: int) -> None:
-    """ValueError where the method wants changed captions, and no caption names anything that could be another."""
-    own = torch.arange(len(table.swaps))[:, None]
-    for count, rows, setting, what in (
-        (swaps, table.swaps, "method.swapped-text-p", "no attribute that could be another"),
-        (recolours, table.recolours, "method.restore.swap", "no colour that could be another"),
-    ):
-        if count and torch.equal(rows, own.expand_as(rows)):
-            raise ValueError(f"The captions name {what}, so there is nothing to swap: --{setting} 0.")
 
 
 def _without_masks(config: TrainConfig) -> str:

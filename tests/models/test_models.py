@@ -361,6 +361,8 @@ def test_small_photo_encoder():
     assert features.regions.shape == (2, 12, 8, 8)
     assert features.code.shape == (2, 12)
     assert features.perceptual.shape == (2, 6, 32, 32)
+    without = encoder.features(photo, code=False)
+    assert torch.equal(without.regions, features.regions) and without.code.shape == (2, 0)
     regions, code = encoder.regions_and_code(photo)
     assert torch.equal(regions, features.regions)
     assert torch.equal(code, features.code)

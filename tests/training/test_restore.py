@@ -8,10 +8,11 @@ import re
 import pytest
 import torch
 
+from tmgan.cli.parse import parse_run
 from tmgan.common.progress import Progress
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
-from tmgan.config.settings import PretrainConfig
+from tmgan.config.settings import DamsmConfig, PretrainConfig
 from tmgan.data.masks import write_masks
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.losses.regional import palette_loss
@@ -40,6 +41,7 @@ def test_the_generator_gets_the_recoloured_photo_and_has_to_give_the_photo(task)
     edit = objective.generate(batch)
     assert torch.equal(seen["image"], inputs)
     assert torch.equal(edit.features.perceptual, objective.photo.perceptual(inputs))
+    assert edit.features.code.shape == (len(inputs), 0)  # this generator does not read it
     losses = objective.g_loss(batch, edit)[1]
     wide = (1 - batch.keep).expand_as(edit.image)
     error = ((edit.image - batch.images).abs() * wide).sum() / wide.sum()
@@ -222,9 +224,13 @@ def test_encoders_on_efficientnet_say_so_where_inception_is_at_hand(tiny_editor,
     monkeypatch.setattr(jobs.weights, "require", lambda *arguments, **options: None)
     config = configfile.merge(tiny_editor, {"encoder": {"kind": "efficientnet"}, "data": "birds"}, "test")
     assert not any("EfficientNet" in text for text in _said(config, pack))
-    (tmp_path / jobs.weights.KNOWN["inception"].name).write_bytes(b"")
+    for name in ("inception", "vgg16"):
+        assert not any("EfficientNet" in text for text in _said(config, pack))
+        (tmp_path / jobs.weights.KNOWN[name].name).write_bytes(b"")
     note = next(text for text in _said(config, pack) if "EfficientNet-Lite0, which needs no large set" in text)
     assert str(tmp_path) in note and "tmgan damsm --data birds --run ENCODERS --encoder.kind inception" in note
+    words = note.split("\n")[1].split()
+    assert parse_run(DamsmConfig, words[2:], "damsm", False).pretrain.recolour == config.pretrain.recolour
 
 
 def test_encoders_of_a_run_that_recolours_nothing_keep_their_settings(tiny_editor):

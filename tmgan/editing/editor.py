@@ -23,7 +23,6 @@ from tmgan.data.captions import lost_letters
 from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_picture, to_tensor
 from tmgan.editing.photo_file import Photo, read_photo
 from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
-from tmgan.models.editor import EditorGenerator
 from tmgan.models.stages import GeneratorOutput
 
 # Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
@@ -123,7 +122,7 @@ class Editor:
         eps = torch.zeros(len(images), model.condition_dim, device=device)
         with self.runtime.autocast():
             words, sentence = self.encoders.text(tokens, lengths)
-            features = self.encoders.photo.features(images, code=not isinstance(self.generator, EditorGenerator))
+            features = self.encoders.photo.features(images, code=getattr(self.generator, "reads_code", True))
             output = self.generator(noise, sentence, words, tokens == 0, eps, features, images)
         return output if strength == 1.0 else output._replace(image=_exaggerate(images, output, strength))
 

@@ -34,7 +34,10 @@ def palette_loss(photo: Tensor, edit: Tensor, region: Tensor) -> Tensor:
 
     A sliced Wasserstein distance: along each of 7 directions of the colour space, the mean difference of the sorted
     colours of a grid of 32 x 32. An error by position is least for a timid edit, where it is not known which part a
-    text means; this one is least for an edit that has as much of each colour as the photo.
+    text means; this one is least for an edit that has as much of each colour as the photo, in whichever part.
+
+    Colours are means of cells of S/32 pixels, so finer detail is not compared; at a soft edge of the region both
+    images' colours are multiplied by it. The mean is over the regions of the batch: large objects count more.
 
     Args:
         photo, edit: (B, 3, S, S) in [-1, 1].
@@ -53,7 +56,8 @@ def palette_loss(photo: Tensor, edit: Tensor, region: Tensor) -> Tensor:
 def _sorted_colours(image: Tensor, region: Tensor, cell: int) -> Tensor:
     """(B, 7, n): what the region's cells have along each direction, sorted."""
     red, green, blue = F.avg_pool2d(at_least_float32(image) * region, cell).flatten(2).unbind(1)
-    pairs = [(red - green), (green - blue), (red - blue)]  # directions of length 1, written out: no TF32
+    pairs = [(red - green), (green - blue), (red - blue)]
+    # Directions of length 1, written out: a matrix product may be rounded to TF32.
     lines = [red, green, blue, *(pair / 2**0.5 for pair in pairs), (red + green + blue) / 3**0.5]
     return torch.stack(lines, 1).sort(dim=2).values
 

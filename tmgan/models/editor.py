@@ -52,6 +52,8 @@ class EditorGenerator(nn.Module):
         keep_input: as in Lightweight GAN's generator (lightweight.py).
     """
 
+    reads_code = False  # of the image features; the other generators do
+
     def __init__(
         self,
         image_size: int,

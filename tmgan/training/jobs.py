@@ -106,7 +106,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
         if encoders is None:
             _check_recolour(_own_pretraining(config), pack)
         if encoders is None and pack.colours is None:
-            notes += _about_eyes(config)
+            notes += _encoder_notes(config)
     if encoders is None and config.encoder.kind == "inception":
         raise ValueError(
             "This preset needs encoders trained with Inception features. Train them once with\n"
@@ -193,17 +193,19 @@ def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> li
     return list(dict.fromkeys(notes))
 
 
-def _about_eyes(config: TrainConfig) -> list[str]:
+def _encoder_notes(config: TrainConfig) -> list[str]:
     """Which encoders this command trains on photographs, and what the others would bring."""
     if config.encoder.kind == "small":
         return [_SMALL_EYES]
     inception = weights.find("inception")
-    if config.encoder.kind != "efficientnet" or inception is None:
+    if config.encoder.kind != "efficientnet" or inception is None or weights.find("vgg16") is None:
         return []
-    train = command("damsm", "--data", Path(config.data), "--run", "ENCODERS", "--encoder.kind", "inception")
+    settings = {name: getattr(config.pretrain, name) for name in ("hard_negatives", "recolour")}
+    options = [word for name, value in settings.items() for word in (f"--pretrain.{name.replace('_', '-')}", value)]
+    train = command("damsm", "--data", Path(config.data), "--run", "ENCODERS", "--encoder.kind", "inception", *options)
     return [
         "encoders are trained on EfficientNet-Lite0, which needs no large set, since none are given with --encoders. "
-        f"Inception's weights are at hand ({inception}); for thousands of photos, those of the paper are trained with\n"
+        f"Inception's weights are at hand ({inception.parent}): encoders with the paper's features are trained with\n"
         f"  {train}\nand passed with --encoders ENCODERS."
     ]
 

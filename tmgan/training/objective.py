@@ -106,7 +106,7 @@ class Objective:
         with self.runtime.autocast():
             with torch.no_grad():
                 inputs, answer, answered, target_captions = self.inputs(batch)
-                features = self.photo.features(inputs, code=not isinstance(self.generator, EditorGenerator))
+                features = self.photo.features(inputs, code=getattr(self.generator, "reads_code", True))
                 texture = None
                 if self.loss.perceptual != 0:
                     texture = features.perceptual if inputs is answer else self.photo.perceptual(answer)
@@ -234,12 +234,12 @@ class Objective:
                 total = total + method.keep_weight * losses["keep"]
         if batch.restore is not None:
             assert keep is not None
-            known = (1 - keep) * edit.answered.to(keep.dtype).view(-1, 1, 1, 1)
+            region = (1 - keep) * edit.answered.to(keep.dtype).view(-1, 1, 1, 1)
             if method.restore.weight > 0:
-                losses["restore"] = restoration_loss(edit.answer, image, known)
+                losses["restore"] = restoration_loss(edit.answer, image, region)
                 total = total + method.restore.weight * losses["restore"]
             if method.restore.palette > 0:
-                losses["palette"] = palette_loss(edit.answer, image, known)
+                losses["palette"] = palette_loss(edit.answer, image, region)
                 total = total + method.restore.palette * losses["palette"]
         if method.sharpness.weight > 0:
             losses["sharpness"] = sharpness_loss(method.sharpness, edit.answer, image)

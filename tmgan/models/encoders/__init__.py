@@ -66,10 +66,10 @@ class PhotoEncoder(nn.Module):
         return self.matcher.perceptual(image)
 
     def features(self, image: Tensor, code: bool = True) -> ImageFeatures:
-        """image (B, 3, S, S) -> all three, or without the code, for which large networks have layers of its own."""
+        """image (B, 3, S, S) -> all three, or without the code, for which the networks have layers of its own."""
         if self.perceptor is None:
             assert isinstance(self.matcher, SmallEncoder)
-            return self.matcher.features(image)
+            return self.matcher.features(image, code)
         if code:
             regions, whole = self.matcher(image)
             return ImageFeatures(regions, whole, self.perceptor(image))

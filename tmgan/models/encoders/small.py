@@ -39,16 +39,17 @@ class SmallEncoder(nn.Module):
         """image (B, 3, S, S) in [-1, 1] -> (B, width, S/2, S/2), for any S."""
         return F.leaky_relu(self.stem(image), 0.2)
 
-    def features(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor, code: bool = True) -> ImageFeatures:
         """image (B, 3, S, S) in [-1, 1] -> regions (B, dim, S/8, S/8), code (B, dim), perceptual (B, P, S/2, S/2).
 
-        One pass gives all three.
+        One pass gives all three, or without the code, which is then (B, 0).
         """
         assert image.shape[-1] == self.image_size, (image.shape, self.image_size)
         perceptual = self.perceptual(image)
         x = self.context(self.down(perceptual))
-        code = self.code_head(self.summary(x).mean(dim=(2, 3)))
-        return ImageFeatures(self.region_head(x), code, perceptual)
+        regions = self.region_head(x)
+        whole = self.code_head(self.summary(x).mean(dim=(2, 3))) if code else regions[:, :0, 0, 0]
+        return ImageFeatures(regions, whole, perceptual)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1] -> regions (B, dim, S/8, S/8), code (B, dim)."""

@@ -61,14 +61,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="as CUB's: CUB_200_2011/ with images and segmentations, and text/")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="edge of the images")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # two threads on a busy processor wait for each other at every step of the LSTM
     measure(options.folder.resolve(), options.size, RESULTS / f"quality-photographs-{options.size}.json")
 
 
 def measure(source: Path, size: int, path: Path) -> None:
     """Train and measure the parts that the file does not have yet, and write each at once."""
     document = json.loads(path.read_text("utf-8")) if path.exists() else _new(source)
-    if document["options"] != OPTIONS or document["machine"]["sources"] != describe("cpu")["sources"]:
-        raise SystemExit(f"{path} was measured with other options or other sources of tmgan. Delete it first.")
+    if (
+        document["photos"] != source.name
+        or document["options"] != OPTIONS
+        or document["machine"]["sources"] != describe("cpu")["sources"]
+    ):
+        raise SystemExit(f"{path} was measured with other photos, options or sources of tmgan. Delete it first.")
     for part in range(1, PARTS + 1):
         if any(row["part"] == part for row in document["rows"]):
             continue
@@ -79,7 +84,6 @@ def measure(source: Path, size: int, path: Path) -> None:
             train = ["train", "--preset", "editor", "--data", str(pack), "--run", str(run), "--seed", str(part)]
             seconds, processor_seconds = run_tmgan([*train, "--model.image-size", str(size), *OPTIONS.split()])
             editor, photos = load(run), Pack.open(pack)
-            torch.set_num_threads(1)  # two threads on a busy processor wait for each other at every step of the LSTM
             row = {"part": part, "held_out": held_out, "seconds": round(seconds, 1)}
             row["processor_seconds"] = round(processor_seconds, 1)
             row |= {"as_is": score(editor, photos), "bold": score(editor, photos, BOLD)}
@@ -91,14 +95,20 @@ def measure(source: Path, size: int, path: Path) -> None:
 
 def link_split(source: Path, folder: Path, part: int) -> list[str]:
     """A folder with the photos of `source` that leaves the classes of a part out of training, and their names."""
-    classes = sorted(f.name for f in (source / "CUB_200_2011" / "images").iterdir())
+    classes = sorted(f.name for f in (source / "CUB_200_2011" / "images").iterdir() if f.is_dir())
+    if not set(TUNED_ON) <= set(classes):
+        raise SystemExit(
+            f"{source} has not the classes {', '.join(TUNED_ON)}: the settings were chosen on another set."
+        )
     held_out = [name for name in classes if name not in TUNED_ON][part - 1 :: PARTS]
     for name in ("CUB_200_2011", "text"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(source / name)
     for split, names in (("train", sorted(set(classes) - set(held_out))), ("test", held_out)):
         (folder / split).mkdir()
-        photos = [photo for name in names for photo in sorted((source / "CUB_200_2011" / "images" / name).iterdir())]
+        photos = [
+            photo for name in names for photo in sorted((source / "CUB_200_2011" / "images" / name).glob("*.jpg"))
+        ]
         lists = {
             "filenames": [f"{photo.parent.name}/{photo.stem}" for photo in photos],
             "class_info": [classes.index(photo.parent.name) + 1 for photo in photos],
@@ -112,7 +122,7 @@ def link_split(source: Path, folder: Path, part: int) -> list[str]:
 def score(editor: Editor, pack: Pack, strength: float = 1.0) -> dict[str, float]:
     """Colour words and preserved PSNR of the test photos, each edited by a caption of every other class."""
     if strength != 1.0:
-        editor = copy.copy(editor)
+        editor = copy.copy(editor)  # the metrics call edit_tensors without a strength
         editor.edit_tensors = functools.partial(editor.edit_tensors, strength=strength)  # type: ignore[method-assign]
     random = np.random.default_rng(0)
     rows = []

@@ -55,7 +55,8 @@ def photographs(results: Path) -> str:
         rows, machine = document["rows"], document["machine"]
         size, kinds = path.stem.split("-")[-1], sum(len(row["held_out"]) for row in rows)
         seconds = f"{mean(row['processor_seconds'] for row in rows):.0f} s"
-        where = f"{kinds} kinds; one core of {machine['processor']}, GPU {machine['gpu']}, {machine['date']}"
+        held_out = f"{len(rows)} x {kinds // len(rows)} kinds"
+        where = f"{held_out}; one core of {machine['processor']}, GPU {machine['gpu']}, {machine['date']}"
         for key, name in (("as_is", f"{size} pixels"), ("bold", "the same, `--strength 1.5`")):
             scores = [row[key] for row in rows]
             named = " / ".join(

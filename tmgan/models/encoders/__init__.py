@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from tmgan.models.encoders.efficientnet import EfficientNetEncoder, EfficientNetFeatures
+from tmgan.models.encoders.efficientnet_b0 import B0Trunk
 from tmgan.models.encoders.features import ImageFeatures
 from tmgan.models.encoders.inception import InceptionEncoder
 from tmgan.models.encoders.small import SmallEncoder
@@ -10,6 +11,7 @@ from tmgan.models.encoders.text import TextEncoder
 from tmgan.models.encoders.vgg import VGGFeatures
 
 __all__ = [
+    "B0Trunk",
     "EfficientNetEncoder",
     "EfficientNetFeatures",
     "ImageFeatures",

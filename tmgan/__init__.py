@@ -1,17 +1,103 @@
-"""tmgan: train GANs that edit a photo from a sentence."""
+"""tmgan: train GANs that edit a photo from a sentence. What is listed here is public, and nothing else.
+
+From nothing to an edit, as `tmgan train` and `tmgan edit` do it:
+
+    run = tmgan.train(tmgan.configure())  # drawn birds, a minute or two
+    tmgan.load(run).edit("PHOTO.jpg", "a bird with a red head").save("edited.png")
+
+On photographs of your own:
+
+    tmgan.prepare("FOLDER", "packs/mine")
+    run = tmgan.train(tmgan.configure(data="packs/mine", run="runs/mine"))
+    print(tmgan.evaluate(run)["colour_words_way"].value)
+
+Names are imported when they are used first: `import tmgan` takes no time, and torch only with what needs it.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from tmgan.common.version import __version__ as __version__
+from tmgan.common.version import __version__
 
 if TYPE_CHECKING:
-    from tmgan.editing.editor import Editor
+    from tmgan.common.progress import quiet
+    from tmgan.config.settings import DamsmConfig, RuntimeConfig, TrainConfig
+    from tmgan.data.masks import find_masks
+    from tmgan.data.pack import Pack
+    from tmgan.data.prepare import prepare
+    from tmgan.editing.editor import Editor, load
+    from tmgan.editing.saving import save_photo
+    from tmgan.evaluation.evaluate import Evaluation, baselines, evaluate
+    from tmgan.evaluation.metrics.measure import Measure, compare
+    from tmgan.evaluation.metrics.per_image import PerImage
+    from tmgan.evaluation.protocol import Protocol
+    from tmgan.training.follow import configure
+    from tmgan.training.jobs import train_editor as train
+    from tmgan.training.jobs import train_encoders
+
+_HOME = {
+    # settings
+    "configure": "tmgan.training.follow",
+    "TrainConfig": "tmgan.config.settings",
+    "DamsmConfig": "tmgan.config.settings",
+    "RuntimeConfig": "tmgan.config.settings",
+    # data
+    "prepare": "tmgan.data.prepare",
+    "Pack": "tmgan.data.pack",
+    "find_masks": "tmgan.data.masks",
+    # training
+    "train": "tmgan.training.jobs:train_editor",
+    "train_encoders": "tmgan.training.jobs",
+    # editing
+    "load": "tmgan.editing.editor",
+    "Editor": "tmgan.editing.editor",
+    "save_photo": "tmgan.editing.saving",
+    # measuring
+    "evaluate": "tmgan.evaluation.evaluate",
+    "baselines": "tmgan.evaluation.evaluate",
+    "Evaluation": "tmgan.evaluation.evaluate",
+    "Protocol": "tmgan.evaluation.protocol",
+    "Measure": "tmgan.evaluation.metrics.measure",
+    "compare": "tmgan.evaluation.metrics.measure",
+    "PerImage": "tmgan.evaluation.metrics.per_image",
+    # progress and status lines
+    "quiet": "tmgan.common.progress",
+}
+__all__ = [
+    "DamsmConfig",
+    "Editor",
+    "Evaluation",
+    "Measure",
+    "Pack",
+    "PerImage",
+    "Protocol",
+    "RuntimeConfig",
+    "TrainConfig",
+    "__version__",
+    "baselines",
+    "compare",
+    "configure",
+    "evaluate",
+    "find_masks",
+    "load",
+    "prepare",
+    "quiet",
+    "save_photo",
+    "train",
+    "train_encoders",
+]
 
 
-def load(run: str, runtime: Any = None) -> Editor:
-    """The editor that `tmgan train` left in the folder `run`: `tmgan.load(run).edit(photo, "a bird with ...")`."""
-    from tmgan.editing.editor import load as load_editor  # imports torch, which the command line's help can do without
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tmgan' has no attribute {name!r}; public are {', '.join(sorted(_HOME))}")
+    module, _, other = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), other or name)
+    globals()[name] = value
+    return value
 
-    return load_editor(run, runtime)
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -118,10 +118,13 @@ def test_what_is_printed_on_the_way_runs_as_printed(tmp_path, monkeypatch, capsy
     assert prepare[-2:] == ["--image-size", "64"]
     (larger,) = run("data", "synth", "larger", "--count", "1", "--image-size", "300")
     assert larger[-2:] == ["--image-size", "128"]
-    (damsm,) = run(*prepare, "--workers", "1")
-    assert damsm[:3] == ["damsm", "--data", "PACK"]
-    (train,) = run(*damsm, *small, *tiny, "--pretrain.batch", "4", "--pretrain.images", "8")
-    assert train[-2:] == ["--model.image-size", "64"]
+    (train,) = run(*prepare, "--workers", "1")
+    assert train == ["train", "--data", "PACK", "--run", "RUN"]
+    pretrain = (*small, "--pretrain.batch", "4", "--pretrain.images", "8")
+    run(*train, *networks, *tiny, *pretrain, "--batch", "4", "--images", "8")
+    (train,) = run("damsm", "--data", "PACK", "--run", "ENCODERS", *pretrain, *tiny)
+    assert train == ["train", "--data", "PACK", "--encoders", "ENCODERS", "--run", "RUN"]
+    train[-1] = "another"
     (edit,) = run(*train, *networks, *tiny, "--batch", "4", "--images", "8")
     assert edit[2].startswith("the birds/"), "a photo of this very set"
     run(*edit)

@@ -115,9 +115,9 @@ def test_other_encodings_are_refused(tmp_path):
 def test_home_is_found_in_files_and_flags(tmp_path, monkeypatch):
     """A shell replaces ~ at the beginning of a word only."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.yaml").write_text("data: ~/packs/p\nencoders: a~/b\n")
-    config = parse_run(TrainConfig, ["--config=~/a.yaml", "--run=~/runs/x"], "train", preset=True)
-    assert (config.data, config.run, config.encoders) == (f"{tmp_path}/packs/p", f"{tmp_path}/runs/x", "a~/b")
+    (tmp_path / "a.yaml").write_text("encoders: ~/runs/e\nmodel: {g_width: 4}\n")
+    config = parse_run(TrainConfig, ["--config=~/a.yaml", "--run=a~/b"], "train", preset=True)
+    assert (config.encoders, config.run, config.model.g_width) == (f"{tmp_path}/runs/e", "a~/b", 4)
 
 
 def test_unknown_preset_and_file():

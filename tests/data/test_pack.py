@@ -27,6 +27,7 @@ from tests.data.data_folders import (
     write_image_folder,
 )
 from tests.processes import ended
+from tmgan.common.progress import quiet
 from tmgan.data import cut_jobs
 from tmgan.data import prepare as prepare_module
 from tmgan.data.doctor import examine
@@ -673,12 +674,19 @@ def test_a_moved_pack_and_source_still_fit(tmp_path):
     assert make(tmp_path / "vögel 2", tmp_path / "pack 2").already_prepared
 
 
-def test_progress_lines_and_silence(tmp_path, capsys, monkeypatch):
+def test_progress_and_silence(tmp_path, capsys, monkeypatch):
     folder = write_cub(tmp_path / "birds", count=10)
     make(folder, tmp_path / "silent")
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("tmgan.common.progress.SECONDS_A_LINE", 0.0)
+    prepare(folder, tmp_path / "no terminal", image_size=64, workers=1)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
+    monkeypatch.delenv("NO_COLOR", raising=False)
     prepare(folder, tmp_path / "shown", image_size=64, workers=1)
-    assert "10 of 10 images, " in capsys.readouterr().err
+    assert "10/10" in capsys.readouterr().err
+    monkeypatch.delenv("FORCE_COLOR")
     prepare(folder, tmp_path / "shown", image_size=64, workers=1)
     assert "already prepared" in capsys.readouterr().err
+    with quiet():
+        prepare(folder, tmp_path / "shown", image_size=64, workers=1)
+    assert capsys.readouterr() == ("", "")

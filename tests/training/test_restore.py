@@ -222,13 +222,13 @@ def test_small_encoders_on_photographs_say_what_others_would_bring(tiny_editor, 
 def test_encoders_on_efficientnet_say_so_where_inception_is_at_hand(tiny_editor, pack, tmp_path, monkeypatch):
     monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(jobs.weights, "require", lambda *arguments, **options: None)
-    config = configfile.merge(tiny_editor, {"encoder": {"kind": "efficientnet"}, "data": "birds"}, "test")
+    config = configfile.merge(tiny_editor, {"encoder": {"kind": "efficientnet"}, "data": str(pack.path)}, "test")
     assert not any("EfficientNet" in text for text in _said(config, pack))
     for name in ("inception", "vgg16"):
         assert not any("EfficientNet" in text for text in _said(config, pack))
         (tmp_path / jobs.weights.KNOWN[name].name).write_bytes(b"")
     note = next(text for text in _said(config, pack) if "EfficientNet-Lite0, which needs no large set" in text)
-    assert str(tmp_path) in note and "tmgan damsm --data birds --run ENCODERS --encoder.kind inception" in note
+    assert str(tmp_path) in note and f"tmgan damsm --data {pack.path} --run ENCODERS --encoder.kind inception" in note
     words = note.split("\n")[1].split()
     assert parse_run(DamsmConfig, words[2:], "damsm", False).pretrain.recolour == config.pretrain.recolour
 

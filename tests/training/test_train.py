@@ -64,7 +64,7 @@ class StopAfter(StopRequest):
 
 def run_gan(config, pack, encoders, stop=None):
     runtime = decide(config.runtime)
-    run = RunFolder(config.run, config, config.output.keep, quiet=True)
+    run = RunFolder(config.run, config, config.output.keep)
     task = EditorTask(config, pack, encoders, runtime)
     try:
         return train(task, run, config.images, config.output, stop or StopAfter(10**9))
@@ -108,7 +108,7 @@ def test_resuming_with_other_pixels_is_said(tiny, pack, encoders):
 def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
     def go(config, stop):
         made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.seed)
-        run = RunFolder(config.run, config, 3, quiet=True)
+        run = RunFolder(config.run, config, 3)
         result = train(EncoderTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
         run.close()
         return result
@@ -258,8 +258,8 @@ def test_learning_rates_may_be_lowered_in_a_run(tiny, pack, encoders):
 
 
 def test_settings_may_change_until_there_is_something_to_resume(tiny):
-    RunFolder(tiny.run, tiny, 3, quiet=True).close()
-    RunFolder(tiny.run, dataclasses.replace(tiny, batch=6), 3, quiet=True).close()
+    RunFolder(tiny.run, tiny, 3).close()
+    RunFolder(tiny.run, dataclasses.replace(tiny, batch=6), 3).close()
 
 
 def test_other_data_or_encoders_are_not_mixed_into_a_run(tiny, pack, encoders):
@@ -296,9 +296,9 @@ def test_resuming_with_other_settings_names_them(tiny, pack, encoders):
 
 
 def test_two_processes_cannot_share_a_run(tiny):
-    first = RunFolder(tiny.run, tiny, 3, quiet=True)
+    first = RunFolder(tiny.run, tiny, 3)
     with pytest.raises(ValueError, match="Another process"):
-        RunFolder(tiny.run, tiny, 3, quiet=True)
+        RunFolder(tiny.run, tiny, 3)
     first.close()
 
 

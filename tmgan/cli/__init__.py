@@ -15,6 +15,7 @@ import traceback
 
 from tmgan.common.errors import OUR_FAULT, REFUSED, STATUSES, exit_status, sentence
 from tmgan.common.interrupt import raise_on_sigterm
+from tmgan.common.progress import quiet
 from tmgan.common.version import __version__
 
 # command -> (module, one-line help)
@@ -33,14 +34,18 @@ COMMANDS = {
     "doctor": ("doctor", "print device, versions, what is installed and which weights are found"),
 }
 
+QUIET = "--quiet"  # for every command, so no command's own flag
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. It exits with the statuses that `tmgan --help` lists."""
     _prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    silent = QUIET in arguments
+    arguments = [argument for argument in arguments if argument != QUIET]
     name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
     try:
-        with raise_on_sigterm():
+        with raise_on_sigterm(), quiet() if silent else contextlib.nullcontext():
             _run(name, arguments)
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
     except BaseException as error:
@@ -119,5 +124,6 @@ def _help(group: str = "") -> str:
     )
     return (
         f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
-        f"Each command has --help. Begin with `tmgan train`: it needs no arguments and no data.\n\n{STATUSES}"
+        f"Each command has --help, and takes {QUIET}: no progress and no status lines, only results, notes and\n"
+        f"errors. Begin with `tmgan train`: it needs no arguments and no data.\n\n{STATUSES}"
     )

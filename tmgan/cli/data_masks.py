@@ -40,16 +40,15 @@ def main(arguments: list[str]) -> None:
     if options.batch < 1:
         raise ValueError(f"--batch is {options.batch}; use 1 or more.")
     from tmgan.common.commands import command
-    from tmgan.common.progress import Progress
+    from tmgan.common.progress import say
     from tmgan.config.runtime import decide
-    from tmgan.data.masks import RANDOM_NOTE, agreement, open_masks, write_masks
+    from tmgan.data.masks import RANDOM_NOTE, agreement, find_masks, open_masks
     from tmgan.data.pack import Pack
     from tmgan.methods.mask_providers import make_provider
 
     pack, runtime = Pack.open(options.pack), decide(options.runtime)
     provider = make_provider(options.provider, options.classes, options.weights, options.weights_dir, runtime.device)
-    show = Progress(visible=True)
-    summary = write_masks(pack, provider.name, provider.about, provider, options.batch, show)
+    summary = find_masks(pack, provider, options.batch)
     if summary.computed:
         rate = summary.computed / max(summary.seconds, 1e-9)
         print(f"{summary.path}: {summary.images:,} masks; {rate:.1f} images/s")
@@ -70,5 +69,4 @@ def main(arguments: list[str]) -> None:
         return
     keep = [] if provider.name == "fcn" else ["--method.keep-mask", provider.name]
     flags = ["--data", options.pack, "--encoders", "ENCODERS", "--run", "RUN"]
-    size = [] if pack.image_size == 256 else ["--model.image-size", pack.image_size]  # the preset's size
-    print(f"Next: {command('train', '--preset', 'fcn', *keep, *flags, *size)}")
+    say(f"Next: {command('train', '--preset', 'fcn', *keep, *flags)}")

@@ -35,6 +35,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "data prepare")
+    from tmgan.common.progress import say
     from tmgan.data.prepare import prepare
 
     summary = prepare(
@@ -42,11 +43,11 @@ def main(arguments: list[str]) -> None:
     )
     if summary.already_prepared:
         left_out = f", {len(summary.skipped):,} were left out" if summary.skipped else ""
-        print(f"{summary.pack} is already prepared: {summary.images:,} images{left_out}.")
+        say(f"{summary.pack} is already prepared: {summary.images:,} images{left_out}.")
     else:
-        print(
+        say(
             f"{summary.pack}: {summary.images:,} images ({summary.train:,} train, {summary.test:,} test), "
             f"{summary.captions:,} captions, {summary.words:,} words; "
             f"{summary.cut / max(summary.seconds, 1e-9):,.0f} images/s"
         )
-    print(f"Next: {command('damsm', '--data', summary.pack, '--run', 'ENCODERS')}")
+    say(f"Next: {command('train', '--data', summary.pack, '--run', 'RUN')}")

@@ -30,10 +30,10 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "data synth")
-    from tmgan.common.progress import Progress
+    from tmgan.common.progress import Progress, say
     from tmgan.data.drawn.dataset import write_birds
 
-    show = Progress(visible=True)
+    show = Progress()
     with show.bar(total=options.count, start=0, unit="birds"):
         write_birds(
             options.directory,
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         )
     # Half the edge, as in the runs that draw their own birds: a crop of a bird is smaller than the picture.
     size = max((size for size in IMAGE_SIZES if 2 * size <= options.image_size), default=IMAGE_SIZES[0])
-    print(
+    say(
         f"{options.count} birds with captions and masks in {options.directory}\n"
         f"Next: {command('data', 'prepare', options.directory, 'PACK', '--image-size', size)}"
     )

@@ -35,18 +35,15 @@ def main(arguments: list[str]) -> None:
     if options.json and not options.json.parent.is_dir():
         raise ValueError(f"There is no folder {options.json.parent} for --json {options.json}.")
     from tmgan.common.files import write_json
-    from tmgan.common.progress import Progress
-    from tmgan.data.pack import Pack
     from tmgan.editing.editor import load
-    from tmgan.evaluation.evaluate import baselines, describe, evaluate, table
+    from tmgan.evaluation.evaluate import baselines, describe, evaluate, pack_of, table
 
     editor = load(options.run, options.runtime)
-    pack = Pack.open(Path(options.data or editor.config.data or options.run / "drawn" / "pack"), editor.image_size)
+    pack = pack_of(editor, options.data)
     for note in editor.notes:
         print(f"NOTE: {note}", file=sys.stderr)
-    show = Progress(visible=True)
     models = {"trained": editor, **(baselines(editor) if options.baselines else {})}
-    evaluations = {name: evaluate(model, pack, options.protocol, show) for name, model in models.items()}
+    evaluations = {name: evaluate(model, pack, options.protocol) for name, model in models.items()}
     print(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
     if options.json:
         write_json(options.json, {name: evaluation.to_json() for name, evaluation in evaluations.items()})

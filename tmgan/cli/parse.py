@@ -1,4 +1,4 @@
-"""Command line to dataclass: run of --from < preset < configuration file < flag."""
+"""Command line to dataclass: run of --from < preset < what the data asks for < configuration file < flag."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 
@@ -61,9 +61,9 @@ class _WithFiles(Generic[T]):
 def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset: bool) -> T:
     """Like parse, with --preset (when `preset`) and --config FILE (may be repeated), which the other flags override.
 
-    Without --preset, the preset that a configuration file names is the starting point; but a run's own config.yaml has
-    all settings that there were when it began, and presets change, so what it lacks is as by default. With --from RUN,
-    a preset's settings are laid over those of that run.
+    Without --preset, the preset that a configuration file names is the starting point, else one that fits --data; but
+    a run's own config.yaml has all settings that there were when it began, and presets change, so what it lacks is as
+    by default. With --from RUN, a preset's settings are laid over those of that run.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[])
@@ -75,17 +75,30 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         print("Presets: " + ", ".join(configfile.presets()))
         sys.exit(0)
     files = [os.path.expanduser(path) for path in options.config]
+    places = _places(arguments, files)
     base: Any = kind()
     if preset:
         presets, runs = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
-        name = options.preset or next(filter(None, presets), "quickstart")
+        name = options.preset or next(filter(None, presets), "")
         run = options.from_ or next(filter(None, reversed(runs)), "")
         if run and name != "manigan-dcm":
-            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module; this is {name}.")
+            raise ValueError(
+                "--from is for preset manigan-dcm, which goes on from a main module; "
+                f"this is {name or 'without --preset'}."
+            )
         if any(map(configfile.is_of_a_run, files)) and not (options.preset or run):
-            base = dataclasses.replace(base, preset=name)
+            base = dataclasses.replace(base, preset=name or "quickstart")
+        elif run or not _needed(rest, places):
+            start = configfile.settings_of(os.path.expanduser(run)) if run else None
+            base = configfile.from_preset(name or "quickstart", start)
         else:
-            base = configfile.from_preset(name, configfile.settings_of(os.path.expanduser(run)) if run else None)
+            from tmgan.training.follow import editor_settings  # imports torch, which help can do without
+
+            base = editor_settings(name, **places)
+    elif _needed(rest, places):
+        from tmgan.training.follow import encoder_settings
+
+        base = encoder_settings(places["data"], places["run"])
     for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:
@@ -100,3 +113,19 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         default=_WithFiles(settings=base),
     )
     return at_home(chosen.settings)
+
+
+def _places(arguments: list[str], files: list[str]) -> dict[str, str]:
+    """Data, encoders and run folder, as the flags or else the files name them; "" where they do not."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    names: tuple[Literal["data", "encoders", "run"], ...] = ("data", "encoders", "run")
+    for name in names:
+        parser.add_argument(f"--{name}")
+    flags, _ = parser.parse_known_args(arguments)
+    in_files = {name: [configfile.named_in(path, name) for path in files] for name in names}
+    return {name: getattr(flags, name) or next(filter(None, reversed(in_files[name])), "") for name in names}
+
+
+def _needed(rest: list[str], places: dict[str, str]) -> bool:
+    """Whether settings follow from what is there. Not for help, which shows what is so everywhere."""
+    return bool(places["data"] or places["run"]) and not {"-h", "--help"} & set(rest)

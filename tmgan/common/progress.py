@@ -1,46 +1,66 @@
-"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere; and remarks, which are kept."""
+"""What a person sees while waiting: a bar with the time left where standard error is a terminal, and remarks.
+
+Inside `quiet()`, `tmgan --quiet`, neither is shown.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-SECONDS_A_LINE = 10.0  # in a log file
+_QUIET = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, no progress, remarks or status lines are shown. What is returned, raised, warned of or written to a
+    run's log.txt is as ever."""
+    before = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(before)
+
+
+def say(text: str) -> None:
+    """Print a status line on standard output, unless inside `quiet()`."""
+    if not _QUIET.get():
+        print(text, flush=True)
 
 
 class Progress:
     """`say` shows a remark and keeps it in `notes`; inside `bar`, `advance` counts on. Silent unless `visible`."""
 
-    def __init__(self, visible: bool) -> None:
-        self.visible = visible
+    def __init__(self, visible: bool = True) -> None:
         self.notes: list[str] = []
         from rich.console import Console  # here, so that a machine that only measures steps does not need it
 
-        self._console = Console(stderr=True, highlight=False, quiet=not visible)
+        self._console = Console(stderr=True, highlight=False, quiet=not visible or _QUIET.get())
         self._bar: RichProgress | None = None
 
     def say(self, text: str) -> None:
+        """Show a remark."""
         self.notes.append(text)
-        self._print(text)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, unit: str, total: int, start: int = 0) -> Iterator[None]:
-        """Count `unit` (a plural noun) from `start` to `total`."""
-        self._unit, self._total, self._start, self._count = unit, total, start, start
-        self._begin = self._shown = time.monotonic()
-        if self._console.is_terminal and self.visible:
+        """Count `unit` (a plural noun) from `start` to `total`: a bar on a terminal, nothing elsewhere."""
+        self._start, self._count, self._begin = start, start, time.monotonic()
+        if self._console.is_terminal and not self._console.quiet:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
             columns = (
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn(unit + ", {task.fields[rate]}/s"),
+                TextColumn(unit + ", {task.fields[rate]}/s, left"),
                 TimeRemainingColumn(),
             )
             self._bar = RichProgress(*columns, console=self._console, transient=True)
@@ -49,14 +69,9 @@ class Progress:
             yield
         self._bar = None
 
-    def advance(self) -> None:
-        self._count += 1
-        rate = f"{(self._count - self._start) / max(time.monotonic() - self._begin, 1e-9):.0f}"
+    def advance(self, count: int = 1) -> None:
+        """Count on by `count`."""
+        self._count += count
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._count, rate=rate)
-        elif time.monotonic() - self._shown > SECONDS_A_LINE:
-            self._shown = time.monotonic()
-            self._print(f"{self._count} of {self._total} {self._unit}, {rate}/s")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+            rate = (self._count - self._start) / max(time.monotonic() - self._begin, 1e-9)
+            self._bar.update(self._task, completed=self._count, rate=f"{rate:.3g}")

@@ -82,8 +82,8 @@ def is_of_a_run(path: str | Path) -> bool:
     return Path(path).name == "config.yaml" and (Path(path).parent / "run.json").is_file()
 
 
-def named_in(path: str | Path, setting: Literal["preset", "from"]) -> str | None:
-    """The preset, or the run to go on from, that a YAML file of settings names, if any."""
+def named_in(path: str | Path, setting: Literal["preset", "from", "data", "encoders", "run"]) -> str | None:
+    """The preset or the place that a YAML file of settings names, if any."""
     values = _yaml(path)
     value = values.get(setting) if isinstance(values, dict) else None
     return None if value is None else _coerce(value, str, f"{path}, {setting}")

@@ -125,9 +125,9 @@ class MethodConfig:
     word_correlation: bool = False
     """Also log the word-level term that the published code, Lightweight GAN's or ManiGAN's, adds to D's loss, without a
     gradient."""
-    keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg"] = "none"
-    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, or a network's
-    masks that `tmgan data masks` has stored in the pack."""
+    keep_mask: Literal["none", "dataset", "histogram", "fcn", "clipseg", "own"] = "none"
+    """Where the text-irrelevant region comes from: nowhere, the pack's true masks, histogram matching, a network's
+    masks that `tmgan data masks` has stored in the pack, or those of your own provider (examples/mask_provider.py)."""
     mae_alpha: float = 25.0
     """Weight of the masked mean absolute error inside the keep-mask."""
     keep_weight: float = 5.0

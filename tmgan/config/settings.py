@@ -158,7 +158,7 @@ class PretrainConfig:
     recolour: float = 0.0
     """Share of the photos that are shown with a colour swapped, in the photo as in its caption, so that the kind of an
     object does not tell its colours. Needs masks of the object and hard negatives."""
-    masks: Literal["dataset", "fcn", "clipseg"] = "dataset"
+    masks: Literal["dataset", "fcn", "clipseg", "own"] = "dataset"
     """Which masks of the pack that takes; encoders that `tmgan train` makes take those of method.keep_mask."""
     batch_statistics: bool = False
     """As published: the frozen Inception's batch norms use and update batch statistics."""

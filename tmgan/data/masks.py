@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tmgan.common.commands import command
-from tmgan.common.files import write_json
+from tmgan.common.files import user_path, write_json
 from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
@@ -102,6 +102,33 @@ def open_masks(pack: Pack, name: str) -> Tensor | None:
     return torch.from_file(str(mask_path(pack.path, name)), shared=False, size=_bytes(pack), dtype=torch.uint8).view(
         *pack.tiles.shape[:3], 1
     )
+
+
+class Provider(Protocol):
+    """What finds objects: see MaskProvider in methods/mask_providers.py."""
+
+    name: str
+    about: dict[str, Any]
+
+    def __call__(self, images: Tensor, texts: list[str], span: float = 1.0) -> Tensor: ...
+
+
+def find_masks(data: str | Path | Pack, provider: Provider, batch: int = 16, show: Progress | None = None) -> Summary:
+    """Find the object in every image of a pack and store its mask there; resume a run that was killed.
+
+    Args:
+        data: the pack.
+        provider: one of `tmgan data masks`, or your own, which training finds under the name "own": its masks are
+            those of `method.keep_mask: own`.
+        batch: images at a time.
+        show: progress; None: a bar on a terminal.
+
+    Raises:
+        ValueError: the pack has masks of this name that depend on something else; they are never overwritten. Or
+            another process is making them.
+    """
+    pack = data if isinstance(data, Pack) else Pack.open(user_path(data))
+    return write_masks(pack, provider.name, provider.about, provider, batch, show or Progress())
 
 
 def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int, show: Progress) -> Summary:
@@ -216,8 +243,7 @@ def _fill(
                 os.fsync(file.fileno())
                 write_json(progress, {**settings, "done": done})
                 last_sync = time.monotonic()
-            for _ in rows:
-                show.advance()
+            show.advance(len(rows))
 
 
 def _resume(partial: Path, progress: Path, settings: dict[str, Any], size: int) -> int:

@@ -50,11 +50,22 @@ class Edited(NamedTuple):
 
 
 class Editor:
-    """A trained generator with its encoders, ready to edit."""
+    """A trained generator with its encoders, ready to edit.
+
+    Attributes:
+        run: the folder it comes from; None for one that was put together.
+    """
 
     def __init__(
-        self, generator: nn.Module, encoders: Encoders, config: TrainConfig, runtime: Runtime, images: int | None = None
+        self,
+        generator: nn.Module,
+        encoders: Encoders,
+        config: TrainConfig,
+        runtime: Runtime,
+        images: int | None = None,
+        run: Path | None = None,
     ):
+        self.run = run
         self.generator = generator.eval().requires_grad_(False).to(runtime.device)
         self.encoders, self.config, self.runtime, self._images = encoders, config, runtime, images
         for module in (encoders.text, encoders.photo):
@@ -203,7 +214,7 @@ def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
     decision = decide(runtime or RuntimeConfig())
     encoders = load_encoders(run)
     generator, config, images = load_generator(run, encoders)
-    return Editor(generator, encoders, config, decision, images)
+    return Editor(generator, encoders, config, decision, images, run)
 
 
 def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:

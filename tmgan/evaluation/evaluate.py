@@ -1,7 +1,7 @@
-"""Measure a trained editor on held-out photos: `evaluate(editor, pack, protocol) -> Evaluation`.
+"""Measure a trained editor on held-out photos: `tmgan.evaluate(run) -> Evaluation`.
 
-    protocol = Protocol(metrics=("mask_score", "sharpness"), count=200)
-    first, second = (evaluate(load(run), pack, protocol) for run in runs)      # tmgan.editing.editor.load
+    protocol = tmgan.Protocol(metrics=("mask_score", "sharpness"), count=200)
+    first, second = (tmgan.evaluate(run, "packs/cub", protocol) for run in runs)
     first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
     first["mask_score/dataset"].values               # one per image, in the order of first.images
     compare(first["sharpness"], second["sharpness"]) # .value, .low, .high of the paired difference, see there
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tmgan.common.files import write_json
+from tmgan.common.files import user_path, write_json
 from tmgan.common.progress import Progress
 from tmgan.common.text import console_number, edited_photos
 from tmgan.data.pack import Pack
-from tmgan.editing.editor import Editor
+from tmgan.editing.editor import Editor, load
 from tmgan.evaluation.metrics.checkerboard import Checkerboard
 from tmgan.evaluation.metrics.clip import ClipDirection
 from tmgan.evaluation.metrics.colour_accuracy import ColourAccuracy, drawn
@@ -154,28 +154,41 @@ assert tuple(name for names, _ in _BUILDERS for name in names) == METRICS, "the 
 
 
 @torch.no_grad()
-def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | None = None) -> Evaluation:
-    """Measure one model. It need not come from a run, see `baselines`.
+def evaluate(
+    run: str | Path | Editor,
+    data: str | Path | Pack | None = None,
+    protocol: Protocol | None = None,
+    show: Progress | None = None,
+    own: Sequence[Metric] = (),
+) -> Evaluation:
+    """Measure one model on held-out photos.
 
     Args:
-        show: where progress goes; None: nowhere.
+        run: run folder of `tmgan train`, or an editor, which need not come from a run: see `baselines`.
+        data: pack to measure on; None: the one the run was trained on.
+        protocol: what is measured and how; None: everything that can be measured here, on 1,000 photos.
+        show: progress; None: a bar on a terminal.
+        own: metrics of your own, each for one evaluation; measured beside those of the protocol.
 
     Raises:
-        ValueError: when a metric or mask that is requested by name is not available.
+        ValueError: when there is no such run or pack, when the pack's images are of another size, or when a metric or
+            mask that is requested by name is not available.
         FloatingPointError: when an edit is not finite.
     """
+    editor = run if isinstance(run, Editor) else load(run)
+    pack = data if isinstance(data, Pack) else pack_of(editor, data)
+    protocol, show = protocol or Protocol(), show or Progress()
     masks, unfit = require_masks(pack, protocol.masks)
     pairs = make_pairs(pack, protocol.split, protocol.count, protocol.captions, protocol.seed)
     metrics, skipped = _build(editor, pack, protocol)
-    show = show or Progress(visible=False)
+    metrics += [(metric, []) for metric in own]
     observers = [metric for metric, _ in metrics if metric.sees_edits]
     if observers:
         with show.bar("photos", len(pairs)):
             for batch in make_edits(editor, pack, pairs, masks, protocol.seed, protocol.batch):
                 for metric in observers:
                     metric.add(batch)
-                for _ in batch.texts:
-                    show.advance()
+                show.advance(len(batch.texts))
     measures: dict[str, Measure] = {}
     for metric, names in metrics:
         with _left_out(names, protocol, skipped):
@@ -188,6 +201,18 @@ def evaluate(editor: Editor, pack: Pack, protocol: Protocol, show: Progress | No
         tuple(mask_notes(pack, masks)),
         skipped | {f"masks {name}": reason for name, reason in unfit.items()},
     )
+
+
+def pack_of(editor: Editor, data: str | Path | None = None) -> Pack:
+    """The pack to measure an editor on: `data`, or the one that its run was trained on.
+
+    Raises:
+        ValueError: it is not there, or holds images of another size; or nothing says which it is.
+    """
+    data = data or editor.config.data or (editor.run and editor.run / "drawn" / "pack")
+    if not data:
+        raise ValueError("This editor comes from no run folder, so nothing says what to measure it on: give a pack.")
+    return Pack.open(user_path(data), editor.image_size)
 
 
 def _build(editor: Editor, pack: Pack, protocol: Protocol) -> tuple[list[tuple[Metric, list[str]]], dict[str, str]]:

@@ -16,6 +16,7 @@ from PIL import Image
 from tmgan.common import machine
 from tmgan.common.files import write_json
 from tmgan.common.lock import only_one
+from tmgan.common.progress import say
 from tmgan.common.text import edited_photos
 from tmgan.common.version import __version__
 from tmgan.config.runtime import decide
@@ -317,4 +318,4 @@ def _heat(maps: Maps) -> Pictures:
 
 
 def _say(line: str) -> None:
-    print(f"tables: {line}", flush=True)
+    say(f"tables: {line}")

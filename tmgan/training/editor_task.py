@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tmgan.common.commands import command
+from tmgan.common.progress import Progress
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
 from tmgan.data.crops import centre_crops
@@ -75,7 +76,7 @@ class EditorTask:
         The score is colour accuracy for drawn birds, the mean of it and pattern accuracy for those with patterns, else
         manipulative precision.
         """
-        evaluation = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED))
+        evaluation = evaluate(self.editor, self.pack, quick_protocol(self.pack, _MEASURED), Progress(visible=False))
         values = {name: measure.value for name, measure in evaluation.items()}
         accuracies = [values[name] for name in ("colour_accuracy", "pattern_accuracy") if name in values]
         return values | {"score": sum(accuracies) / len(accuracies) if accuracies else values["mp_damsm"]}
@@ -149,9 +150,10 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
         )
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:
+        how = f"tmgan.find_masks({str(pack.path)!r}, PROVIDER)" if masks == "own" else masks_command(pack, masks)
         raise ValueError(
             f"method.keep_mask is {masks}, but {pack.path} has no such masks yet, or they are unfinished. Make them "
-            f"with\n  {masks_command(pack, masks)}"
+            f"with\n  {how}"
         )
     if config.method.restore.p > 0:
         colour_table(pack.vocabulary, torch.device("cpu"))  # refuses captions without colours

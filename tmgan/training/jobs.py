@@ -19,6 +19,7 @@ from tmgan.common.commands import command
 from tmgan.common.files import user_path, write_json
 from tmgan.common.interrupt import Interrupted
 from tmgan.common.text import duration
+from tmgan.config import configfile
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import DamsmConfig, OutputConfig, PretrainConfig, TrainConfig
 from tmgan.data.comparable import comparison_notes
@@ -42,10 +43,14 @@ _SMALL_EYES = (
 _EVALUATED = 200  # held-out photos of the final evaluation, if there are as many
 
 
-def train_encoders(config: DamsmConfig) -> None:
+def train_encoders(config: DamsmConfig) -> Path:
     """`tmgan damsm`: train text and photo encoders on a pack.
 
+    Returns:
+        The run folder, for `encoders` of a TrainConfig.
+
     Raises:
+        ValueError: data and settings do not fit each other; the message says what to do.
         Interrupted: a signal came; the state is saved, and the same call goes on from there.
     """
     pack, runtime = Pack.open(Path(config.data)), decide(config.runtime)
@@ -56,14 +61,11 @@ def train_encoders(config: DamsmConfig) -> None:
             run.log(f"NOTE: {note}")
         run.log(f"Encoders, on {runtime.describe()}. Run folder: {run.path}")
         _train_encoders(config, pack, run, stop, runtime)
-        preset = "lightweight" if pack.masks is None else "editor"
-        size = () if pack.image_size == 256 else ("--model.image-size", pack.image_size)
-        following = command(
-            "train", "--preset", preset, "--data", pack.path, "--encoders", run.path, "--run", "RUN", *size
-        )
+        following = command("train", "--data", pack.path, "--encoders", run.path, "--run", "RUN")
         run.log(
             f"Encoders: {run.path / bundle.ENCODERS}\nPictures of their attention: {run.samples}\nNext: {following}"
         )
+    return run.path
 
 
 def _check_recolour(pretrain: PretrainConfig, pack: Pack) -> None:
@@ -84,11 +86,15 @@ def _check_recolour(pretrain: PretrainConfig, pack: Pack) -> None:
     colour_table(pack.vocabulary, torch.device("cpu"))
 
 
-def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
+def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
     """`tmgan train`: whatever is missing (data, encoders) first, then the editor.
 
     Args:
+        config: `tmgan.configure` makes one that fits the data.
         evaluated: measure the finished editor and say what to do next.
+
+    Returns:
+        The run folder, for `tmgan.load`.
 
     Raises:
         ValueError: data, encoders and settings do not fit each other; the message says what to do.
@@ -120,6 +126,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
+        for difference in _unlike_the_preset(config):
+            run.log(f"  {difference}")
         for reason in runtime.reasons:
             run.log(f"  {reason}")
         if pack is None:
@@ -143,6 +151,17 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> None:
             _train(task, run, config.images, config.output, stop)
         if evaluated:
             _finish(task.editor, pack, run, stop, time.perf_counter() - start)
+    return run.path
+
+
+def _unlike_the_preset(config: TrainConfig) -> list[str]:
+    """The settings that come from the data, files or flags, as lines of the log."""
+    if config.preset not in configfile.presets():  # of an earlier version
+        return []
+    plain, preset = configfile.to_dict(config), configfile.to_dict(configfile.from_preset(config.preset))
+    places = {"data", "run", "encoders", "from", "allow_unfinished"}
+    names = [name for name in configfile.differences(preset, plain) if name not in places]
+    return [f"{n} {configfile.setting(plain, n)} (preset: {configfile.setting(preset, n)})" for n in names]
 
 
 def _given_encoders(config: TrainConfig) -> tuple[bundle.Encoders | None, list[str]]:

@@ -19,6 +19,7 @@ import yaml
 
 from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
 from tmgan.common.files import remove_orphans, user_path, write_json, write_text
+from tmgan.common.progress import say
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.training.checkpoint import Checkpoints
@@ -59,8 +60,8 @@ class RunFolder:
         ValueError: the folder is not a run, belongs to a run with other settings, or is in use.
     """
 
-    def __init__(self, path: str | Path, config: Any, keep: int, quiet: bool = False):
-        self.path, self.quiet = user_path(path), quiet
+    def __init__(self, path: str | Path, config: Any, keep: int):
+        self.path = user_path(path)
         self.samples = self.path / "samples"
         self._images, self.state = _images_before(self.path), ""
         if self.path.exists() and not self.path.is_dir():
@@ -114,8 +115,7 @@ class RunFolder:
         """Append a line to log.txt and print it."""
         with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
-        if not self.quiet:
-            print(line, flush=True)
+        say(line)
 
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
         """Record in run.json where the run stands.

@@ -40,7 +40,7 @@ def drawn_pack(
     if before != settings:
         say(f"Drawing {count:,} birds in {source}.")
         shutil.rmtree(os.path.realpath(folder), ignore_errors=True)  # which refuses a link
-        show = Progress(visible=True)
+        show = Progress()
         with show.bar(total=count, unit="birds"):
             write_birds(source, count, seed, _SCALE * image_size, lambda done, total: show.advance())
         prepare(source, pack, image_size, workers=1, progress=False)

@@ -1,0 +1,156 @@
+"""What a run takes from its data where nobody says otherwise: preset, image size, masks, encoders.
+
+Settings come from the preset, then the pack, then files, then flags (cli/parse.py) or arguments (`configure`). A run
+that has begun keeps what it began with, also when masks were added to the pack since.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tmgan.common.files import user_path
+from tmgan.common.progress import say
+from tmgan.config import configfile
+from tmgan.config.methods import MASK_PROVIDERS
+from tmgan.config.settings import IMAGE_SIZES, DamsmConfig, TrainConfig
+from tmgan.data.colour_words import COLOUR_WORDS
+from tmgan.data.masks import read_record
+from tmgan.data.pack import Pack
+from tmgan.models import weights
+
+
+def configure(preset: str = "", **settings: Any) -> TrainConfig:
+    """Settings for `tmgan.train`: those of a preset, fitted to the data, overridden by yours.
+
+    >>> import tmgan
+    >>> config = tmgan.configure("quickstart", images=800, model={"g_width": 8})
+    >>> config.images, config.model.g_width, config.model.image_size
+    (800, 8, 64)
+
+    Args:
+        preset: its name; "" for the one that fits `data`: quickstart for drawn birds, and without data; for photographs
+            editor where the pack has masks and its captions name colours, else lightweight.
+        settings: as in a YAML file, sections as dicts; `tmgan train --help` lists them all.
+
+    Raises:
+        ValueError: a setting or value is unknown, values do not fit each other, or there is no such pack.
+    """
+    values = {name.removesuffix("_"): str(v) if isinstance(v, Path) else v for name, v in settings.items()}
+    if values.get("from"):
+        base = configfile.from_preset(preset or "manigan-dcm", configfile.settings_of(values["from"]))
+    else:
+        base = editor_settings(preset, *(values.get(name, "") for name in ("data", "encoders", "run")))
+    return configfile.merge(base, values, where="settings")
+
+
+def editor_settings(preset: str, data: str, encoders: str, run: str) -> TrainConfig:
+    """What the settings of an editor start from: a preset, fitted to the pack; what was taken from it is said.
+
+    Args:
+        preset: "" for the one that fits.
+        data, encoders, run: as in TrainConfig, "" where not given.
+    """
+    before = _before(run, TrainConfig())
+    if not data:
+        return configfile.from_preset(preset or (before.preset if before else "quickstart"))
+    pack, name = Pack.open(user_path(data)), preset or (before.preset if before else "")
+    if not name:
+        name, reason = _preset_for(pack)
+        say(f"Preset {name}: {reason}. Others by --preset.")
+    config = configfile.from_preset(name)
+    before = before or _before(f"runs/{name}" if not run else "", TrainConfig())
+    if before is not None and before.preset == name:
+        return dataclasses.replace(
+            config,
+            model=dataclasses.replace(config.model, image_size=before.model.image_size),
+            method=dataclasses.replace(config.method, keep_mask=before.method.keep_mask),
+            encoder=before.encoder,
+            pretrain=before.pretrain,
+        )
+    return _fit(config, pack, own_encoders=not encoders)
+
+
+def encoder_settings(data: str, run: str) -> DamsmConfig:
+    """What the settings of `tmgan damsm` start from: as published for photographs, those of quickstart for drawn birds.
+
+    Args:
+        data, run: as in DamsmConfig, "" where not given.
+    """
+    config = DamsmConfig()
+    if not data:
+        return config
+    before = _before(run, config)
+    if before is not None:
+        return dataclasses.replace(config, encoder=before.encoder, pretrain=before.pretrain)
+    if Pack.open(user_path(data)).colours is None:
+        return config
+    say("Small encoders, as preset quickstart trains them: these are drawn birds. Others by --encoder.kind.")
+    small = configfile.from_preset("quickstart")
+    return dataclasses.replace(config, encoder=small.encoder, pretrain=small.pretrain)
+
+
+def masks_of(pack: Pack) -> list[str]:
+    """Names of the object masks that a pack has, its true ones first. Damaged ones are left out."""
+    names = [] if pack.masks is None else ["dataset"]
+    for name in MASK_PROVIDERS:
+        try:
+            names += [] if read_record(pack, name) is None else [name]
+        except ValueError:
+            continue
+    return names
+
+
+def _preset_for(pack: Pack) -> tuple[str, str]:
+    """The preset for a pack, and why."""
+    masks = masks_of(pack)
+    if pack.colours is not None:
+        return "quickstart", f"{pack.path} holds drawn birds"
+    if not COLOUR_WORDS.keys() & set(pack.vocabulary.words):
+        return "lightweight", f"no caption in {pack.path} names a colour"
+    if not masks:
+        return "lightweight", f"{pack.path} has no masks of the objects"
+    return "editor", f"{pack.path} holds photographs with masks of their objects"
+
+
+def _fit(config: TrainConfig, pack: Pack, own_encoders: bool) -> TrainConfig:
+    """A preset with what a pack has in place of what it has not."""
+    size, masks, drawn = pack.image_size, masks_of(pack), pack.colours is not None
+    if size in IMAGE_SIZES and size != config.model.image_size:
+        say(f"model.image_size {size}: that of {pack.path}.")
+        config = configfile.merge(config, {"model": {"image_size": size}}, str(pack.path))
+    if config.method.keep_mask == "dataset" and masks and masks[0] != "dataset":
+        say(f"method.keep_mask {masks[0]}: {pack.path} has no true masks.")
+        config = configfile.merge(config, {"method": {"keep_mask": masks[0]}}, str(pack.path))
+    other = ""
+    if own_encoders and drawn and config.encoder.kind != "small":
+        other, reason = "quickstart", "these are drawn birds"
+    elif own_encoders and config.encoder.kind == "inception" and weights.find("efficientnet") is not None:
+        other, reason = "editor", "none are given with --encoders; those of the paper are trained by `tmgan damsm`"
+    if other:
+        eyes, pretrain = configfile.from_preset(other), config.pretrain
+        say(f"encoder.kind {eyes.encoder.kind}, trained as in preset {other}: {reason}.")
+        # Captions and photos with colours swapped are a part of the method, not of the eyes.
+        pretrain = dataclasses.replace(
+            eyes.pretrain, hard_negatives=pretrain.hard_negatives, recolour=pretrain.recolour
+        )
+        config = dataclasses.replace(config, encoder=eyes.encoder, pretrain=pretrain)
+    return config
+
+
+def _before(run: str, kind: Any) -> Any:
+    """The settings that a run has begun with; None if it has no checkpoint yet, or is a run of another kind."""
+    folder = user_path(run)
+    begun = (file for inside in ("", "encoders/") for file in folder.glob(f"{inside}checkpoints/*.pt"))
+    path = Path(folder, "config.yaml")
+    if not run or not path.is_file() or not any(begun):
+        return None
+    try:
+        saved = yaml.safe_load(path.read_text("utf-8"))
+        # Settings that are newer than the run are as by default.
+        return configfile.merge(kind, saved, str(path)) if ("preset" in saved) == hasattr(kind, "preset") else None
+    except (ValueError, TypeError, yaml.YAMLError):  # damaged: opening the run says so
+        return None

@@ -24,12 +24,14 @@ from tmgan.common.version import __version__
 if TYPE_CHECKING:
     from tmgan.common.progress import quiet
     from tmgan.config.settings import DamsmConfig, RuntimeConfig, TrainConfig
+    from tmgan.data.drawn.dataset import write_birds as draw_birds
     from tmgan.data.masks import find_masks
     from tmgan.data.pack import Pack
     from tmgan.data.prepare import prepare
     from tmgan.editing.editor import Editor, load
     from tmgan.editing.saving import save_photo
     from tmgan.evaluation.evaluate import Evaluation, baselines, evaluate
+    from tmgan.evaluation.metrics.edits import Edits
     from tmgan.evaluation.metrics.measure import Measure, compare
     from tmgan.evaluation.metrics.per_image import PerImage
     from tmgan.evaluation.protocol import Protocol
@@ -47,6 +49,7 @@ _HOME = {
     "prepare": "tmgan.data.prepare",
     "Pack": "tmgan.data.pack",
     "find_masks": "tmgan.data.masks",
+    "draw_birds": "tmgan.data.drawn.dataset:write_birds",
     # training
     "train": "tmgan.training.jobs:train_editor",
     "train_encoders": "tmgan.training.jobs",
@@ -59,6 +62,7 @@ _HOME = {
     "baselines": "tmgan.evaluation.evaluate",
     "Evaluation": "tmgan.evaluation.evaluate",
     "Protocol": "tmgan.evaluation.protocol",
+    "Edits": "tmgan.evaluation.metrics.edits",
     "Measure": "tmgan.evaluation.metrics.measure",
     "compare": "tmgan.evaluation.metrics.measure",
     "PerImage": "tmgan.evaluation.metrics.per_image",
@@ -68,6 +72,7 @@ _HOME = {
 __all__ = [
     "DamsmConfig",
     "Editor",
+    "Edits",
     "Evaluation",
     "Measure",
     "Pack",
@@ -79,6 +84,7 @@ __all__ = [
     "baselines",
     "compare",
     "configure",
+    "draw_birds",
     "evaluate",
     "find_masks",
     "load",

@@ -29,6 +29,7 @@ from tmgan.evaluation import evaluate as evaluate_module
 from tmgan.evaluation.evaluate import Evaluation, baselines, describe, evaluate, quick_protocol, table
 from tmgan.evaluation.metrics.edits import eight_bit, make_edits, make_pairs
 from tmgan.evaluation.metrics.measure import Measure, compare
+from tmgan.evaluation.metrics.per_image import PerImage
 from tmgan.evaluation.protocol import Protocol
 from tmgan.methods import mask_providers
 from tmgan.methods.mask_providers import ClipSegMasks, FcnMasks
@@ -299,7 +300,7 @@ def test_damaged_masks_are_left_out_unless_they_are_asked_for(editor, own):
 def test_the_names_of_mask_providers_are_the_same_everywhere():
     """Literals, which cannot be made from a tuple, repeat them."""
     hints = (
-        (typing.get_type_hints(MethodConfig)["keep_mask"], ("none", "dataset", "histogram")),
+        (typing.get_type_hints(MethodConfig)["keep_mask"], ("none", "dataset", "histogram", "own")),
         (typing.get_type_hints(data_masks.Arguments)["provider"], ()),
     )
     for hint, others in hints:
@@ -335,3 +336,33 @@ def test_the_cheap_metrics_need_nothing_but_the_run(editor, pack):
     assert quick_protocol(plain, 3).split == "train" and "colour_accuracy" not in quick_protocol(plain, 3).metrics
     text = table({"a": evaluation, "b": evaluation})
     assert "mask_score/dataset" in text and "higher is better" in text and " to " in text
+
+
+class _Brightness(PerImage):
+    """A metric that a user could write."""
+
+    def of_batch(self, batch):
+        return {"brightness": batch.edits.mean((1, 2, 3))}
+
+    def measure(self, name, values):
+        return Measure.of(values, unit="of [-1, 1]")
+
+
+def test_a_metric_of_ones_own_is_measured_beside_the_others(editor, pack):
+    protocol = Protocol(metrics=("sharpness",), count=3)
+    evaluation = evaluate(editor, pack, protocol, own=[_Brightness()])
+    assert {*evaluation} == {"brightness", "sharpness", "sharpness_photo"}
+    edits = next(make_edits(editor, pack, make_pairs(pack, "test", 3, "other", 0), (), 0, 64)).edits
+    assert evaluation["brightness"].values == pytest.approx(edits.mean((1, 2, 3)).tolist())
+    assert Evaluation.from_json(evaluation.to_json()) == evaluation
+
+
+def test_what_to_measure_on_follows_from_the_run(editor, pack, tmp_path):
+    """The pack it was trained on, or the birds it drew; an editor from nowhere needs one."""
+    assert evaluate(editor, None, Protocol(metrics=("sharpness",), count=2)).pack_hash == pack.hash
+    nowhere = Editor(editor.generator, editor.encoders, dataclasses.replace(editor.config, data=""), editor.runtime)
+    with pytest.raises(ValueError, match="give a pack"):
+        evaluate(nowhere)
+    nowhere.run = tmp_path
+    with pytest.raises(ValueError, match="drawn/pack is not a pack"):
+        evaluate(nowhere)

@@ -142,3 +142,19 @@ def test_settings_that_do_not_exist_are_named(packed):
         tmgan.configure(data=packed, model={"image_sise": 64})
     with pytest.raises(ValueError, match="is not a pack"):
         tmgan.configure(data="nowhere")
+
+
+@pytest.mark.parametrize(
+    "name, about, message",
+    [
+        ("a/b", {}, "name is 'a/b'"),
+        ("dataset", {}, 'use "own"'),
+        ("own", {"edge": {1}}, "`about` is stored with its masks"),
+    ],
+)
+def test_a_provider_whose_masks_cannot_be_stored_is_refused_at_once(photographs, name, about, message):
+    provider = Stub(name)
+    provider.about = about
+    with pytest.raises(ValueError, match=message):
+        find_masks(photographs, provider)
+    assert not [*photographs.glob("masks-*")]

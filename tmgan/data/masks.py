@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,11 +125,20 @@ def find_masks(data: str | Path | Pack, provider: Provider, batch: int = 16, sho
         show: progress; None: a bar on a terminal.
 
     Raises:
-        ValueError: the pack has masks of this name that depend on something else; they are never overwritten. Or
-            another process is making them.
+        ValueError: the pack has masks of this name that depend on something else; they are never overwritten. Another
+            process is making them. Or name or `about` cannot be stored.
     """
     pack = data if isinstance(data, Pack) else Pack.open(user_path(data))
-    return write_masks(pack, provider.name, provider.about, provider, batch, show or Progress())
+    if not re.fullmatch(r"[a-z0-9_-]+", provider.name) or provider.name in ("dataset", "histogram", "none"):
+        raise ValueError(
+            f"The provider's name is {provider.name!r}; it becomes the name of a file beside the pack's other masks: "
+            'use "own".'
+        )
+    try:
+        about = json.loads(json.dumps(provider.about))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The provider's `about` is stored with its masks, as JSON, and cannot be: {error}.") from None
+    return write_masks(pack, provider.name, about, provider, batch, show or Progress())
 
 
 def write_masks(pack: Pack, name: str, about: dict[str, Any], find: Finder, batch: int, show: Progress) -> Summary:

@@ -143,7 +143,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
         for note in unfinished:
             run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)
-        if masks is not None and masks["about"]["weights"] == "random":
+        if masks is not None and masks["about"].get("weights") == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
         task = EditorTask(config, pack, encoders, runtime)
         run.log(f"  {task.loader_reason}")

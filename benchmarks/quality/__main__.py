@@ -16,14 +16,27 @@ import math
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.machine import describe
-from benchmarks.quality.budgets import BUDGETS, EVALUATED, IMAGE_SIZE, SEEDS, SET_SEED, SET_SIZE, TUNED_ON
+from benchmarks.quality.budgets import (
+    BIRDS,
+    BUDGETS,
+    EVALUATED,
+    IMAGE_SIZE,
+    SEEDS,
+    SENTENCES,
+    SET_SEED,
+    SET_SIZE,
+    TUNED_ON,
+)
 from benchmarks.quality.command import run_tmgan
 from tmgan.common.files import write_json
 from tmgan.data.drawn.drawn_pack import drawn_pack
 from tmgan.editing.editor import Editor, load
 from tmgan.evaluation.evaluate import baselines
 from tmgan.evaluation.metrics.colour_accuracy import ColourTest, colour_accuracy, make_test
+from tmgan.reports.pictures import grid, save_picture
 
 RESULTS = Path(__file__).parents[1] / "results"
 MEASURES = ("colour_accuracy", "others_kept", "background_psnr")
@@ -69,11 +82,17 @@ def measure(name: str, options: tuple[str, ...], test: ColourTest, results: Path
                     "own": {measure: own[measure]["value"] for measure in MEASURES},
                 }
             )
-            picture = sorted((run / "samples").glob("*.png"))[-1].read_bytes()
         if seed == SEEDS[0]:
-            path.with_suffix(".png").write_bytes(picture)
+            save_picture(strip(editor, test), path.with_suffix(".png"))
         write_json(path, document)
         print(f"{path}: seed {seed}, {processor_seconds:.0f} s of processor time")
+
+
+def strip(editor: Editor, test: ColourTest) -> Image.Image:
+    """The first birds of the set (rows), as they are and edited by each of SENTENCES."""
+    birds = test.images[:BIRDS]
+    columns = [editor.edit_tensors(birds, [sentence] * len(birds)).image for sentence in SENTENCES]
+    return grid([birds, *columns], ["photo", *SENTENCES])
 
 
 def _new(options: tuple[str, ...]) -> dict:

@@ -158,7 +158,7 @@ def test_every_held_out_photo_is_edited_by_a_caption_of_every_other_class(pack, 
 
 
 def test_photographs_are_trained_by_options_of_train():
-    options = ["--preset", "editor", "--data", "pack", *photographs.OPTIONS.split()]
+    options = ["--preset", "editor", *photographs.OPTIONS.split()]
     config = parse_run(TrainConfig, options, "train", True)
     assert config.method.restore.palette > 0 and config.encoder.kind == "small" and config.pretrain.images == 40_000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,9 +61,15 @@ def main(arguments: list[str]) -> None:
     for reason in runtime.reasons:
         print(f"  {reason}")
     print(f"  torch was built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU'}")
+    if runtime.device.type == "cpu":
+        _say_why_no_gpu(torch.version.cuda)
     for line in verify.report():
         print(f"  {line}")
     print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'}")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    print(f"  C++ compiler, for torch.compile and Triton: {compiler or 'not found'}")
+    if compiler is None:
+        print("    -> install g++ (Debian and Ubuntu: apt install g++), or name another in CXX")
     print("packages:")
     for name, (purpose, extra) in _PACKAGES.items():
         version = machine.version(name)
@@ -77,11 +84,25 @@ def main(arguments: list[str]) -> None:
         path = weights.find(key, options.weights_dir)
         print(f"  {file.name}: {path or 'not found'}\n    {file.purpose}")
         if path is None:
-            get = f"pip install 'tmgan[{file.extra}]', or save it, from" if file.extra else "save"
-            print(f"    -> {get} {file.url} under this name in one of these folders")
+            target = shlex.quote(str(weights.folders(options.weights_dir)[0] / file.name))
+            if file.extra:
+                print(f"    -> pip install 'tmgan[{file.extra}]', or")
+            print(f"    -> curl -L --create-dirs -o {target} {file.url}")
     print("folders:")
     for purpose, folder in (("runs, by default", Path("runs")), ("cache (TMGAN_CACHE)", cache_folder())):
         _show_folder(purpose, folder)
+
+
+def _say_why_no_gpu(cuda: str | None) -> None:
+    """What to do where there is an NVIDIA GPU that torch does not see."""
+    if not os.path.exists("/dev/nvidia0") and shutil.which("nvidia-smi") is None:
+        return
+    if cuda is None:
+        print("    -> there is an NVIDIA driver: install a torch with CUDA, see pytorch.org/get-started")
+    elif os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        print("    -> CUDA_VISIBLE_DEVICES is empty and hides the GPUs: unset it")
+    else:
+        print(f"    -> there is an NVIDIA driver: does nvidia-smi show a GPU, and a driver for CUDA {cuda} or newer?")
 
 
 def _show_folder(purpose: str, folder: Path) -> None:

@@ -203,7 +203,9 @@ def extremes(masks: Tensor, rows: Tensor) -> tuple[int, int]:
     return empty, full
 
 
-def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dict[str, float]:
+def agreement(
+    pack: Pack, masks: Tensor, find: Finder | None, batch: int, show: Progress | None = None
+) -> dict[str, float]:
     """Intersection over union of stored masks with others, means over images where either shows something.
 
     Returns:
@@ -217,7 +219,11 @@ def agreement(pack: Pack, masks: Tensor, find: Finder | None, batch: int) -> dic
         rows, size = spread(torch.arange(len(pack)), _COMPARED), pack.image_size
         ours, crops = centre_crops(masks, rows, size, (0.0, 1.0)), centre_crops(pack.tiles, rows, size)
         texts = first_captions(pack, rows)
-        again = [find(crops[at : at + batch], texts[at : at + batch], 1.0).cpu() for at in range(0, len(rows), batch)]
+        again, show = [], Progress()
+        with show.bar("crops", len(rows)):
+            for part in torch.arange(len(rows)).split(batch):
+                again.append(find(crops[part], texts[part[0] : part[-1] + 1], 1.0).cpu())
+                show.advance(len(part))
         result["crops"] = _iou(ours, torch.cat(again), 0.5)
     return result
 

@@ -33,7 +33,7 @@ class Arguments:
     """Run folder."""
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos, or folders of photos. What an edit does not change about a photo is as before: its size, colour profile,
-    transparency, EXIF, XMP; see "What an edit keeps" in the README."""
+    transparency, EXIF, XMP; see docs/editing.md."""
     text: str
     """What the photo should show, in quotes: "a bird with a red head and white wings"."""
     out: Path

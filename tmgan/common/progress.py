@@ -20,7 +20,14 @@ _QUIET = ContextVar("quiet", default=False)
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Inside, no progress, remarks or status lines are shown. What is returned, raised, warned of or written to a
-    run's log.txt is as ever."""
+    run's log.txt is as ever.
+
+    >>> import tmgan
+    >>> with tmgan.quiet():
+    ...     summary = tmgan.prepare("birds", "packs/birds", image_size=64, workers=1)
+    >>> summary.already_prepared
+    True
+    """
     before = _QUIET.set(True)
     try:
         yield

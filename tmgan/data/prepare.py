@@ -81,6 +81,12 @@ def prepare(
 ) -> Summary:
     """Make the pack `pack` from the folder `source`; continue where a run that was killed has stopped.
 
+    >>> import tmgan
+    >>> tmgan.draw_birds("birds", count=20, image_size=64)
+    >>> summary = tmgan.prepare("birds", "packs/birds", image_size=64, workers=1)
+    >>> summary.images, summary.test
+    (20, 3)
+
     Args:
         image_size: of the crops a model sees; tiles have the edge round(304 / 256 * image_size).
         placement: "centre", or "topleft" (as published): where the square lies in a resized image that is not square.

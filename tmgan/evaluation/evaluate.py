@@ -163,6 +163,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure one model on held-out photos.
 
+    >>> import tmgan
+    >>> protocol = tmgan.Protocol(metrics=("sharpness",), count=3)
+    >>> sharpness = tmgan.evaluate("runs/quickstart", "packs/birds", protocol)["sharpness"]
+    >>> sharpness.n, sharpness.unit, sharpness.low < sharpness.value < sharpness.high
+    (3, 'levels of 255', True)
+
     Args:
         run: run folder of `tmgan train`, or an editor, which need not come from a run: see `baselines`.
         data: pack to measure on; None: the one the run was trained on.

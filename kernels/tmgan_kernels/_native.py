@@ -53,8 +53,7 @@ def library() -> ctypes.CDLL:
     """The library, loaded and checked. Raises RuntimeError with the reason and the cure."""
     if not PATH.exists():
         raise RuntimeError(
-            f"the CUDA C++ kernels are not built; run `{BUILD}` (needs a source checkout and "
-            f"{'g++' if INTERPRETED else 'nvcc'})"
+            f"the CUDA C++ kernels are not built; run `{BUILD}` (needs {'g++' if INTERPRETED else 'nvcc'})"
         )
     try:
         loaded = ctypes.CDLL(str(PATH))

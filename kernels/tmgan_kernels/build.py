@@ -4,9 +4,10 @@
     python -m tmgan_kernels.build --host     libtmgan_host.so, by g++: the same kernels on the CPU, for tests only
     python -m tmgan_kernels.build --table    csrc/resources.md anew: registers and spills of every kernel
 
-The libraries lie beside this file, where `_native.py` looks for them, and are made only when a source is newer. Needs a
-source checkout. nvcc is CUDA_HOME's, else the one on the PATH, else that of the nvidia-cuda-nvcc wheel (with it:
-nvidia-cuda-crt, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl, all of one CUDA version; the extra `cuda`).
+The libraries lie beside this file, where `_native.py` looks for them, and are made only when a source is newer. The
+sources come with the package: beside this file too, in a checkout as a link to csrc/. nvcc is CUDA_HOME's, else the one
+on the PATH, else that of the nvidia-cuda-nvcc wheel (with it: nvidia-cuda-crt, nvidia-nvvm, nvidia-cuda-runtime,
+nvidia-cuda-cccl, all of one CUDA version; the extra `cuda`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = HERE.parents[1] / "csrc"
+SOURCES = (HERE / "csrc").resolve()
 LIBRARY = HERE / "libtmgan.so"
 HOST_LIBRARY = HERE / "libtmgan_host.so"
 TABLE = SOURCES / "resources.md"
@@ -70,13 +71,15 @@ def find_nvcc() -> Path:
     for nvcc in candidates:
         if nvcc.is_file():
             return nvcc
-    raise BuildError("no nvcc: set CUDA_HOME, put it on the PATH, or pip install 'tmgan[cuda]'")
+    raise BuildError(
+        "no nvcc: set CUDA_HOME, put it on the PATH, or pip install 'tmgan[cuda]' (or 'tmgan-kernels[cuda]')"
+    )
 
 
 def kernel_files() -> list[Path]:
     files = sorted(SOURCES.glob("*.cu"))
     if not files:
-        raise BuildError(f"no sources in {SOURCES}: building needs a source checkout of tmgan")
+        raise BuildError(f"no sources in {SOURCES}: install the package again; in a checkout it is a link to csrc/")
     return files
 
 
@@ -100,7 +103,11 @@ def compile_library(command: list[str], library: Path) -> str:
 def build(host: bool = False, table: bool = False) -> Path:
     """Make a library unless it is current. Several processes may call this at once: one compiles, the others wait."""
     library = HOST_LIBRARY if host else LIBRARY
-    with open(library.with_suffix(".lock"), "w") as lock:
+    try:
+        lock = open(library.with_suffix(".lock"), "w")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise BuildError(f"cannot write into {HERE} ({error.strerror}): install into an environment of yours") from None
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_current(library) and not table:
             return library

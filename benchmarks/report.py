@@ -1,6 +1,6 @@
-"""Writes the tables of README.md and docs/{performance,data,metrics,tables}.md from benchmarks/results/*.json.
+"""Writes the tables of README.md, kernels/README.md and docs/{performance,data,metrics,tables}.md.
 
-No number is typed by hand.
+From benchmarks/results/*.json: no number is typed by hand.
 
     python -m benchmarks.report          # rewrite, and draw the plots (needs matplotlib: pip install tmgan[bench])
     python -m benchmarks.report --check  # exit 1 when a page does not match the results, or a plot is missing
@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks import schema
-from benchmarks.kernels import tables
+from benchmarks.kernels import readme, tables
 from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
 from benchmarks.offline import tables as tables_offline
@@ -29,6 +29,7 @@ from tmgan.reports.document import Document, slug
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+KERNELS = ROOT / "kernels" / "README.md"
 PERFORMANCE = ROOT / "docs" / "performance.md"
 DATA = ROOT / "docs" / "data.md"
 METRICS = ROOT / "docs" / "metrics.md"
@@ -86,6 +87,16 @@ def kernel_section(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
+# ---------------------------------------------------------- kernels/README.md
+def kernels_page(results: Path = RESULTS) -> str:
+    """The page as it is, its operations' sections written again."""
+    text = KERNELS.read_text()
+    runs = [document for _, document in latest(results) if schema.on_gpu(document)]
+    for marker, content in readme.sections(runs).items():
+        text = fill(text, marker, lambda content=content: content)
+    return text
+
+
 # ------------------------------------------------------------- docs/tables.md
 def tables_page() -> Document:
     """What `tmgan tables --as-published` found, from its JSON and the pictures beside the page (see docs/tables/)."""
@@ -111,6 +122,7 @@ def pages() -> dict[Path, str]:
             "photographs",
             lambda: tables_quality.photographs(RESULTS),
         ),
+        KERNELS: kernels_page(),
         PERFORMANCE: fill(
             fill(
                 fill(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)

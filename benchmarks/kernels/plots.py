@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 
-from benchmarks.kernels.tables import HEADLINE_BATCH, OURS, SHORT, Rows, of
+from benchmarks.kernels.tables import HEADLINE_BATCH, OURS, SHORT, Rows, headline, main_layout, of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -42,7 +42,7 @@ def draw(document: dict, path: Path) -> None:
     """One PNG: a row of bars for each type and pass, then batch sizes, then the stages of the generator."""
     rows = Rows(document)
     panels = [
-        (f"{title}, {SHORT[dtype]}", _headline(rows, dtype, which))
+        (f"{title}, {SHORT[dtype]}", headline(rows, dtype, which))
         for dtype in ("float32", "bfloat16")
         for title, which in (("Forward", "forward"), ("Backward", "backward"))
     ]
@@ -85,22 +85,6 @@ def draw(document: dict, path: Path) -> None:
         )
         figure.savefig(path, dpi=110, metadata={"Software": None})
         plt.close(figure)
-
-
-def _headline(rows: Rows, dtype: str, which: str) -> Lines:
-    """The main size of every operation, with its first options; 8-bit input goes with float32, its output."""
-    lines: dict[str, dict[str, dict]] = {}
-    for line in rows.select(batch=HEADLINE_BATCH, height=256):
-        row = next(iter(line.values()))
-        right_type = row["dtype"] == dtype or (row["dtype"] == "uint8" and dtype == "float32")
-        if row["pass"] == which and right_type and _main_layout(row):
-            lines.setdefault(row["operation"], line)
-    return list(lines.items())
-
-
-def _main_layout(row: dict) -> bool:
-    """Those operations that a training step runs on channels_last tensors are shown so, the others planar."""
-    return row["layout"] == ("nhwc" if row["operation"] in ("gather_crop", "instance_norm_glu") else "nchw")
 
 
 def _stages(rows: Rows) -> Lines:
@@ -162,7 +146,7 @@ def _batches(axes: Axes, rows: Rows) -> None:
     for line in rows.lines.values():
         row = line.get(OURS, {})
         main = row.get("pass") == "forward" or row.get("operation") in ("scale_gradient", "sharp_gradient")
-        if "microseconds" in row and main and _main_layout(row) and row["height"] == 256 and row["dtype"] != "bfloat16":
+        if "microseconds" in row and main and main_layout(row) and row["height"] == 256 and row["dtype"] != "bfloat16":
             operations.setdefault(row["operation"], {}).setdefault(row["batch"], row["copy_fraction"])
     for y, (_, fractions) in enumerate(operations.items()):
         axes.plot([min(fractions.values()), max(fractions.values())], [y, y], color=FAINT, linewidth=2, zorder=1)

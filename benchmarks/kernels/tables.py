@@ -1,4 +1,4 @@
-"""Tables of kernel results: what `pytest benchmarks/` prints, and what report.py writes into docs/performance.md."""
+"""Tables of kernel results: what `pytest benchmarks/` prints, and what report.py writes into pages."""
 
 from __future__ import annotations
 
@@ -56,6 +56,22 @@ def name_of(row: dict) -> str:
 
 def size_of(row: dict) -> str:
     return f"{row['batch']}x{row['channels']}x{row['height']}x{row['width']}"
+
+
+def headline(rows: Rows, dtype: str, which: str) -> list[tuple[str, dict[str, dict]]]:
+    """The main size of every operation, with its first options; 8-bit input goes with float32, its output."""
+    lines: dict[str, dict[str, dict]] = {}
+    for line in rows.select(batch=HEADLINE_BATCH, height=256):
+        row = next(iter(line.values()))
+        right_type = row["dtype"] == dtype or (row["dtype"] == "uint8" and dtype == "float32")
+        if row["pass"] == which and right_type and main_layout(row):
+            lines.setdefault(row["operation"], line)
+    return list(lines.items())
+
+
+def main_layout(row: dict) -> bool:
+    """Those operations that a training step runs on channels_last tensors are shown so, the others planar."""
+    return row["layout"] == ("nhwc" if row["operation"] in ("gather_crop", "instance_norm_glu") else "nchw")
 
 
 # ------------------------------------------------------------------ terminal
@@ -146,7 +162,7 @@ def _comparison(lines: Sequence[dict[str, dict]], sizes: bool = False) -> str:
         row = next(iter(line.values()))
         what = f"`{name_of(row)}` {row['pass']}" + (f" {size_of(row)}" if sizes else "")
         column = 4 if row["dtype"] == "bfloat16" else 0
-        body.setdefault(what, [""] * 8)[column : column + 4] = _against(line)
+        body.setdefault(what, [""] * 8)[column : column + 4] = against(line)
     if not any(cells[4] for cells in body.values()):
         body = {what: cells[:4] for what, cells in body.items()}
     head = [
@@ -156,7 +172,8 @@ def _comparison(lines: Sequence[dict[str, dict]], sizes: bool = False) -> str:
     return table(head[: 1 + max(map(len, body.values()))], [(what, *cells) for what, cells in body.items()])
 
 
-def _against(line: dict[str, dict]) -> list[str]:
+def against(line: dict[str, dict]) -> list[str]:
+    """Our time, its share of the copy bandwidth, and what eager and the fastest of all others take in ours."""
     ours, eager, best = of(line, OURS), of(line, "eager"), rival(line)
     if ours is None:
         return ["failed" if OURS in line else "", "", "", ""]

@@ -2,6 +2,11 @@
 
     python -m tmgan_kernels.verify [--device N]
 
+Compared are forward and backward, float32 and bfloat16, NCHW and NHWC, whole, odd and wide shapes, by Triton and, where
+built, by CUDA C++, each twice for equal bits. Each implementation is compared in a process of its own: one that crashes
+or hangs is a finding and stops no other. About 240 kernels are compiled, as many at once as there are cores (12 at
+most).
+
 `impl="auto"` then takes, operation by operation, the fastest implementation that agreed; what did not agree is replaced
 by the eager definition, with a warning. The verdict holds for this kind of card, these versions and these sources. It
 lies in TMGAN_CACHE, else XDG_CACHE_HOME/tmgan, else ~/.cache/tmgan; rows on the way there, which `auto` does not read,

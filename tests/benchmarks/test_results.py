@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import tmgan_kernels
 from benchmarks import report, schema
-from benchmarks.kernels import tables
+from benchmarks.kernels import readme, tables
 from benchmarks.loaders import tables as loader_tables
 
 ROOT = Path(__file__).parents[2]
@@ -184,6 +185,28 @@ def test_where_a_rival_is_faster_the_section_says_so(document, tmp_path):
     assert "Somewhere slower than another implementation: `box_blur(kernel_size=5)` forward." in report.kernel_section(
         tmp_path
     )
+
+
+def test_the_kernels_page_has_a_row_for_each_gpu_pass_and_type(document):
+    other = {**document, "machine": {**document["machine"], "gpu": "Other"}}
+    other["rows"] = [row(20.0, dtype="bfloat16"), row(40.0, dtype="bfloat16", provider="eager")]
+    lines = readme.speed("box_blur", [document, other]).splitlines()
+    assert lines[2:] == [
+        "| Imaginary | forward, fp32, 64x3x256x256 | 50.0 | 50% | 10.0x | 1.50x compile |",
+        "| Other | forward, bf16, 64x3x256x256 | 20.0 | 125% | 2.0x |  |",
+    ]
+    assert readme.speed("masked_mae", [document, other]) == "Speed: not measured."
+
+
+def test_the_kernels_page_shows_no_speed_that_no_gpu_has_measured(cpu_document, tmp_path):
+    (tmp_path / "kernels-cpu.json").write_text(json.dumps(cpu_document))
+    assert report.kernels_page(tmp_path).count("Speed: not measured.") == len(tmgan_kernels.__all__)
+
+
+def test_the_kernels_page_takes_the_formula_from_the_docstring():
+    about, formula = readme.described("A map: of\n two lines.\n\n    a = b\n      + c\n\nTraffic: none.\n")
+    assert (about, formula) == ("A map: of two lines.", "a = b\n  + c")
+    assert readme.signature("box_blur") == 'box_blur(image, kernel_size, border="replicate")'
 
 
 def test_without_a_gpu_the_section_says_so(cpu_document, tmp_path):

@@ -63,7 +63,10 @@ def with_photo(make: Callable[[PhotoEncoder], PhotoEncoder]) -> Callable[[TrainC
 def judged_with_gradients(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
     """The discriminator not frozen while it judges: its weight gradients are computed and thrown away."""
     synthetic = bench.synthetic_step(config, runtime)
-    synthetic.step.discriminator.requires_grad_ = lambda mode=True: synthetic.step.discriminator
+    step = synthetic.step
+    step.discriminator.requires_grad_ = lambda mode=True: step.discriminator
+    forget = step.adam_g.zero_grad
+    step.adam_g.zero_grad = lambda set_to_none=True: (forget(set_to_none), step.adam_d.zero_grad(set_to_none))
     return synthetic
 
 

@@ -46,7 +46,8 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "the memory is full. Try a smaller picture or batch."
     if is_out_of_memory(error):
-        return f"the GPU's memory is full. Try a smaller --batch.\n{error}"
+        known = " ".join(getattr(error, "__notes__", ())) or "Try a smaller --batch."  # the step says where it was
+        return f"the GPU's memory is full. {known}\n{error}"
     if isinstance(error, OSError) and error.filename and not is_disk_full(error):
         return f"{error.filename}: {error.strerror or 'cannot be read or written'}"
     if isinstance(error, OSError) and is_disk_full(error):

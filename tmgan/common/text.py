@@ -1,4 +1,4 @@
-"""Numbers and lists for people to read: durations, significant digits, the first of many lines."""
+"""Numbers and lists for people to read: durations, bytes, significant digits, the first of many lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def duration(seconds: float) -> str:
     if seconds >= 3600:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+def memory(size: float) -> str:
+    """1.50 GiB or 12 MiB."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 
 def number(value: float | None) -> str:

@@ -14,6 +14,7 @@ from tmgan.config.checks import require, require_at_least, require_seed
 from tmgan.config.methods import MASK_PROVIDERS, MethodConfig
 
 IMAGE_SIZES = (64, 128, 256)
+Memory = Literal["normal", "low"]
 SWAPS = 8  # variants of each caption, as a caption of many words has 8 subsets
 
 
@@ -246,6 +247,9 @@ class TrainConfig:
     """Images to train on, repeats included."""
     batch: int = 40
     """Images per step."""
+    memory: Memory = "normal"
+    """low: a step keeps a part of its activations and computes the others again, for cards of 16 GB; the same numbers
+    from a third more arithmetic."""
     seed: int = 0
     """Every random choice follows from it."""
     drawn_images: int = 600

@@ -1,4 +1,4 @@
-"""How fast a training step runs here: by engine and by component, on random pictures, texts and weights.
+"""How fast a training step runs here, and in how much memory: by engine and part, on random pictures and weights.
 
 `tmgan bench` prints it; `pytest benchmarks/` records it.
 """
@@ -10,11 +10,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from tmgan.common.text import memory
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import TrainConfig
 from tmgan.data.colour_words import COLOUR_WORDS
@@ -24,8 +26,9 @@ from tmgan.models.bundle import build_encoders
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
 from tmgan.training.build import build_step, embed_captions
 from tmgan.training.loaders.batch import Batch
-from tmgan.training.objective import Edit
+from tmgan.training.memory import Bytes, by_part
 from tmgan.training.plan import CaptionTable
+from tmgan.training.profile import report as profile_report
 from tmgan.training.step import TrainStep
 
 _VOCABULARY = 200
@@ -119,37 +122,7 @@ def synthetic_step(config: TrainConfig, runtime: Runtime, seed: int = 0, backend
 
 
 def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], None]]]:
-    """One step, cut into parts that must be called in this order."""
-    edit: Edit | None = None
-    total: Tensor | None = None
-
-    def generate() -> None:
-        nonlocal edit
-        edit = step.functions.generate(batch)
-
-    def d_forward() -> None:
-        nonlocal total
-        assert edit is not None
-        step.discriminator.requires_grad_(True)
-        step.adam_d.zero_grad(set_to_none=True)
-        total = step.functions.d_loss(batch, edit)[0]
-
-    def g_forward() -> None:
-        nonlocal total
-        assert edit is not None
-        step.discriminator.requires_grad_(False)
-        step.adam_g.zero_grad(set_to_none=True)
-        total = step.functions.g_loss(batch, edit)[0]
-
-    def backward() -> None:
-        nonlocal total
-        assert total is not None
-        loss, total = total, None
-        loss.backward()
-
-    def average() -> None:
-        step.adam_g.step()
-        step.average()
+    """One step, cut into parts that must be called in this order, as the step itself takes its operations."""
 
     def in_dispatch(part: Callable[[], None]) -> Callable[[], None]:
         def call() -> None:
@@ -158,16 +131,7 @@ def components(step: TrainStep, batch: Batch) -> list[tuple[str, Callable[[], No
 
         return call
 
-    parts = [
-        ("generate", generate),
-        ("discriminator loss", d_forward),
-        ("discriminator backward", backward),
-        ("discriminator update", step.adam_d.step),
-        ("generator loss", g_forward),
-        ("generator backward", backward),
-        ("generator update", average),
-    ]
-    return [(name, in_dispatch(part)) for name, part in parts]
+    return [(name, in_dispatch(part)) for name, part in step.parts(batch, {})]
 
 
 def gflop(step: TrainStep, batch: Batch) -> dict[str, float]:
@@ -250,7 +214,7 @@ def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seco
     """The table of `tmgan bench`, line by line as it is measured; about `seconds` per line of an engine."""
     rows, most = config.batch, peak(runtime.device, runtime.precision)
     work: dict[str, float] | None = None
-    yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
+    yield f"{'':24}{'ms':>9}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}{'left':>10}{'at most':>10}"
     for engine in engines:
         start = time.perf_counter()
         synthetic = synthetic_step(config, dataclasses.replace(runtime, engine=engine))
@@ -260,24 +224,37 @@ def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seco
         if work is None:
             work = gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, synthetic.batch)
         whole = time_step(synthetic.step, synthetic.batch, seconds)
+        most_bytes = _memory(runtime.device)
+        sizes: dict[str, Bytes] = {}
+        if engine == "eager" or (engine == "compiled" and runtime.device.type == "cuda"):
+            sizes = by_part(components(synthetic.step, synthetic.batch), runtime.device)
         yield _line(engine, whole, rows, sum(work.values()), most)
-        yield f"  first step after {first:.1f} s" + _memory(runtime.device)
+        yield f"  first step after {first:.1f} s" + most_bytes
         if engine != "graphed":  # one graph has no parts
             for name, part in time_components(synthetic.step, synthetic.batch, seconds).items():
-                yield _line(f"  {name}", part, rows, work[name], most)
+                yield _line(f"  {name}", part, rows, work[name], most, sizes.get(name))
     yield (
         f"Peak: {most:,.0f} GFLOP/s, one large matrix product in {runtime.precision}. Medians; parts are timed one by "
-        "one, waiting for the device in between, so they add up to more than a step."
+        "one, waiting for the device in between, so they add up to more than a step. Memory: what a part leaves, and "
+        "the most that there is in it, with weights and optimisers"
+        + ("." if runtime.device.type == "cuda" else "; tensors are counted, of the eager engine only.")
     )
 
 
-def _line(name: str, time: Spread, rows: int, gflop_per_image: float, most: float) -> str:
+def profile(config: TrainConfig, runtime: Runtime, file: Path) -> Iterator[str]:
+    """What `tmgan bench --profile FILE` prints; the trace is in `file` by then."""
+    synthetic = synthetic_step(config, runtime)
+    yield from profile_report(synthetic.step, synthetic.batch, file)
+
+
+def _line(name: str, time: Spread, rows: int, gflop_per_image: float, most: float, size: Bytes | None = None) -> str:
     speed = rows * gflop_per_image / time.median
-    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_per_image else ""
-    return f"{name:24}{1e3 * time.median:9.1f}{rows / time.median:10.1f}{work}"
+    work = f"{speed:9,.0f}{speed / most:9.0%}" if gflop_per_image else f"{'':18}"
+    sizes = f"{memory(size.alive):>10}{memory(size.peak):>10}" if size is not None else ""
+    return f"{name:24}{1e3 * time.median:9.1f}{rows / time.median:10.1f}{work}{sizes}".rstrip()
 
 
 def _memory(device: torch.device) -> str:
     if device.type != "cuda":
         return ""
-    return f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB at most"
+    return f", {memory(torch.cuda.max_memory_allocated(device))} at most"

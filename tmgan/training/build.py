@@ -103,4 +103,5 @@ def build_step(
         runtime,
         backend,
         recolour,
+        config.memory,
     )

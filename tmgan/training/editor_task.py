@@ -23,6 +23,7 @@ from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import build_step, colour_table, embed_captions
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Columns
+from tmgan.training.parts import LOAD
 from tmgan.training.plan import CaptionTable, Planner
 
 _ROWS, _COLUMNS = 6, 4  # photos and common captions of a progress picture
@@ -68,7 +69,9 @@ class EditorTask:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of both networks."""
-        return self.train_step(self.loader(step), step * self.batch)
+        with self.train_step.within(LOAD):
+            batch = self.loader(step)
+        return self.train_step(batch, step * self.batch)
 
     def measure(self) -> dict[str, float]:
         """The cheap metrics of `tmgan evaluate` on a few held-out photos.

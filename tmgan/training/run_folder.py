@@ -24,7 +24,7 @@ from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.training.checkpoint import Checkpoints
 
-# What may change when a run is resumed: how long it goes, what it writes, where things lie (what they hold is compared
+# What may change when a run is resumed: how long it goes, what it keeps in memory and writes, where things lie (what they hold is compared
 # by the loop), and the remedy for a run that diverged.
 MAY_CHANGE = {
     "run",
@@ -33,6 +33,7 @@ MAY_CHANGE = {
     "from",
     "allow_unfinished",
     "images",
+    "memory",
     "pretrain.images",
     "weights_dir",
     "runtime.threads",

@@ -1,4 +1,4 @@
-"""One training step of the editor: discriminator update, generator update, averaged generator.
+"""One training step of the editor: discriminator update, generator update, averaged generator, in named parts.
 
 Every random number the step uses is in the batch, so the step itself is deterministic. Losses stay on the device.
 objective.py says what is computed, engine.py how; here the weights change.
@@ -7,6 +7,8 @@ objective.py says what is computed, engine.py how; here the weights change.
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypedDict
 
@@ -16,14 +18,16 @@ from torch import Tensor, nn
 import tmgan_kernels
 from tmgan.config.methods import MethodConfig
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import LossConfig, OptimConfig
+from tmgan.config.settings import LossConfig, Memory, OptimConfig
 from tmgan.methods.recolour import Recolour
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
+from tmgan.models.recompute import keep_inputs_only
 from tmgan.training.engine import Compiled, Eager, Graphed
 from tmgan.training.loaders.batch import Batch
-from tmgan.training.objective import Captions, Losses, Objective
+from tmgan.training.objective import Captions, Edit, Losses, Objective
+from tmgan.training.parts import Parts
 
 
 def frozen_copy(photo: PhotoEncoder, runtime: Runtime) -> PhotoEncoder:
@@ -48,13 +52,14 @@ class _AdamOptions(TypedDict):
 class TrainStep:
     """step(batch, images_seen) -> losses, scalars on the device by name.
 
-    Owns the optimisers and the averaged generator `ema`.
+    Owns the optimisers and the averaged generator `ema`; `within` names its parts, and that of whoever loads batches.
 
     Args:
         generator, discriminator: as `build_networks` makes them.
         photo: as `frozen_copy` makes it.
         backend: of torch.compile, for the engines that use it.
         recolour: what method.restore needs.
+        memory: "low": activations are computed again in the backward pass; the numbers are the same.
     """
 
     def __init__(
@@ -69,11 +74,17 @@ class TrainStep:
         runtime: Runtime,
         backend: str = "inductor",
         recolour: Recolour | None = None,
+        memory: Memory = "normal",
     ):
         self.generator, self.discriminator, self.photo = generator, discriminator, photo
         self.optim, self.runtime = optim, runtime
-        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime, recolour)
+        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime, recolour, memory)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        if memory == "low":
+            keep_inputs_only(generator)
+            keep_inputs_only(discriminator)
+        less = "" if memory == "low" else "--memory low, which computes more and keeps less, or "
+        self.within = Parts(runtime.device, f"Try {less}a smaller --batch.")
         names = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]
         self._average: list[Tensor] = [self.ema.get_parameter(name) for name in names]
         live = [generator.get_parameter(name) for name in names]
@@ -102,21 +113,68 @@ class TrainStep:
         return tmgan_kernels.prefer("eager") if self.runtime.engine == "eager" else nullcontext()
 
     def _step(self, batch: Batch) -> Losses:
-        edit = self.functions.generate(batch)
-        self.discriminator.requires_grad_(True)
-        total, d_losses = self.functions.d_loss(batch, edit)
-        self._update(self.adam_d, total)
-        self.discriminator.requires_grad_(False)  # it judges, and takes no gradient
-        total, g_losses = self.functions.g_loss(batch, edit)
-        self._update(self.adam_g, total)
-        self.average()
-        return d_losses | g_losses
+        losses: Losses = {}
+        for _, part in self.parts(batch, losses):
+            part()
+        return losses
 
-    @staticmethod
-    def _update(adam: torch.optim.Adam, total: Tensor) -> None:
-        adam.zero_grad(set_to_none=True)
-        total.backward()
-        adam.step()
+    def parts(self, batch: Batch, losses: Losses) -> list[tuple[str, Callable[[], None]]]:
+        """One step, cut into parts that must be called in this order, each `within` its name.
+
+        Args:
+            losses: is given the step's losses, without gradients.
+        """
+        edit: Edit | None = None
+        total: Tensor | None = None
+
+        def generate() -> None:
+            nonlocal edit
+            edit = self.functions.generate(batch)
+
+        def d_loss() -> None:
+            nonlocal total
+            assert edit is not None
+            self.discriminator.requires_grad_(True)
+            total, d_losses = self.functions.d_loss(batch, edit)
+            losses.update({name: loss.detach() for name, loss in d_losses.items()})
+
+        def g_loss() -> None:
+            nonlocal total
+            assert edit is not None
+            self.discriminator.requires_grad_(False)  # it judges, and takes no gradient
+            total, g_losses = self.functions.g_loss(batch, edit)
+            losses.update({name: loss.detach() for name, loss in g_losses.items()})
+
+        def backward() -> None:
+            nonlocal total
+            assert total is not None
+            loss, total = total, None
+            loss.backward()
+
+        def g_backward() -> None:
+            nonlocal edit
+            edit = None  # nobody needs it any more, and its features are large
+            backward()
+
+        def update(adam: torch.optim.Adam) -> None:
+            adam.step()
+            adam.zero_grad(set_to_none=True)  # at once: until the next backward pass they would only take memory
+
+        parts = [
+            ("generate", generate),
+            ("discriminator loss", d_loss),
+            ("discriminator backward", backward),
+            ("discriminator update", lambda: update(self.adam_d)),
+            ("generator loss", g_loss),
+            ("generator backward", g_backward),
+            ("generator update", lambda: update(self.adam_g)),
+            ("average", self.average),
+        ]
+        return [(name, functools.partial(self._within, name, part)) for name, part in parts]
+
+    def _within(self, name: str, part: Callable[[], None]) -> None:
+        with self.within(name):
+            part()
 
     def _decay(self, batch: int, images_seen: int) -> float:
         half_life = self.optim.ema_half_life

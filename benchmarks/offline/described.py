@@ -34,12 +34,16 @@ _CARD = types.SimpleNamespace(
 )
 
 
-def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
+def install(
+    take: Callable, call: Callable = lambda extra, outputs: None
+) -> torch._subclasses.fake_tensor.FakeTensorMode:
     """Describe the card; compiled functions then return fake tensors and run nothing.
 
     Args:
         take: called with each graph that Inductor has lowered and written: torch._inductor.graph.GraphLowering, with
             its scheduler, and the Python text that it became.
+        call: called at each call of such a graph, with the bytes that it needs at most beyond those that were there
+            before, and its outputs, by two calls: before there are any, with None, and with them.
 
     Returns:
         The mode in which fake tensors of the card are made.
@@ -50,7 +54,7 @@ def install(take: Callable) -> torch._subclasses.fake_tensor.FakeTensorMode:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    _capture(take, mode)
+    _capture(take, call, mode)
     return mode
 
 
@@ -125,22 +129,40 @@ def _triton() -> None:
     triton.runtime.driver.set_active(Driver())
 
 
-def _capture(take: Callable, mode) -> None:
+def extra_bytes(lowered) -> int:
+    """Bytes that a lowered graph needs beyond its inputs, at its peak, by the lifetimes that Inductor works with."""
+    from torch._inductor.memory import prepare_planning_info
+    from torch.utils._ordered_set import OrderedSet
+
+    scheduler = lowered.scheduler
+    most, inputs = prepare_planning_info(
+        scheduler.nodes,
+        scheduler.name_to_buf,
+        scheduler.name_to_fused_node,
+        OrderedSet(lowered.graph_inputs),
+        OrderedSet(lowered.get_output_names()),
+    )
+    return max(0, most - sum(each.mpi_buffer.size_free for each in inputs.values()))
+
+
+def _capture(take: Callable, watch: Callable, mode) -> None:
     from torch._inductor.graph import GraphLowering
 
     def compile_to_module(self):
         """In place of writing, importing and launching: the code is written, and its call makes empty outputs."""
         code, _ = self.codegen()
         take(self, code.value)
+        extra = extra_bytes(self)
         outputs = [
             None if getattr(out, "meta", None) is None else out.meta.get("val")
             for out in self.graph.find_nodes(op="output")[0].args[0]
         ]
 
         def call(inputs):
+            watch(extra, None)
             inputs.clear()
             with mode:
-                return tuple(
+                results = tuple(
                     torch.empty_strided(
                         tuple(map(int, out.shape)), tuple(map(int, out.stride())), dtype=out.dtype, device=DEVICE
                     )
@@ -148,6 +170,8 @@ def _capture(take: Callable, mode) -> None:
                     else out
                     for out in outputs
                 )
+            watch(extra, results)
+            return results
 
         return types.SimpleNamespace(call=call, __file__="none.py", runner=None, key="none")
 

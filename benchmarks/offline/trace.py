@@ -87,12 +87,14 @@ def trace(
     mode,
     name: Callable[[str], None],
     change: Callable = lambda config: config,
+    own: Callable[[TrainStep, Batch], None] = lambda step, batch: None,
 ) -> list[dict]:
     """Compile forward and backward of each function.
 
     Args:
         name: called with the name of the graph that comes next.
-        change: of the preset, for tests.
+        change: of the preset.
+        own: called with the step and its batch before anything is computed.
 
     Returns:
         What lies outside the graphs, as outside.rows gives it.
@@ -130,7 +132,9 @@ def trace(
             config.optim,
             Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
             recolour=Recolour(colours) if restore.p > 0 else None,
+            memory=config.memory,
         )
+        own(step, data)
         functions = step.functions
         begin("generate forward")
         edit = functions.generate(data)
@@ -144,9 +148,11 @@ def trace(
             total, _ = functions.d_loss(data, edit)
             begin("discriminator backward")
             total.backward()
+            step.adam_d.zero_grad(set_to_none=True)
             discriminator.requires_grad_(False)
             begin("losses of the generator forward")
             total, _ = functions.g_loss(data, edit)
+            del edit
             begin("losses of the generator backward")
             total.backward()
         discriminator.requires_grad_(True)

@@ -48,11 +48,13 @@ class AliveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = function(*args, **(kwargs or {}))
         for leaf in tree_leaves((args, kwargs, outputs)):
-            if isinstance(leaf, Tensor):
-                self._add(leaf)
+            self.add(leaf)
         return outputs
 
-    def _add(self, tensor: Tensor) -> None:
+    def add(self, tensor: Any) -> None:
+        """Count the memory behind a tensor, if this is one, until it is freed; memory that is known counts once."""
+        if not isinstance(tensor, Tensor):
+            return
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:

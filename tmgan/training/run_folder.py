@@ -24,8 +24,8 @@ from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.training.checkpoint import Checkpoints
 
-# What may change when a run is resumed: how long it goes, what it keeps in memory and writes, where things lie (what they hold is compared
-# by the loop), and the remedy for a run that diverged.
+# What may change when a run is resumed: how long it goes, what it keeps in memory, what it writes, where things lie
+# (what they hold is compared by the loop), and the remedy for a run that diverged.
 MAY_CHANGE = {
     "run",
     "data",

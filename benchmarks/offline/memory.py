@@ -1,6 +1,6 @@
 """How much memory a training step will take on a GPU, with --memory normal and low, counted without one.
 
-    python -m benchmarks.offline.memory --preset lightweight --batch 40 [--json FILE]
+    python -m benchmarks.offline.memory --preset lightweight --batch 40 [--precision fp32] [--json FILE]
 
 As __main__.py does, the step's three functions are compiled on fake tensors of a described H200. Counted are the bytes
 of weights, optimisers, batch, what forward passes leave for backward passes, and what each compiled graph needs beyond
@@ -33,7 +33,7 @@ PARTS = {  # of trace.py, and what `tmgan bench` calls them
 }
 
 
-def count(preset: str, batch: int, setting: str, thin: int | None) -> dict:
+def count(preset: str, batch: int, setting: str, precision: str, thin: int | None) -> dict:
     """{"bytes": {part: [left at its end, at its peak]}, "owned": bytes of what stays, "flop": of the three graphs}.
 
     Args:
@@ -85,11 +85,11 @@ def count(preset: str, batch: int, setting: str, thin: int | None) -> dict:
     mode = described.install(take, call)
     from .trace import trace  # after the card is described
 
-    trace(preset, batch, False, mode, begin, change, own)
+    trace(preset, batch, False, mode, begin, change, own, precision)
     return {"bytes": {part: sizes[part] for part in PARTS.values()}, "owned": owned[0], "flop": flop[0]}
 
 
-def document(preset: str, batch: int, counts: dict[str, dict]) -> dict:
+def document(preset: str, batch: int, precision: str, counts: dict[str, dict]) -> dict:
     """What a file benchmarks/results/memory-*.json holds."""
     import torch
     import triton
@@ -102,6 +102,7 @@ def document(preset: str, batch: int, counts: dict[str, dict]) -> dict:
         "kind": "memory",
         "preset": preset,
         "batch": batch,
+        "precision": precision,
         "image_size": configfile.from_preset(preset).model.image_size,
         "compiled_for": "NVIDIA H200",
         "torch": str(torch.__version__),
@@ -116,12 +117,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.memory", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--preset", default="lightweight", choices=configfile.presets())
     parser.add_argument("--batch", type=int, default=40, help="images per step, 2 or more")
+    parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"), help="fp32: of cards without bf16")
     parser.add_argument("--json", type=Path, help="write the counts there")
     parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")
     parser.add_argument("--setting", choices=SETTINGS, help=argparse.SUPPRESS)  # of the process inside the stand-ins
     arguments = parser.parse_args()
     if stand_ins.INSIDE in os.environ:
-        counts = count(arguments.preset, arguments.batch, arguments.setting, arguments.thin)
+        counts = count(arguments.preset, arguments.batch, arguments.setting, arguments.precision, arguments.thin)
         arguments.json.write_text(json.dumps(counts))
         stand_ins.leave()
     if arguments.batch < 2:
@@ -134,7 +136,7 @@ def main() -> int:
             if status := stand_ins.run_under("benchmarks.offline.memory", options):
                 return status
             counts[setting] = json.loads(file.read_text())
-    found = document(arguments.preset, arguments.batch, counts)
+    found = document(arguments.preset, arguments.batch, arguments.precision, counts)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     for setting in SETTINGS:

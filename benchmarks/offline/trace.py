@@ -88,6 +88,7 @@ def trace(
     name: Callable[[str], None],
     change: Callable = lambda config: config,
     own: Callable[[TrainStep, Batch], None] = lambda step, batch: None,
+    precision: str = "bf16",
 ) -> list[dict]:
     """Compile forward and backward of each function.
 
@@ -95,6 +96,7 @@ def trace(
         name: called with the name of the graph that comes next.
         change: of the preset.
         own: called with the step and its batch before anything is computed.
+        precision: "bf16" or "fp32".
 
     Returns:
         What lies outside the graphs, as outside.rows gives it.
@@ -113,8 +115,8 @@ def trace(
     networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders), strict=True))
     for network in networks.values():
         fake_module(network, mode).train()
-    photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), "bf16", "compiled", 1, False, ()))
-    fake_module(photo, mode, torch.bfloat16)
+    photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), precision, "compiled", 1, False, ()))
+    fake_module(photo, mode, torch.bfloat16 if precision == "bf16" else None)
     discriminator = networks["discriminator"]
     named = dataclasses.asdict(colour_table(vocabulary, torch.device("cpu")))
     colours = ColourTable(**{name: fake(tensor, mode) for name, tensor in named.items()})
@@ -130,7 +132,7 @@ def trace(
             config.method,
             config.loss,
             config.optim,
-            Runtime(torch.device(DEVICE), "bf16", "compiled", 1, False, ()),
+            Runtime(torch.device(DEVICE), precision, "compiled", 1, False, ()),
             recolour=Recolour(colours) if restore.p > 0 else None,
             memory=config.memory,
         )

@@ -24,7 +24,7 @@ from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 from tmgan.editing.editor import Editor
-from tmgan.models.bundle import Encoders, build_encoders, build_generator
+from tmgan.models.bundle import Encoders, build_encoders, build_generator, save_encoders, save_generator
 from tmgan.models.layers import init_weights
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
@@ -117,3 +117,20 @@ def editor(tiny: TrainConfig, encoders: Encoders) -> Editor:
     generator = build_generator(tiny.model, encoders)
     init_weights(generator, torch.Generator().manual_seed(0))
     return Editor(generator, encoders, tiny, decide(tiny.runtime))
+
+
+def write_run(folder: Path, config: TrainConfig, encoders: Encoders, seed: int = 0) -> Path:
+    """A run folder with an untrained generator, as far as editing needs it."""
+    folder.mkdir(parents=True)
+    save_encoders(encoders, folder)
+    generator = build_generator(config.model, encoders)
+    init_weights(generator, torch.Generator().manual_seed(seed))
+    save_generator(generator, config, encoders.vocabulary, folder, config.images)
+    return folder
+
+
+@pytest.fixture
+def runs(tiny: TrainConfig, encoders: Encoders, tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs with the same encoders, on the same pack."""
+    other = dataclasses.replace(tiny, seed=5, run="elsewhere", images=48)
+    return write_run(tmp_path / "a", tiny, encoders), write_run(tmp_path / "b", other, encoders, seed=5)

@@ -24,7 +24,7 @@ ROOMS = {
     "methods": ("config", "models"),
     "editing": ("common", "config", "data", "models", "methods"),
     "evaluation": ("common", "config", "data", "models", "methods", "editing"),
-    "reports": ("common", "config", "models"),
+    "reports": ("common", "config", "models", "evaluation"),
     "training": ("common", "config", "data", "models", "losses", "methods", "editing", "evaluation", "reports"),
     "paper": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training"),
     "cli": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training", "paper"),

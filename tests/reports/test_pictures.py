@@ -1,4 +1,4 @@
-"""Pictures on the disk: what cannot be written is a sentence with the file's name."""
+"""Grids; and pictures on the disk: what cannot be written is a sentence with the file's name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import resource
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tmgan.common.errors import sentence
-from tmgan.reports.pictures import save_picture
+from tmgan.reports.pictures import grid, save_picture
 
 
 def test_a_missing_folder_is_a_sentence(tmp_path):
@@ -40,3 +41,11 @@ def test_another_hindrance_is_a_sentence(tmp_path):
         save_picture(Image.new("L", (9, 9)), tmp_path / "p.png")
     with pytest.raises(ValueError, match="p.xyz: give the picture an ending"):
         save_picture(Image.new("L", (9, 9)), tmp_path / "p.xyz")
+
+
+def test_a_grid_has_the_texts_beside_the_photos():
+    images = torch.zeros(2, 3, 64, 64)
+    plain, written = grid([images] * 2, ["photo", "a"]), grid([images] * 2, ["photo", "a"], ["red head", "blue"])
+    assert written.width == plain.width + 132 and written.height == plain.height
+    column = written.crop((136, 18, 264, written.height)).convert("L")
+    assert column.getextrema() == (0, 255) and written.getpixel((270, 30)) == plain.getpixel((138, 30))

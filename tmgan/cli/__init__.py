@@ -28,6 +28,7 @@ COMMANDS = {
     "train": ("train", "train the editor; with no arguments on drawn birds"),
     "edit": ("edit", "edit photos with a trained editor"),
     "evaluate": ("evaluate", "measure a trained editor"),
+    "compare": ("compare", "measure runs on the same photos, side by side, and say which differences are real"),
     "tables": ("tables", "reproduce the paper's tables and figures; with no arguments on drawn birds"),
     "report": ("report", "write a one-page report of a run: pictures, curves, metrics, settings"),
     "bench": ("bench", "measure the training step on this machine"),

@@ -72,6 +72,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(Path(path), json.dumps(value, indent=1, allow_nan=False))
 
 
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before what it is for has taken its time. Makes nothing.
+
+    Raises:
+        ValueError: the message names what is in the way.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(f"{folder} cannot be written to: {there} is no folder. Choose another.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written to: {there} allows no writing. Choose another.")
+
+
 def user_path(path: str | Path) -> Path:
     """A path as people write it: `~` is their home folder, in places too where no shell has replaced it."""
     return Path(os.path.expanduser(path))

@@ -38,6 +38,23 @@ def console_number(value: float) -> str:
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 2 else f"{value:.1f}"
 
 
+def signed(value: float) -> str:
+    """A difference of two measures, three significant digits and its sign; "-" for NaN."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines of text: the first and the last column aligned left, the others right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
 def edited_photos(count: int, split: str, captions: str, seed: int) -> str:
     """What an evaluation was measured on, by the settings of its protocol, for pages and the console."""
     text = "its own caption, as in the paper" if captions == "own" else "a caption of another photo"

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from tmgan.common.files import user_path, write_json
 from tmgan.common.progress import Progress
-from tmgan.common.text import console_number, edited_photos
+from tmgan.common.text import columns, console_number, edited_photos
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor, load
 from tmgan.evaluation.metrics.checkerboard import Checkerboard
@@ -293,12 +293,7 @@ def table(evaluations: dict[str, Evaluation]) -> str:
         interval = "" if low is None or high is None else f"{console_number(low)} to {console_number(high)}"
         arrow = {"lower": " (lower is better)", "higher": " (higher is better)", "": ""}[measure.better]
         rows.append([name, *cells, interval, str(measure.n), measure.unit + arrow])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    return columns(rows)
 
 
 def describe(evaluation: Evaluation) -> str:

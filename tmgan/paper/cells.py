@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tmgan.common.text import number
+from tmgan.common.text import number, signed
 from tmgan.paper.variants import BASE
 from tmgan.reports.document import Cell
 
@@ -21,14 +21,10 @@ def interval_of(one: Json) -> tuple[float, float, float]:
 
 def change_cell(one: Json) -> Cell:
     """A change against the baseline, with its interval."""
-
-    def with_sign(value: float) -> str:
-        return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"
-
     value, low, high = interval_of(one)
     if math.isnan(value):
         return Cell("-")
-    return Cell(f"{with_sign(value)} **{one['moves'] or '='}**", f"{with_sign(low)} to {with_sign(high)}")
+    return Cell(f"{signed(value)} **{one['moves'] or '='}**", f"{signed(low)} to {signed(high)}")
 
 
 def improvement(measure: Json | None, base: Json, variant: str) -> str:

@@ -9,23 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tmgan.data.pack import Pack
-from tmgan.editing.editor import Editor
-from tmgan.evaluation.metrics.edits import Edits, make_edits, make_pairs
-from tmgan.evaluation.protocol import Protocol
+from tmgan.evaluation.metrics.edits import Edits
 from tmgan.paper.published import Maps
 from tmgan.paper.variants import PreTrained
 from tmgan.reports.pictures import grid
 
-_ROWS = 4
 # Black, violet, red, orange, yellow, pale yellow: brightness rises evenly, so the maps can also be read in grey.
 _HEAT = torch.tensor([[0, 0, 0], [75, 10, 105], [180, 45, 70], [240, 125, 25], [250, 215, 80], [252, 250, 190]]) / 255.0
-
-
-def edits_of(editor: Editor, pack: Pack, protocol: Protocol, masks: tuple[str, ...], rows: int = _ROWS) -> Edits:
-    """The first `rows` edits of an evaluation: the same photos and texts for every model."""
-    pairs = make_pairs(pack, protocol.split, rows, protocol.captions, protocol.seed)
-    return next(make_edits(editor, pack, pairs, masks, protocol.seed, rows))
 
 
 def figure5(baseline: Edits, pre_trained: PreTrained) -> Image.Image:

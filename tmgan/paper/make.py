@@ -27,9 +27,10 @@ from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import load
 from tmgan.evaluation.evaluate import Evaluation
+from tmgan.evaluation.metrics.edits import first_edits
 from tmgan.evaluation.protocol import Protocol
 from tmgan.models import bundle, weights
-from tmgan.paper.figures import edits_of, figure5, heat_maps, side_by_side
+from tmgan.paper.figures import figure5, heat_maps, side_by_side
 from tmgan.paper.measure import evaluation_of
 from tmgan.paper.pages import document
 from tmgan.paper.published import Bench, Maps, gradient_maps
@@ -54,6 +55,7 @@ from tmgan.training.editor_task import check_fits
 
 _REDUCED_IMAGES = 3_200
 _CHEAP = ("mask_score", "sharpness", "preserved")
+_ROWS = 4  # of the pictures
 
 Pictures = dict[str, tuple[Image.Image, str]]  # name -> picture and caption
 
@@ -278,7 +280,8 @@ def _figures(
     names = [n for n in dict.fromkeys(v for which in models.values() for v in which) if n in first]
     titles = {v.name: v.label for v in variants(pre_trained)}
     edits = {
-        n: edits_of(load(first[n].path, request.runtime), pack, protocol, ("histogram", pre_trained)) for n in names
+        n: first_edits(load(first[n].path, request.runtime), pack, protocol, ("histogram", pre_trained), _ROWS)
+        for n in names
     }
     texts = "; ".join(f"{k + 1}: {text}" for k, text in enumerate(edits[BASE].texts))
     words = (

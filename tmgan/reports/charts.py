@@ -1,4 +1,4 @@
-"""Small charts as SVG text, without a plotting library: a curve, and a list of numbers with their intervals.
+"""Small charts as SVG text, without a plotting library: curves, and a list of numbers with their intervals.
 
 Inside a page the colours are the page's; in a file of their own, greys that are legible on white and on black.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean as mean
 
 _W, _H = 340, 190  # of a curve, in the SVG's own units
@@ -16,12 +16,28 @@ _SOFT = "fill:var(--soft,#888)"
 _GRID = "stroke:var(--line,#8885);stroke-width:1"
 _FONT = 'font-family="system-ui,DejaVu Sans,sans-serif" font-size="11"'
 _POINTS = 400  # of a curve; more are averaged
+_LEGEND = 15  # height of a line of it
+# Of the lines of a chart: legible on white and on black, and told apart without red and green.
+_COLOURS = ("var(--mark,#4a8fd0)", "#d9822b", "#2a9d8f", "#b05cc6", "#c9a227", "#8a8f98")
+MOST = len(_COLOURS)  # lines of a chart
+Series = tuple[Sequence[float], Sequence[float | None]]  # x and y, equally many
 
 
 def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: str = "images") -> str:
     """One line over the images seen. None leaves a gap."""
+    return curves(title, {"": (x, y)}, x_title)
+
+
+def curves(title: str, series: Mapping[str, Series], x_title: str = "images") -> str:
+    """Lines over the images seen, with a legend if there are several. None leaves a gap.
+
+    Args:
+        series: (x, y) by name, at most as many as there are colours (_COLOURS).
+    """
     left, right, top, bottom = 46, 18, 24, 34
-    data = [(a, b) for a, b in zip(*_thin(x, y), strict=True) if b is not None]
+    thin = {name: list(zip(*_thin(x, y), strict=True)) for name, (x, y) in series.items()}
+    lines = {name: [(a, b) for a, b in points if b is not None] for name, points in thin.items()}
+    data = [point for points in lines.values() for point in points]
     if not data:
         words = _text(left, 16, title, weight="600") + _text(left, 60, "no finite value", style=_SOFT)
         return _svg(_W, _H, title, words)
@@ -44,16 +60,22 @@ def curve(title: str, x: Sequence[float], y: Sequence[float | None], x_title: st
     for tick in ticks_x:
         parts.append(_text(place(tick, ticks_y[0])[0], _H - bottom + 14, short(tick), "middle", _SOFT))
     parts.append(_text(_W - right, _H - 4, x_title, "end", _SOFT))
-    points = [place(*point) for point in data]
-    if len(points) == 1:
+    for colour, points in zip(_COLOURS, lines.values(), strict=False):
+        places = [place(*point) for point in points]
+        if len(places) == 1:
+            parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" style="fill:{colour}"/>')
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         parts.append(
-            f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" style="fill:var(--mark,#4a8fd0)"/>'
+            f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:2;stroke-linejoin:round"/>'
         )
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    parts.append(
-        f'<polyline points="{path}" style="fill:none;stroke:var(--mark,#4a8fd0);stroke-width:2;stroke-linejoin:round"/>'
-    )
-    return _svg(_W, _H, title, "".join(parts))
+    names = list(series) if len(series) > 1 else []
+    for k, (colour, name) in enumerate(zip(_COLOURS, names, strict=False)):
+        height = _H + _LEGEND * k + 6
+        parts.append(
+            f'<line x1="{left}" x2="{left + 16}" y1="{height}" y2="{height}" style="stroke:{colour};stroke-width:3"/>'
+        )
+        parts.append(_text(left + 22, height + 4, name if lines[name] else f"{name}: none"))
+    return _svg(_W, _H + _LEGEND * len(names), title, "".join(parts))
 
 
 def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]], note: str = "") -> str:

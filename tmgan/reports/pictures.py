@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -15,11 +17,17 @@ from tmgan.common.picture_files import format_of, write_picture
 _CELL, _GAP, _LINE = 128, 4, 14  # pixels
 
 
-def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
-    """Columns of images (R, 3, S, S) in [-1, 1] under their titles. Small images are enlarged without smoothing."""
+def grid(columns: list[Tensor], titles: list[str], texts: Sequence[str] = ()) -> Image.Image:
+    """Columns of images (R, 3, S, S) in [-1, 1] under their titles. Small images are enlarged without smoothing.
+
+    Args:
+        texts: one per row, written into a column of its own after the first one.
+    """
     assert len(columns) == len(titles)
     rows, edge = len(columns[0]), columns[0].shape[-1]
     cell = max(_CELL, edge)
+    if texts:
+        columns, titles = [columns[0], _written(texts, cell), *columns[1:]], [titles[0], "text", *titles[1:]]
     title_lines = [textwrap.wrap(title, width=cell // 7) or [""] for title in titles]
     header = max(map(len, title_lines)) * _LINE + _GAP
     canvas = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, header + rows * (cell + _GAP) + _GAP), "white")
@@ -32,6 +40,17 @@ def grid(columns: list[Tensor], titles: list[str]) -> Image.Image:
             tile = Image.fromarray(np.ascontiguousarray(picture)).resize((cell, cell), Image.Resampling.NEAREST)
             canvas.paste(tile, (left, header + r * (cell + _GAP)))
     return canvas
+
+
+def _written(texts: Sequence[str], cell: int) -> Tensor:
+    """Texts as black on white pictures (R, 3, cell, cell) in [-1, 1]."""
+    font, pictures = ImageFont.load_default(size=11), []
+    for text in texts:
+        picture = Image.new("RGB", (cell, cell), "white")
+        lines = textwrap.wrap(text, width=cell // 6)[: (cell - _GAP) // _LINE]
+        ImageDraw.Draw(picture).multiline_text((0, 0), "\n".join(lines), fill="black", font=font, spacing=2)
+        pictures.append(np.array(picture))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

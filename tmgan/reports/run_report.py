@@ -33,7 +33,7 @@ def report(run: Path) -> Document:
     """
     run = Path(run)
     settings = _read_settings(run)
-    stats = _rows(run / "stats.jsonl")
+    stats = read_rows(run / "stats.jsonl")
     status = _status(run, stats)
     editor = "model" in settings
     name = run.resolve().name
@@ -46,7 +46,9 @@ def report(run: Path) -> Document:
     _pictures(document, run)
     _evaluation(document, run / "evaluation.json")
     _curves(document, "Losses", stats, leave_out=(_SPEED,))
-    _curves(document, "Metrics while training", _rows(run / "metrics.jsonl"), leave_out=("score", "retrieval_photos"))
+    _curves(
+        document, "Metrics while training", read_rows(run / "metrics.jsonl"), leave_out=("score", "retrieval_photos")
+    )
     _speed(document, stats)
     _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
@@ -258,14 +260,14 @@ def _settings(document: Document, settings: dict, default: Any) -> None:
 def training_seconds(run: Path) -> float:
     """Time spent in training steps, from each tick's rate; without drawing, measuring and saving."""
     total, before = 0.0, 0
-    for row in _rows(run / "stats.jsonl"):
+    for row in read_rows(run / "stats.jsonl"):
         if row.get(_SPEED):
             total += (row["images"] - before) / row[_SPEED]
         before = row["images"]
     return total
 
 
-def _rows(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     """The rows that are whole: a crash cuts the last line, and a run may be writing it."""
     rows = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():

@@ -18,6 +18,7 @@ from tmgan.data.crops import centre_crops
 from tmgan.data.masks import RANDOM_NOTE, mask_path, masks_command, open_masks, read_record
 from tmgan.data.pack import Pack
 from tmgan.editing.editor import Editor
+from tmgan.evaluation.protocol import Protocol
 from tmgan.methods.image_comparing import keep_mask
 
 _PHOTOS, _OTHERS, _CAPTIONS = range(3)  # one Philox key per purpose
@@ -107,6 +108,12 @@ def make_edits(
         edits = eight_bit(editor.edit_tensors(photos, texts, seed).image)
         keep = {name: _mask(name, pack, index, photos, edits) for name in masks}
         yield Edits(photos, edits, keep, own, texts)
+
+
+def first_edits(editor: Editor, pack: Pack, protocol: Protocol, masks: tuple[str, ...], rows: int) -> Edits:
+    """The first `rows` edits of an evaluation, for pictures: the same photos and texts for every model."""
+    pairs = make_pairs(pack, protocol.split, rows, protocol.captions, protocol.seed)
+    return next(make_edits(editor, pack, pairs, masks, protocol.seed, rows))
 
 
 def eight_bit(images: Tensor) -> Tensor:

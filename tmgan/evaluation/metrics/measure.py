@@ -123,6 +123,10 @@ class Comparison(NamedTuple):
         """True when the interval leaves out zero."""
         return self.low > 0 or self.high < 0  # NaN, where n is 0, is neither
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain types; null stands for a number that is infinite or, where n is 0, undefined."""
+        return {"value": _or_none(self.value), "low": _or_none(self.low), "high": _or_none(self.high), "n": self.n}
+
 
 def compare(first: Measure, second: Measure, relative: bool = False) -> Comparison:
     """second - first, or second / first - 1, over the images where both are defined; NaN where there are none.
@@ -145,7 +149,8 @@ def compare(first: Measure, second: Measure, relative: bool = False) -> Comparis
 
     def difference(rows: np.ndarray, statistic: str) -> np.ndarray:
         one, other = (_statistic(rows[..., [k, 2]], statistic) for k in (0, 1))
-        return other / one - 1 if relative else other - one
+        with np.errstate(invalid="ignore"):  # two exact copies, both infinite
+            return other / one - 1 if relative else other - one
 
     low, high = _interval(_resample(both, first.statistic, difference))
     return Comparison(difference(both[None], first.statistic).item(), low, high, len(both))

@@ -40,14 +40,16 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="", help="run folder of `tmgan train`; without it a toy is trained")
     parser.add_argument("--toy", action="store_true", help="few images, to see that it works")
     options = parser.parse_args()
-    small = {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}} if options.toy else {}
+    small = (
+        {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}, "runtime": {"threads": 1}} if options.toy else {}
+    )
     run = options.run or tmgan.train(tmgan.configure("quickstart", **small), evaluated=False)
 
     evaluation = tmgan.evaluate(run, protocol=tmgan.Protocol(metrics=("sharpness",), count=100), own=[Colourfulness()])
     for name, measure in evaluation.items():
         print(f"{name:16} {measure.value:7.2f}  ({measure.low:.2f} to {measure.high:.2f})")
-    change = tmgan.compare(evaluation["colourful_photo"], evaluation["colourful"])
-    print(f"edits against photos: {change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f})")
+    change = tmgan.difference(evaluation["colourful_photo"], evaluation["colourful"])
+    print(f"edits against photos: {change.paired.value:+.2f}, {change.verdict}")
 
 
 if __name__ == "__main__":

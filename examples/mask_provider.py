@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--run", default="runs/own-masks", help="run folder to make")
     parser.add_argument("--toy", action="store_true", help="few images, to see that it works")
     options = parser.parse_args()
-    small = {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}} if options.toy else {}
+    small = (
+        {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}, "runtime": {"threads": 1}} if options.toy else {}
+    )
     pack = options.pack or draw(Path(options.run), small.get("drawn_images", 600))
 
     found = tmgan.find_masks(pack, UnlikeTheBorder())

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from tmgan.data.prepare import prepare
     from tmgan.editing.editor import Editor, load
     from tmgan.editing.saving import save_photo
+    from tmgan.evaluation.comparison import compare_runs as compare
+    from tmgan.evaluation.comparison import difference
     from tmgan.evaluation.evaluate import Evaluation, baselines, evaluate
     from tmgan.evaluation.metrics.edits import Edits
-    from tmgan.evaluation.metrics.measure import Measure, compare
+    from tmgan.evaluation.metrics.measure import Measure
     from tmgan.evaluation.metrics.per_image import PerImage
     from tmgan.evaluation.protocol import Protocol
     from tmgan.training.follow import configure
@@ -64,7 +66,8 @@ _HOME = {
     "Protocol": "tmgan.evaluation.protocol",
     "Edits": "tmgan.evaluation.metrics.edits",
     "Measure": "tmgan.evaluation.metrics.measure",
-    "compare": "tmgan.evaluation.metrics.measure",
+    "compare": "tmgan.evaluation.comparison:compare_runs",
+    "difference": "tmgan.evaluation.comparison",
     "PerImage": "tmgan.evaluation.metrics.per_image",
     # progress and status lines
     "quiet": "tmgan.common.progress",
@@ -84,6 +87,7 @@ __all__ = [
     "baselines",
     "compare",
     "configure",
+    "difference",
     "draw_birds",
     "evaluate",
     "find_masks",

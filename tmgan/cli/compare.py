@@ -33,12 +33,11 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "compare")
     from tmgan.common.files import require_writable, write_json
-    from tmgan.common.progress import Progress
     from tmgan.evaluation.comparison import compare_runs
     from tmgan.reports.comparison import comparison_page, console_text
 
     require_writable(options.out)
-    comparison = compare_runs(options.runs, options.data, options.protocol, options.runtime, Progress(visible=True))
+    comparison = compare_runs(options.runs, options.data, options.protocol, options.runtime)
     print(console_text(comparison))
     paths = comparison_page(comparison).write(options.out, "compare")
     write_json(options.out / "compare.json", comparison.to_json())

@@ -1,6 +1,6 @@
-"""Compare trained runs on the same held-out photos: `compare_runs([RUN, RUN, ...]) -> RunComparison`.
+"""Compare trained runs on the same held-out photos: `tmgan.compare([RUN, RUN, ...]) -> RunComparison`.
 
-    comparison = compare_runs(["runs/a", "runs/b"], protocol=Protocol(count=200))
+    comparison = tmgan.compare(["runs/a", "runs/b"], protocol=tmgan.Protocol(count=200))
     comparison.differences["b"]["mask_score/dataset"].verdict   # b against a: "better", "worse", "cannot be told", ...
     comparison.differences["b"]["mask_score/dataset"].paired    # .value, .low, .high of b - a, photo by photo
     comparison_page(comparison).write(folder, "compare")        # tmgan.reports.comparison
@@ -145,7 +145,7 @@ def compare_runs(
     Args:
         data: pack to measure on; None: the one that all of them were trained on.
         protocol: what is measured and how; None: everything that can be measured here, 1,000 held-out photos.
-        show: where progress goes; None: nowhere.
+        show: progress; None: a bar on a terminal.
 
     Raises:
         ValueError: the runs cannot be compared, or a metric that is requested by name is not available; before
@@ -153,7 +153,7 @@ def compare_runs(
         FloatingPointError: an edit is not finite.
     """
     paths = _require_distinct(runs)
-    protocol, show = protocol or Protocol(), show or Progress(visible=False)
+    protocol, show = protocol or Protocol(), show or Progress()
     editors = dict(zip(_labels(paths), [load(path, runtime) for path in paths], strict=True))
     pack, notes = _common_pack(editors, paths, data)
     compared: dict[str, ComparedRun] = {}

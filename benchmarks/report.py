@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, kernels/README.md and docs/{performance,data,metrics,tables}.md.
+"""Writes the tables of README.md, kernels/README.md and docs/{performance,data,metrics,tables,training}.md.
 
 From benchmarks/results/*.json: no number is typed by hand.
 
@@ -34,6 +34,7 @@ PERFORMANCE = ROOT / "docs" / "performance.md"
 DATA = ROOT / "docs" / "data.md"
 METRICS = ROOT / "docs" / "metrics.md"
 TABLES = ROOT / "docs" / "tables.md"
+TRAINING = ROOT / "docs" / "training.md"
 NO_GPU = "No GPU has been measured yet."
 
 
@@ -117,11 +118,8 @@ def fill(text: str, marker: str, content: Callable[[], str]) -> str:
 def pages() -> dict[Path, str]:
     """What the pages should say."""
     return {
-        README: fill(
-            fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
-            "photographs",
-            lambda: tables_quality.photographs(RESULTS),
-        ),
+        README: fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
+        TRAINING: fill(TRAINING.read_text(), "photographs", lambda: tables_quality.photographs(RESULTS)),
         KERNELS: kernels_page(),
         PERFORMANCE: fill(
             fill(

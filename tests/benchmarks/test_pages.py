@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 import tmgan_kernels
@@ -34,11 +35,16 @@ def test_results_say_where_and_when():
 
 def test_every_operation_has_a_picture_of_what_it_does_today(tmp_path):
     """Within what another version of Pillow or of the processor's arithmetic may change."""
-    drawn = pictures.write(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a second one would wait longer than it works on so little
+    try:
+        drawn = pictures.write(tmp_path)
+    finally:
+        torch.set_num_threads(threads)
     assert [path.stem for path in drawn] == list(pictures.STRIPS) and set(pictures.STRIPS) == set(tmgan_kernels.__all__)
     kept = {path.name: path for path in pictures.FOLDER.iterdir()}
     assert set(kept) == {path.name for path in drawn}
     assert sum(path.stat().st_size for path in kept.values()) < 300_000
     for path in drawn:
         new, old = (np.asarray(Image.open(file).convert("RGB"), float) for file in (path, kept[path.name]))
-        assert new.shape == old.shape and np.abs(new - old).mean() < 3, f"{path.name}: {pictures.COMMAND}"
+        assert new.shape == old.shape and np.abs(new - old).mean() < 1, f"{path.name}: {pictures.COMMAND}"

@@ -20,6 +20,7 @@ from benchmarks import schema
 from benchmarks.kernels import readme, tables
 from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
+from benchmarks.offline import memory_tables
 from benchmarks.offline import tables as tables_offline
 from benchmarks.quality import tables as tables_quality
 from benchmarks.step import tables as tables_step
@@ -123,7 +124,13 @@ def pages() -> dict[Path, str]:
         KERNELS: kernels_page(),
         PERFORMANCE: fill(
             fill(
-                fill(PERFORMANCE.read_text(), "kernels", kernel_section), "step", lambda: tables_step.section(RESULTS)
+                fill(
+                    fill(PERFORMANCE.read_text(), "kernels", kernel_section),
+                    "step",
+                    lambda: tables_step.section(RESULTS),
+                ),
+                "memory",
+                lambda: memory_tables.section(RESULTS),
             ),
             "offline",
             lambda: tables_offline.section(RESULTS),

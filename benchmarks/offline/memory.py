@@ -53,6 +53,7 @@ def count(preset: str, batch: int, setting: str, precision: str, thin: int | Non
     def call(extra: int, outputs) -> None:
         if outputs is None:
             counter.peak = max(counter.peak, counter.alive + extra)
+            print(f"# {names[-1]}: {counter.alive:,} bytes and {extra:,} more", file=sys.stderr, flush=True)
             return
         for output in outputs:
             counter.add(output)

@@ -16,7 +16,12 @@ BATCH, CHANNELS, OUT, SIDE = 4, 16, 32, 64
 
 def main(file: Path) -> None:
     graphs, names = [], iter(("forward", "backward"))
-    mode = described.install(lambda lowered, code: graphs.append(counting.summary(next(names), lowered, code)))
+
+    def take(lowered, code: str) -> None:
+        extra = described.extra_bytes(lowered)
+        graphs.append({**counting.summary(next(names), lowered, code), "extra_bytes": extra})
+
+    mode = described.install(take)
     from torch.nn import functional as F
 
     from tmgan_kernels import instance_norm_glu

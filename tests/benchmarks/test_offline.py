@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
-from benchmarks.offline import counting, outside, predict, rates, stand_ins, text
+from benchmarks.offline import counting, memory_tables, outside, predict, rates, stand_ins, text
 from benchmarks.offline import tables as tables_offline
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,49 @@ def test_a_compiled_convolution_and_an_operation_of_ours_by_hand(tiny):
     assert ours_back["bytes"] == half + y + statistics + y + copied and ours_back["launches"] == 3
     for graph in tiny.values():
         assert sum(row["flop"] for row in graph["rows"]) == graph["flop_of_graph"]
+
+
+def test_bytes_that_a_graph_needs_by_hand(tiny):
+    """Forward: at its end, by the convolution, the norm, its copy, two statistics, 128 indices of 8 bytes, the sum.
+    Backward: a gradient of the norm's input beside the one of its output, in float32 where it is added up."""
+    y, half, statistics = 4 * 32 * 64 * 64 * 2, 4 * 16 * 64 * 64 * 2, 2 * (4 * 32 * 4)
+    assert tiny["forward"]["extra_bytes"] == y + 2 * half + statistics + 128 * 8 + 4
+    assert tiny["backward"]["extra_bytes"] == pytest.approx(y + half, rel=0.002)
+
+
+def committed_memory() -> list[Path]:
+    return sorted(RESULTS.glob("memory-*.json"))
+
+
+def test_committed_counts_of_memory_are_valid_and_on_the_page():
+    assert committed_memory()
+    section = memory_tables.section(RESULTS)
+    assert section in report.PERFORMANCE.read_text(), "run `python -m benchmarks.report`"
+    for path in committed_memory():
+        document = memory_tables.load(path)
+        assert memory_tables.peak(document["low"]) < memory_tables.peak(document["normal"])
+        # The batch that fills the card fits it, and one image more does not.
+        for setting in ("normal", "low"):
+            counts, images = document[setting], memory_tables.largest_batch(document, setting)
+            per_image = (memory_tables.peak(counts) - counts["owned"]) / document["batch"]
+            room = memory_tables.CARD - memory_tables.RESERVE - counts["owned"]
+            assert images * per_image <= room < (images + 1) * per_image
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: d.pop("low"), "lacks 'low'"),
+        (lambda d: d["low"]["bytes"].pop("generate"), "has the parts"),
+        (lambda d: d["low"]["bytes"].update(generate=[2, 1]), "2 bytes left and 1 at most"),
+        (lambda d: d["normal"].update(flop=0), "no arithmetic"),
+    ],
+)
+def test_the_checker_of_memory_says_what_is_wrong(spoil, message):
+    spoilt = memory_tables.load(committed_memory()[0])
+    spoil(spoilt)
+    with pytest.raises(memory_tables.CountError, match=re.escape(message)):
+        memory_tables.check(spoilt)
 
 
 def test_atomics_and_changes_of_layout_are_seen(tiny):

@@ -15,17 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+from torchvision.models.efficientnet import MBConv
 
 from tmgan.models.attention import ChannelAttention, SpatialAttention
 from tmgan.models.discriminator import NormedConv
+from tmgan.models.encoders.efficientnet import Block
+from tmgan.models.encoders.inception_blocks import BLOCKS
+from tmgan.models.encoders.vgg import VGGFeatures
 from tmgan.models.layers import AffineCombination, DownBlock, GatedConv, ResidualBlock
 
-# The layers that hold nearly all activations. Small ones, so that little is computed again at a time.
-_LAYERS = (AffineCombination, ChannelAttention, DownBlock, GatedConv, NormedConv, ResidualBlock, SpatialAttention)
+# The layers that hold nearly all activations, of the trained networks and of the frozen ones that judge an edit. Small
+# ones, so that little is computed again at a time.
+_LAYERS = (
+    *(AffineCombination, ChannelAttention, DownBlock, GatedConv, NormedConv, ResidualBlock, SpatialAttention),
+    *(*BLOCKS, Block, MBConv, VGGFeatures),
+)
 
 
 def keep_inputs_only(network: nn.Module) -> None:
-    """From now on, each large layer of a network in train mode keeps only its inputs for the backward pass, in place.
+    """From now on, each large layer of a network keeps only its inputs for the backward pass, in place.
 
     Names and weights stay as they are; a deep copy does the same.
     """

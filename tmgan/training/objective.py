@@ -7,15 +7,14 @@ compiler. Signs and order of the calls are those of the published trainer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tmgan.config.methods import MethodConfig
 from tmgan.config.runtime import Runtime
-from tmgan.config.settings import LossConfig, Memory
+from tmgan.config.settings import LossConfig
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_level_correlation, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss
@@ -28,7 +27,6 @@ from tmgan.models.discriminator import Discriminator
 from tmgan.models.editor import EditorGenerator
 from tmgan.models.encoders import ImageFeatures, PhotoEncoder
 from tmgan.models.lightweight import Generator
-from tmgan.models.recompute import again
 from tmgan.models.resampling import shrink
 from tmgan.training.loaders.batch import Batch
 from tmgan_kernels import masked_mae
@@ -86,7 +84,6 @@ class Objective:
     Args:
         discriminator: one, or a list of those of several scales, the smallest first: as many as the generator has.
         recolour: what method.restore needs.
-        memory: "low": the frozen features of edits are computed again in the backward pass.
     """
 
     def __init__(
@@ -99,11 +96,10 @@ class Objective:
         loss: LossConfig,
         runtime: Runtime,
         recolour: Recolour | None = None,
-        memory: Memory = "normal",
     ):
         self.generator, self.captions, self.photo, self.recolour = generator, captions, photo, recolour
         self.smaller, self.discriminator = _scales(discriminator)
-        self.method, self.loss, self.runtime, self.memory = method, loss, runtime, memory
+        self.method, self.loss, self.runtime = method, loss, runtime
 
     def generate(self, batch: Batch) -> Edit:
         """The batch's edits. The frozen features are computed here, once per step."""
@@ -220,7 +216,7 @@ class Objective:
                 total = total + loss.matching * (words.total + sentence.total)
             if loss.perceptual != 0:
                 if texture is None or image is not stronger:
-                    texture = self.judge(self.photo.perceptual, image)
+                    texture = self.photo.perceptual(image)
                 losses["perceptual"] = self.perceptual(batch, edit, texture, self.resembles(batch, edit, keep))
                 total = total + loss.perceptual * losses["perceptual"]
             if edit.mu is not None and edit.logvar is not None:
@@ -252,15 +248,7 @@ class Objective:
 
     def edit_features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the matching losses need of an edit, regions and code, and the perceptual features if a loss does."""
-        if self.loss.perceptual == 0:
-            return *self.judge(self.photo.regions_and_code, image), None
-        if self.photo.perceptor is None:  # one network has all the answers
-            return self.judge(self.photo.features, image)
-        return *self.judge(self.photo.regions_and_code, image), self.judge(self.photo.perceptual, image)
-
-    def judge(self, answer: Callable[[Tensor], Any], image: Tensor) -> Any:
-        """What a frozen network says about an edit, with gradients."""
-        return again(answer, image) if self.memory == "low" else answer(image)
+        return self.photo.features(image) if self.loss.perceptual != 0 else (*self.photo.regions_and_code(image), None)
 
     def perceptual(self, batch: Batch, edit: Edit, texture: Tensor, keep: Tensor | None) -> Tensor:
         """The perceptual loss, the mean over the scales; `texture` is that of the edit at full size."""
@@ -269,7 +257,7 @@ class Objective:
         for photo, image in zip(edit.smaller_photos, edit.smaller, strict=True):
             with torch.no_grad():
                 target = self.photo.perceptual(photo)
-            total = total + perceptual_loss(target, self.judge(self.photo.perceptual, image), keep)
+            total = total + perceptual_loss(target, self.photo.perceptual(image), keep)
         return total / (1 + len(edit.smaller)) if edit.smaller else total
 
     def resembles(self, batch: Batch, edit: Edit, keep: Tensor | None) -> Tensor | None:

@@ -78,11 +78,11 @@ class TrainStep:
     ):
         self.generator, self.discriminator, self.photo = generator, discriminator, photo
         self.optim, self.runtime = optim, runtime
-        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime, recolour, memory)
+        self.objective = Objective(generator, discriminator, captions, photo, method, loss, runtime, recolour)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         if memory == "low":
-            keep_inputs_only(generator)
-            keep_inputs_only(discriminator)
+            for network in (generator, discriminator, photo):
+                keep_inputs_only(network)
         less = "" if memory == "low" else "--memory low, which computes more and keeps less, or "
         self.within = Parts(runtime.device, f"Try {less}a smaller --batch.")
         names = [name for name, parameter in generator.named_parameters() if parameter.requires_grad]

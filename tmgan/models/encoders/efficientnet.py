@@ -60,7 +60,7 @@ class _SameConv(nn.Conv2d):
         return super().forward(x)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """MBConv without squeeze-and-excitation: widen by 1x1, filter each channel, narrow by 1x1 without activation."""
 
     def __init__(self, channels_in: int, channels_out: int, expansion: int, kernel: int, stride: int):
@@ -77,11 +77,11 @@ class _Block(nn.Module):
         return x + y if self.residual else y
 
 
-def _blocks() -> list[_Block]:
+def _blocks() -> list[Block]:
     blocks, channels = [], _STEM
     for expansion, width, count, stride, kernel in _STAGES:
         for number in range(count):
-            blocks.append(_Block(channels, width, expansion, kernel, stride if number == 0 else 1))
+            blocks.append(Block(channels, width, expansion, kernel, stride if number == 0 else 1))
             channels = width
     return blocks
 

@@ -71,7 +71,7 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
         run.log(f"Resuming {run.path} at {count:,} of {images:,} images.")
     stats, speed = Stats(), Speed(count)
     stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
-    board = TensorBoard(run.path / "tensorboard", count)
+    board = TensorBoard(run.path / "tensorboard", count, (run.path / "config.yaml").read_text("utf-8"))
     run.status("running", count)
 
     while True:
@@ -93,20 +93,23 @@ def train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: S
             rate, left = speed.tick(count, images)
             run.log(_status_line(count, images, rate, left, losses))
             stats_file.write({"images": count, **losses, "images_per_second": rate})
-            board.write({"images": count, **losses, "images_per_second": rate})
+            board.scalars("loss", losses, count)
+            board.scalars("speed", {"images_per_second": rate}, count)
             _require_finite(all(math.isfinite(v) for v in losses.values()), run, count)
         elif save:
             _require_finite(stats.finite(), run, count)
 
         # Draw, measure, save.
         if draw:
-            task.draw(run.samples / f"images-{count:012d}.png")
+            picture = run.samples / f"images-{count:012d}.png"
+            task.draw(picture)
+            board.picture(picture, count)
             speed.resume(count)
         if save:
             metrics = task.measure() if measure else {}
             if metrics:
                 metrics_file.write({"images": count, **metrics})
-                board.write({"images": count, **metrics})
+                board.scalars("metric", metrics, count)
                 run.log("  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
             state = {"step": step, "task": task.state_dict(), "identity": task.identity(), "numerics": _numerics(task)}
             run.checkpoints.save(count, state, metrics.get("score"))

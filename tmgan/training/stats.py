@@ -8,10 +8,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import yaml
+from PIL import Image
 from torch import Tensor
 
 from tmgan.common.files import write_text
@@ -92,21 +96,56 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard when it is installed (extra `tb`), else nothing."""
+    """What TensorBoard shows of a run, when it is installed (extra `tb`); else nothing is written.
 
-    def __init__(self, folder: Path, images: int):
+    Scalars in the groups loss, metric and speed; the pictures of `samples/`; and the settings, as text
+    and as hyperparameters. HPARAMS shows these for all runs of a folder, with the last value of every scalar.
+    """
+
+    def __init__(self, folder: Path, images: int, settings: str):
+        """Go on after `images` images; 0: begin.
+
+        Args:
+            settings: the run's config.yaml, its text.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
         except ImportError:
             self._writer = None
-        else:
-            # On resuming, hide what comes after the checkpoint: those steps come again.
-            self._writer = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
+            return
+        # On resuming, hide what comes after the checkpoint: those steps come again.
+        self._writer = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
+        self._writer.add_text("settings", f"```yaml\n{settings}\n```", images)
+        # Not add_hparams, which makes a run of its own in a folder below, without the curves.
+        _, session, _ = hparams(_hyperparameters(yaml.safe_load(settings)), {})
+        self._writer._get_file_writer().add_summary(session)
+        self._writer.flush()
 
-    def write(self, row: dict[str, Any]) -> None:
+    def scalars(self, group: str, values: Mapping[str, float], images: int) -> None:
+        """Numbers after so many images, each shown as GROUP/NAME."""
         if self._writer is None:
             return
-        for name, value in row.items():
-            if name != "images" and isinstance(value, (int, float)):
-                self._writer.add_scalar(name, value, row["images"])
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, images)
         self._writer.flush()
+
+    def picture(self, path: Path, images: int) -> None:
+        """A picture of `samples/`, drawn after so many images."""
+        if self._writer is None:
+            return
+        with Image.open(path) as file:
+            self._writer.add_image("samples", np.asarray(file.convert("RGB")), images, dataformats="HWC")
+        self._writer.flush()
+
+
+def _hyperparameters(settings: dict[str, Any], prefix: str = "") -> dict[str, float | str]:
+    """Nested settings by their dotted names; what is no number as text."""
+    values: dict[str, float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            values |= _hyperparameters(value, f"{prefix}{name}.")
+        else:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            values[f"{prefix}{name}"] = value if number else str(value)
+    return values

@@ -47,8 +47,11 @@ def test_finished_run(tiny, pack, encoders, tmp_path, capsys):
         "`optim.lr_g` ",
         "`model.g_width` 4",
         "colour_accuracy",
+        "| has_masks | yes |",
+        f"Edit with it: `tmgan edit {config.run} PHOTO.jpg --text ",
     ):
         assert words in text, words
+    assert "Its encoders" not in text  # they were given
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<figure>") == 2 and "<svg" in page and "https://" not in page
     assert (tmp_path / "run" / "report" / "samples-24.png").is_file()
@@ -95,7 +98,11 @@ def unfinished(tiny, tmp_path):
 
 
 def test_numbers_and_curves_of_an_unfinished_run(unfinished):
+    (unfinished / "encoders").mkdir()
+    (unfinished / "encoders" / "config.yaml").touch()
     text = report(unfinished).markdown("x")
+    assert f"Its encoders were trained first: `tmgan report {unfinished / 'encoders'}`" in text
+    assert "Edit with it" not in text  # nothing to edit with yet
     assert "30.0 (20.0 to inf)" in text and "| kept | - | 0 |" in text and "Not measured: fid. Too few" in text
     assert "1 photo of the test split, centre crops, each edited by its own caption" in text
     assert "Metrics-retrieval_top1" in text and "Metrics-retrieval_photos" not in text

@@ -43,6 +43,7 @@ def report(run: Path) -> Document:
     _summary(document, run, settings, status)
     for note in _notes(run, settings, status):
         document.note(note)
+    _next_steps(document, run)
     _pictures(document, run)
     _evaluation(document, run / "evaluation.json")
     _curves(document, "Losses", stats, leave_out=(_SPEED,))
@@ -106,6 +107,16 @@ def _summary(document: Document, run: Path, settings: dict, status: dict) -> Non
         text += f" Training took {duration(seconds)}, {status['images'] / seconds:,.1f} images/s on average."
     versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
     document.text(text + (f" {versions}; last written {status['updated']}." if versions else ""))
+
+
+def _next_steps(document: Document, run: Path) -> None:
+    """Commands that make use of what is there."""
+    if (run / bundle.GENERATOR).is_file():
+        text = "a bird with a red head and white wings"
+        edit = command("edit", run, "PHOTO.jpg", "--text", text, "--out", "edited.png")
+        document.text(f"Edit with it: `{edit}`")
+    if (run / "encoders" / "config.yaml").is_file():
+        document.text(f"Its encoders were trained first: `{command('report', run / 'encoders')}`")
 
 
 def _notes(run: Path, settings: dict, status: dict) -> list[str]:
@@ -229,7 +240,7 @@ def _data(document: Document, run: Path, settings: dict) -> None:
         document.text(f"`{path}` cannot be read from here.")
         return
     rows = [
-        [name, f"{value:,}" if isinstance(value, int) else str(value)]
+        [name, ("no", "yes")[value] if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else value]
         for name, value in header.items()
         if isinstance(value, (int, str)) and "hash" not in name and name != "source"
     ]

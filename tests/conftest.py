@@ -119,13 +119,13 @@ def editor(tiny: TrainConfig, encoders: Encoders) -> Editor:
     return Editor(generator, encoders, tiny, decide(tiny.runtime))
 
 
-def write_run(folder: Path, config: TrainConfig, encoders: Encoders, seed: int = 0) -> Path:
-    """A run folder with an untrained generator, as far as editing needs it."""
+def write_run(folder: Path, config: TrainConfig, encoders: Encoders, seed: int = 0, images: int | None = None) -> Path:
+    """A run folder with an untrained generator, as far as editing needs it; it says that it has seen all `images`."""
     folder.mkdir(parents=True)
     save_encoders(encoders, folder)
     generator = build_generator(config.model, encoders)
     init_weights(generator, torch.Generator().manual_seed(seed))
-    save_generator(generator, config, encoders.vocabulary, folder, config.images)
+    save_generator(generator, config, encoders.vocabulary, folder, config.images if images is None else images)
     return folder
 
 

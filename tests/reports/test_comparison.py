@@ -14,17 +14,19 @@ from tmgan.reports.charts import curves
 
 
 def test_compare_from_the_command_line(runs, tiny, pack, tmp_path, capsys):
-    others = write_run(tmp_path / "c", tiny, build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2))
+    others = write_run(tmp_path / "c", tiny, build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2), images=8)
     for k, run in enumerate(runs):
         (run / "stats.jsonl").write_text('{"images": 8, "g_adv": 1.0}\n' + f'{{"images": 16, "g_adv": {k}}}\n')
     out = tmp_path / "deep" / "out"
     main(["compare", *map(str, [*runs, others]), "--metrics", "sharpness", "mp_damsm", "--out", str(out)])
     printed = capsys.readouterr().out
     assert str(out / "compare.html") in printed and "**" not in printed
+    assert "NOTE: c: this run is unfinished" in printed
     assert re.search(r"^sharpness .*\(.* to .*\) \w+", printed, re.M)
     text = (out / "compare.md").read_text()
     for words in (
         "# b, c against a",
+        "> **Note.** c: this run is unfinished: it has seen 8 of 24 images.",
         "6 photos of the test split",
         f"{pack.path}, which all runs were trained on",
         "b against a, **the same**: sharpness_photo.",

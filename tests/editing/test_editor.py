@@ -11,8 +11,9 @@ from PIL import Image
 
 from tmgan.config.methods import HistogramConfig, MethodConfig, RestoreConfig
 from tmgan.editing.compositing import View, keep_file, keep_unchanged, keep_without, to_tensor
-from tmgan.editing.editor import BOX_TO_SQUARE, Editor, square
+from tmgan.editing.editor import Editor
 from tmgan.editing.photo_file import read_photo
+from tmgan.editing.placement import BOX_TO_SQUARE, square
 from tmgan.evaluation.metrics.colour_accuracy import colour_accuracy, make_test
 from tmgan.models.bundle import load_encoders, load_generator, save_encoders, save_generator
 from tmgan_kernels import change_mask

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tests.editing.profiles import adobe_as_srgb, adobe_rgb, seen, srgb
+from tmgan.editing.change import feather
 from tmgan.editing.compositing import to_tensor
-from tmgan.editing.editor import _feather
 from tmgan.editing.saving import save_photo
 from tmgan.models.stages import GeneratorOutput
 
@@ -62,7 +62,7 @@ def test_a_photo_in_srgb_is_edited_to_the_bit_as_ever(editor, photo, profile):
     """The change, enlarged and added: without profiles there was nothing else."""
     small = to_tensor(photo.crop((25, 0, 115, 90)).resize((64, 64), Image.Resampling.BILINEAR))
     change = editor.edit_tensors(small, [TEXT]).image - small
-    change = F.interpolate(change, size=(90, 90), mode="bicubic")[0] * _feather(90, 25, 0, photo.size)
+    change = F.interpolate(change, size=(90, 90), mode="bicubic")[0] * feather(90, 25, 0, photo.size)
     full = levels(photo).astype(np.float32)
     full[:, 25:115] += (change * 127.5).permute(1, 2, 0).numpy()
     edited = editor.edit(with_profile(photo, profile) if profile else photo, TEXT)

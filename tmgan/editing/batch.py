@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # endings of photos in a folder
-_ATTENTION, _COMPOSITED, _KEEP = ".attention", ".composited", ".keep"  # file name suffixes beside the edited photo
+# Suffixes of file names beside the edited photo.
+_ATTENTION, _COMPOSITED, _KEEP, _SEEDS = ".attention", ".composited", ".keep", ".seeds"
 _NAMED = 5  # files that a note names
 
 
@@ -23,6 +24,7 @@ class Item:
         mask: the picture of --keep that belongs to the photo, if that is a file.
         with_keep: the composited photo and its keep-mask are written too.
         with_attention: the attention maps are written too.
+        with_seeds: the edits of several seeds, side by side, are written too.
     """
 
     photo: Path
@@ -30,6 +32,7 @@ class Item:
     mask: Path | None
     with_keep: bool
     with_attention: bool
+    with_seeds: bool = False
 
     @property
     def composited(self) -> Path:
@@ -47,10 +50,16 @@ class Item:
         return self.target.with_name(f"{self.target.stem}{_ATTENTION}.png")
 
     @property
+    def seeds(self) -> Path:
+        """Where the edits of several seeds are written."""
+        return self.target.with_name(f"{self.target.stem}{_SEEDS}.png")
+
+    @property
     def outputs(self) -> list[Path]:
         """All files that are written."""
         keep = [self.composited, self.keep] if self.with_keep else []
-        return [self.target, *keep, *([self.attention] if self.with_attention else [])]
+        attention = [self.attention] if self.with_attention else []
+        return [self.target, *keep, *attention, *([self.seeds] if self.with_seeds else [])]
 
 
 def find_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -80,7 +89,13 @@ def find_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 def plan(
-    photos: list[Path], out: Path, several: bool, masks: Path | None, with_keep: bool, with_attention: bool
+    photos: list[Path],
+    out: Path,
+    several: bool,
+    masks: Path | None,
+    with_keep: bool,
+    with_attention: bool,
+    with_seeds: bool = False,
 ) -> list[Item]:
     """What to write for each photo: `out` for one, a PNG of its name in the folder `out` for several.
 
@@ -88,6 +103,7 @@ def plan(
 
     Args:
         masks: the file of --keep, or the folder with one for each photo; None if it names none.
+        with_keep, with_attention, with_seeds: which pictures are written beside each edit; see Item.
 
     Raises:
         ValueError: a file would be written twice, or one that is read would be overwritten.
@@ -96,7 +112,7 @@ def plan(
     def items(names: list[str]) -> list[Item]:
         targets = [out / f"{name}.png" for name in names] if several else [out]
         return [
-            Item(photo, target, _mask(photo, masks), with_keep, with_attention)
+            Item(photo, target, _mask(photo, masks), with_keep, with_attention, with_seeds)
             for photo, target in zip(photos, targets, strict=True)
         ]
 
@@ -125,7 +141,8 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _is_photo(path: Path) -> bool:
-    ours = path.stem.endswith(_COMPOSITED) or path.name.endswith((f"{_ATTENTION}.png", f"{_KEEP}.png"))
+    pictures = tuple(f"{suffix}.png" for suffix in (_ATTENTION, _KEEP, _SEEDS))
+    ours = path.stem.endswith(_COMPOSITED) or path.name.endswith(pictures)
     return path.suffix.lower() in PICTURES and not path.name.startswith(".") and not ours
 
 

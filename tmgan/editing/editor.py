@@ -6,12 +6,11 @@ and what the edit does not touch stays exactly as sharp as it was.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,33 +19,19 @@ from tmgan.common.philox import Purpose, normal
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import RuntimeConfig, TrainConfig
 from tmgan.data.captions import lost_letters
-from tmgan.editing.compositing import KeepSource, View, composite, keep_picture, to_picture, to_tensor
-from tmgan.editing.photo_file import Photo, read_photo
+from tmgan.editing.compositing import KeepSource
+from tmgan.editing.edited import Edited, Outcome
+from tmgan.editing.limits import check_seed, check_strength
+from tmgan.editing.pipeline import Failed
+from tmgan.editing.placement import Box
+from tmgan.editing.requests import Request, requests
+from tmgan.editing.stages import Stages
+from tmgan.methods.mask_providers import MaskProvider
 from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
 from tmgan.models.stages import GeneratorOutput
 
-# Share of a bird's box that a training crop spans: 2 * 0.75 for the box crop, times 256/304 for the crop of the tile.
-BOX_TO_SQUARE = 2 * 0.75 * 256 / 304
-BOLDEST = 4.0  # greatest strength of an edit
-_FEATHER = 0.04  # of the square's edge: over this width the change fades out towards the rest of the photo
-
-
-class Edited(NamedTuple):
-    """An edit at the photo's own resolution.
-
-    Attributes:
-        picture: the edited photo.
-        attention: for every known word where the generator looked: (word, greyscale map of the square).
-        composited: M * photo + (1 - M) * picture; None without a keep-mask.
-        keep: the keep-mask M, greyscale, white = kept; None without one.
-        notes: what of the photo's file could not be used, as sentences.
-    """
-
-    picture: Image.Image
-    attention: list[tuple[str, Image.Image]]
-    composited: Image.Image | None
-    keep: Image.Image | None
-    notes: tuple[str, ...] = ()
+_SAME = 1 / 255  # half a level of 255, in [-1, 1]: less is not seen
+BATCH = 8  # photos that go through the network together: more hold more of them in memory
 
 
 class Editor:
@@ -86,20 +71,32 @@ class Editor:
             notes.append(self.encoders.unfinished_note)
         return notes
 
+    def words(self, text: str) -> list[str]:
+        """The known words of a text, in its order.
+
+        Raises:
+            ValueError: it has none.
+        """
+        vocabulary = self.encoders.vocabulary
+        return [vocabulary.words[i] for i in self._ids(text)]
+
     def tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Word ids (B, L) and lengths (B,) of the known words of each text. Unknown words are left out.
 
         Raises:
             ValueError: a text has no known word at all.
         """
-        rows = [self.encoders.vocabulary.encode(text)[0] for text in texts]
-        for text, row in zip(texts, rows, strict=True):
-            if not row:
-                raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
+        rows = [self._ids(text) for text in texts]
         tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
         return tokens.to(self.runtime.device), torch.tensor([len(r) for r in rows]).to(self.runtime.device)
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self.encoders.vocabulary.encode(text)[0]
+        if not ids:
+            raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
+        return ids
 
     def unknown_words(self, text: str) -> str:
         """What of a text is not read: lost letters, unknown words with the nearest known ones; or ""."""
@@ -118,14 +115,13 @@ class Editor:
         """Edit images (B, 3, S, S) in [-1, 1] at the network's size, with the conditioning augmentation at its mean.
 
         Args:
-            strength: times the change, inside what the network does not keep: 0 is the photo, 1 the network's edit,
-                more is bolder, 4 the most.
+            strength: times the change: 0 is the photo, 1 the network's edit, 0.5 half-way between. More is bolder, 4
+                the most, but only inside what the network does not keep.
 
         Raises:
             ValueError: no word of a text is known, or strength is out of range.
         """
-        if not 0 <= strength <= BOLDEST:
-            raise ValueError(f"strength is {strength:g}; use 0, the photo, to {BOLDEST:g}.")
+        check_strength(strength)
         device, model = self.runtime.device, self.config.model
         images = images.to(device)
         tokens, lengths = self.tokens(texts)
@@ -141,9 +137,10 @@ class Editor:
         self,
         photo: str | Path | Image.Image,
         text: str,
-        box: tuple[float, float, float, float] | None = None,
+        box: Box | None = None,
         seed: int = 0,
         strength: float = 1.0,
+        find: MaskProvider | None = None,
     ) -> Image.Image:
         """The photo edited towards the text, at the photo's own resolution and in its own colour space.
 
@@ -153,40 +150,110 @@ class Editor:
 
         Args:
             photo: a file, or a picture of Pillow's, which stays as it is.
-            box: x, y, width, height of the bird in pixels; without it the photo's central square is edited.
-            strength: 1 is the network's edit, more is bolder; see `edit_tensors`.
+            box: x, y, width, height of the bird in pixels. Without it, what `find` finds is edited; without that, or
+                where it finds nothing, the photo's central square.
+            seed: of the noise of generators that use some: see `varies`.
+            strength: 0 is the photo, 1 the network's edit, up to 4 is bolder; see `edit_tensors`.
+            find: who looks for the object: `tmgan.methods.mask_providers.make_provider` makes those there are, and
+                any object with the interface of MaskProvider there will do.
 
         Raises:
-            ValueError: the photo cannot be read, the box lies outside it, or no word is known.
+            ValueError: the photo cannot be read, the box lies outside it, no word is known, or strength is out of
+                range.
         """
-        return self.edit_in_full(photo, text, box, seed, strength=strength).picture
+        return self.edit_in_full(photo, text, box, seed, strength=strength, find=find).picture
+
+    def attention(
+        self,
+        photo: str | Path | Image.Image,
+        text: str,
+        box: Box | None = None,
+        seed: int = 0,
+        find: MaskProvider | None = None,
+    ) -> list[tuple[str, Image.Image]]:
+        """Where the generator looks for each known word of the text: (word, map), in the order of the text.
+
+        A map is greyscale and shows the square that is edited, at its size in the photo (`edit_in_full` tells where it
+        lies); white is where this word was looked at most, black least. Arguments and errors are those of `edit`.
+        """
+        return self.edit_in_full(photo, text, box, seed, find=find).attention
 
     def edit_in_full(
         self,
         photo: str | Path | Image.Image,
         text: str,
-        box: tuple[float, float, float, float] | None = None,
+        box: Box | None = None,
         seed: int = 0,
         keep: KeepSource | None = None,
         strength: float = 1.0,
+        find: MaskProvider | None = None,
     ) -> Edited:
         """edit(), with the attention of every known word and, if `keep` is given, the composited picture."""
-        whole = read_photo(photo)
-        left, top, side = square(whole.size, box)
-        area = (left, top, left + side, top + side)
-        small = whole.over_white(area).resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        before = to_tensor(whole.colour.to_srgb(small))
-        output = self.edit_tensors(before, [text], seed, strength)
-        after = output.image.float().cpu()
-        result = _add(_change(before, after, whole), whole, (left, top, side))
-        words = [self.encoders.vocabulary.words[i] for i in self.encoders.vocabulary.encode(text)[0]]
-        maps = [(word, _grey(m, side)) for word, m in zip(words, output.attention[0].float().cpu(), strict=True)]
-        picture = whole.with_pixels(result)
-        if keep is None:
-            return Edited(picture, maps, None, None, whole.notes)
-        view = View(whole.colour.to_srgb(whole.over_white()), (left, top, side), before, after, text)
-        mask = keep_picture(keep(view), whole.size, (left, top, side))
-        return Edited(picture, maps, whole.with_pixels(composite(whole.rgb, result, mask)), mask, whole.notes)
+        check_seed(seed)
+        return Stages(self, find, strength).alone(Request(photo, text, box, seed, keep))
+
+    def edit_many(
+        self,
+        photos: Iterable[str | Path | Image.Image],
+        texts: str | Iterable[str],
+        boxes: Iterable[Box | None] | None = None,
+        seed: int | Iterable[int] = 0,
+        strength: float = 1.0,
+        keep: KeepSource | Iterable[KeepSource | None] | None = None,
+        find: MaskProvider | None = None,
+        batch: int = BATCH,
+    ) -> Generator[Outcome, None, None]:
+        """edit_in_full() of many photos, faster: what each has become, in the order of the photos.
+
+        The network works on `batch` photos at a time, while a few threads read the next ones. Only these are in memory,
+        and nothing is read before the first outcome is asked for. A photo that cannot be edited does not stop the
+        others: its outcome has an `error`.
+
+        On a GPU, and with other texts beside it on a CPU, sums are rounded in another order than in an edit alone: a
+        pixel may differ by one level of 255.
+
+        Args:
+            photos: files, or pictures of Pillow's.
+            texts, seed, keep: one for all photos, or one for each.
+            boxes: one for each photo, None where `find`, or else the centre, places the edit.
+            batch: photos at a time.
+
+        Raises:
+            ValueError: at once, if no word of a single text is known, strength, seed or batch is out of range, or the
+                numbers of photos and of what is given for each differ; later, where only the last photo tells that.
+
+        Example::
+
+            for outcome in editor.edit_many(sorted(Path("photos").glob("*.jpg")), "a bird with a red head"):
+                if outcome.error:
+                    print(outcome.error)
+                else:
+                    outcome.edited.picture.save(f"edited/{outcome.photo.stem}.png")
+        """
+        check_strength(strength)
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; use 1 or more.")
+        if isinstance(texts, str):
+            self.words(texts)
+        rows = requests(photos, texts, boxes, seed, keep)
+        return _outcomes(Stages(self, find, strength), rows, batch)
+
+    def varies(self, text: str) -> bool:
+        """Whether edits by a text depend on the seed: two seeds are tried on a ramp of greys.
+
+        They do not with our own generator (`model.architecture` editor), which has no noise.
+        """
+        size = self.image_size
+        ramp = torch.linspace(-1, 1, size).expand(1, 3, size, size)
+        one, other = (self.edit_tensors(ramp, [text], seed).image for seed in (0, 1))
+        return bool((one - other).abs().max() > _SAME)
+
+
+def _outcomes(stages: Stages, rows: Iterable[Request], batch: int) -> Generator[Outcome, None, None]:
+    asked, again = itertools.tee(rows)
+    for edited in stages.together(asked, batch):
+        photo = next(again).photo
+        yield Outcome(photo, edited.error, None) if isinstance(edited, Failed) else Outcome(photo, None, edited)
 
 
 def _exaggerate(images: Tensor, output: GeneratorOutput, strength: float) -> Tensor:
@@ -215,67 +282,3 @@ def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
     encoders = load_encoders(run)
     generator, config, images = load_generator(run, encoders)
     return Editor(generator, encoders, config, decision, images, run)
-
-
-def square(size: tuple[int, int], box: tuple[float, float, float, float] | None) -> tuple[int, int, int]:
-    """Left, top and edge of the square to edit in a photo of `size` (width, height), scaled as training crops were.
-
-    Raises:
-        ValueError: the box (x, y, width, height) lies outside the photo.
-    """
-    width, height = size
-    if box is None:
-        side = min(width, height)
-        centre_x, centre_y = width / 2, height / 2
-    else:
-        x, y, w, h = box
-        if w <= 0 or h <= 0 or x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise ValueError(
-                f"The box {x:g} {y:g} {w:g} {h:g} (x y width height) lies outside the photo, which has "
-                f"{width} x {height} pixels."
-            )
-        side = min(width, height, max(8, round(BOX_TO_SQUARE * max(w, h))))
-        centre_x, centre_y = x + w / 2, y + h / 2
-    left = min(max(0, round(centre_x - side / 2)), width - side)
-    top = min(max(0, round(centre_y - side / 2)), height - side)
-    return left, top, side
-
-
-def _change(before: Tensor, after: Tensor, photo: Photo) -> Tensor:
-    """after - before, pictures (1, 3, S, S) in [-1, 1] of sRGB, in the photo's colour space.
-
-    Both are converted, and in 8 bits: so what the network leaves is exactly 0.
-    """
-    if photo.colour.is_srgb:
-        return after - before
-    there, here = (to_tensor(photo.colour.from_srgb(to_picture(images))) for images in (after, before))
-    return there - here
-
-
-def _add(change: Tensor, photo: Photo, where: tuple[int, int, int]) -> Image.Image:
-    """The photo's pixels plus a change (1, 3, S, S), enlarged to the square `where`: left, top, edge."""
-    left, top, side = where
-    change = F.interpolate(change, size=(side, side), mode="bicubic", align_corners=False)[0]
-    change *= _feather(side, left, top, photo.size)
-    area = (left, top, left + side, top + side)
-    if photo.alpha is not None:  # nothing is seen there, so nothing changes
-        change *= torch.from_numpy(np.array(photo.alpha.crop(area)) > 0)
-    full = torch.from_numpy(np.array(photo.rgb.crop(area))).permute(2, 0, 1).float() + change * 127.5
-    result = photo.rgb.copy()
-    result.paste(Image.fromarray(full.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()), (left, top))
-    return result
-
-
-def _feather(side: int, left: int, top: int, size: tuple[int, int]) -> Tensor:
-    """(side, side) weights: 1 inside, falling to 0 at those edges of the square that lie inside the photo."""
-    width = max(1, round(_FEATHER * side))
-    rise = ((torch.arange(side) + 0.5) / width).clamp(max=1.0)
-    ones = torch.ones(side)
-    across = (rise if left > 0 else ones) * (rise.flip(0) if left + side < size[0] else ones)
-    down = (rise if top > 0 else ones) * (rise.flip(0) if top + side < size[1] else ones)
-    return down[:, None] * across[None, :]
-
-
-def _grey(attention: Tensor, side: int) -> Image.Image:
-    levels = (attention - attention.min()) / (attention.max() - attention.min()).clamp(min=1e-8)
-    return Image.fromarray((levels * 255).byte().numpy()).resize((side, side), Image.Resampling.BICUBIC)

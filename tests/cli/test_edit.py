@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -89,11 +91,14 @@ def test_a_reader_that_goes_away_ends_the_batch(editor, photos, tmp_path, monkey
         if file is None:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
+    for i in range(12):
+        (photos / f"c{i}.png").write_bytes((photos / "b.png").read_bytes())
+    monkeypatch.setattr("tmgan.editing.pipeline.THREADS", 1)
     monkeypatch.setattr("tmgan.cli.edit.print", gone, raising=False)
     monkeypatch.setattr("tmgan.editing.editor.load", lambda run, runtime: editor)
     with pytest.raises(BrokenPipeError):
         main_of_edit(["RUN", str(photos), "--out", str(tmp_path / "out"), *TEXT])
-    assert written(tmp_path / "out") == ["a.png"]
+    assert len(written(tmp_path / "out")) <= 3  # those that were being written
 
 
 def test_names_that_are_no_text_end_nothing(edit, photos, tmp_path, monkeypatch):
@@ -165,6 +170,91 @@ def test_every_provider_can_keep(edit, photos, tmp_path, monkeypatch):
         )
         assert edit(photos / "b.png", "--out", tmp_path / "b.png", "--keep", name)[0] == 0 and asked == [name]
     assert edit(photos / "b.png", "--out", tmp_path / "b.png", "--keep", "clpseg")[2].count("clipseg") == 1
+
+
+class Corner:
+    """A provider that finds the upper left corner, in photos that have the pixels for it."""
+
+    name, about = "fcn", {"classes": ["bird"], "weights": "none"}
+
+    def __call__(self, images, texts, span=1.0):
+        masks = images[:, :1] * 0
+        masks[:, :, 100:150, 0:50] = 1
+        return masks
+
+
+@pytest.fixture
+def providers(monkeypatch) -> list[str]:
+    """Names of the providers that are made; each is a Corner."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "tmgan.methods.mask_providers.make_provider", lambda name, *about: (asked.append(name), Corner())[1]
+    )
+    return asked
+
+
+def test_what_finds_the_bird_is_said_for_each_photo(edit, photos, tmp_path, providers):
+    status, out, err = edit(photos, "--out", tmp_path / "out", "--find", "fcn", "--keep", "fcn")
+    assert status == 0 and out.count("\n") == 6 and providers == ["fcn"]  # one network for both
+    for name in ("a.jpg", "b.png"):
+        assert f"NOTE: {photos / name}: fcn finds the bird at 0 " in err
+    before, after = (np.array(Image.open(path)).astype(int) for path in (photos / "b.png", tmp_path / "out" / "b.png"))
+    assert (before != after)[:20, :9].any() and (before == after)[:, 40:].all()
+
+
+def test_the_run_says_who_finds_the_bird(edit, editor, photos, tmp_path, providers, monkeypatch):
+    """By itself: what the run was trained with, if it is here; else the centre, and a line about it."""
+    monkeypatch.setattr("tmgan.models.weights.find", lambda key, folder="": None)
+    _, _, err = edit(photos, "--out", tmp_path / "out")
+    assert err == "" and providers == []  # trained with the drawn birds' own masks
+    method = dataclasses.replace(editor.config.method, keep_mask="fcn")
+    editor.config = dataclasses.replace(editor.config, method=method)
+    _, _, err = edit(photos, "--out", tmp_path / "out")
+    assert err.count("NOTE: ") == 1 and "the objects that fcn finds, and its weights are not here" in err
+    monkeypatch.setattr("tmgan.models.weights.find", lambda key, folder="": tmp_path)
+    for quiet in (["--find", "centre"], ["--weights", "random"]):
+        assert "finds the bird at" not in edit(photos, "--out", tmp_path / "out", *quiet)[2] and providers == []
+    assert edit(photos, "--out", tmp_path / "out")[2].count("fcn finds the bird at") == 2 and providers == ["fcn"]
+    box = ["--box", "10", "10", "20", "20"]
+    assert edit(photos / "b.png", "--out", tmp_path / "b.png", *box)[2] == "" and providers == ["fcn"]
+
+
+def test_every_provider_can_find():
+    names = get_args(get_type_hints(Arguments)["find"])
+    assert names == ("auto", "centre", *MASK_PROVIDERS)
+
+
+def test_seeds_stand_side_by_side(edit, photos, tmp_path):
+    status, out, _ = edit(photos, "--out", tmp_path / "out", "--seeds", "3", "--seed", "5")
+    assert status == 0 and written(tmp_path / "out") == ["a.png", "a.seeds.png", "b.png", "b.seeds.png"]
+    assert out.split()[1] == str(tmp_path / "out" / "a.seeds.png")
+    assert Image.open(tmp_path / "out" / "b.seeds.png").width > 4 * 256
+    edit(photos / "b.png", "--out", tmp_path / "b.png", "--seed", "5")
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "out" / "b.png").read_bytes()
+
+
+def test_seeds_without_noise_are_refused(edit, editor, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(editor, "varies", lambda text: False)
+    status, _, err = edit(photos, "--out", tmp_path / "out", "--seeds", "3")
+    assert status == 2 and "--seeds 3: this generator has no noise" in err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--seeds", "0"], "--seeds is 0; use 2 to 16"),
+        (["--seeds", "17"], "--seeds is 17"),
+        (["--seeds", "2", "--seed", 2**63 - 1], "the last of --seeds is 9223372036854775808"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--batch", "0"], "--batch is 0"),
+        (["--strength", "4.5"], "--strength is 4.5; use 0, the photo, to 4"),
+        (["--strength", "nan"], "--strength is nan"),
+        (["--box", 0, 0, 9, 9, "--find", "fcn"], "--find fcn has nothing to find"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused_before_torch(edit, photos, tmp_path, flags, said):
+    status, _, err = edit(photos / "b.png", "--out", tmp_path / "x.png", *flags)
+    assert status == 2 and said in err and not (tmp_path / "x.png").exists()
 
 
 def test_a_folder_is_needed_for_several(edit, photos, tmp_path):

@@ -17,8 +17,8 @@ def touch(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def planned(photos, out, masks=None, with_keep=False, with_attention=False, several=True):
-    return plan(photos, out, several, masks, with_keep, with_attention)
+def planned(photos, out, masks=None, with_keep=False, with_attention=False, several=True, with_seeds=False):
+    return plan(photos, out, several, masks, with_keep, with_attention, with_seeds)
 
 
 def names(items) -> list[list[str]]:
@@ -27,12 +27,13 @@ def names(items) -> list[list[str]]:
 
 def test_what_is_no_photo_in_a_folder_is_counted_and_named(tmp_path):
     touch(tmp_path, "a.jpg", "Z.PNG", "._a.jpg", ".b.png", "photo.heic", "notes.txt", "a.keep.png", "a.composited.webp")
+    touch(tmp_path, "a.seeds.png")
     (tmp_path / "more.jpg").mkdir()
     photos, notes = find_photos([tmp_path])
     assert [photo.name for photo in photos] == ["Z.PNG", "a.jpg"]
     assert notes == [
-        f"left out in {tmp_path}, as no photos to edit: 6 files (._a.jpg, .b.png, a.composited.webp, a.keep.png, "
-        "notes.txt and 1 more)."
+        f"left out in {tmp_path}, as no photos to edit: 7 files (._a.jpg, .b.png, a.composited.webp, a.keep.png, "
+        "a.seeds.png and 2 more)."
     ]
 
 
@@ -77,6 +78,8 @@ def test_names_that_extra_pictures_take_count_too(tmp_path):
     made = names(planned(photos[:2], tmp_path, with_keep=True))
     assert made[0] == ["a.jpg.png", "a.jpg.composited.png", "a.jpg.keep.png"]
     assert made[1][0] == "a.keep.jpg.png" and len({name for written in made for name in written}) == 6
+    (one,) = planned(photos[:1], tmp_path, with_attention=True, with_seeds=True)
+    assert names([one]) == [["a.png", "a.attention.png", "a.seeds.png"]]
     made = names(planned([photos[0], photos[2]], tmp_path, with_attention=True))
     assert made == [["a.jpg.png", "a.jpg.attention.png"], ["a.attention.jpg.png", "a.attention.jpg.attention.png"]]
 

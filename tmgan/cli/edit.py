@@ -93,7 +93,9 @@ def main(arguments: list[str]) -> None:
     if unknown:
         _note(unknown)
     if options.seeds > 1 and not editor.varies(options.text):
-        raise ValueError(f"--seeds {options.seeds}: this generator has no noise, so all seeds give the same edit.")
+        raise ValueError(
+            f"--seeds {options.seeds}: this generator has no noise, so every seed gives the same edit. Leave it out."
+        )
     (out if several else out.parent).mkdir(parents=True, exist_ok=True)
     failures = _edit(editor, items, options, several)
     if failures and not several:

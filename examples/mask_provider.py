@@ -33,13 +33,16 @@ class UnlikeTheBorder:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", nargs="?", default="", help="pack of `tmgan data prepare`; without it birds are drawn")
+    parser.add_argument("--photo", default="", help="photo to edit; without it one of the drawn birds")
     parser.add_argument("--run", default="runs/own-masks", help="run folder to make")
     parser.add_argument("--toy", action="store_true", help="few images, to see that it works")
     options = parser.parse_args()
     small = (
         {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}, "runtime": {"threads": 1}} if options.toy else {}
     )
-    pack = options.pack or draw(Path(options.run), small.get("drawn_images", 600))
+    pack, photo = options.pack, options.photo
+    if not pack:
+        pack, photo = draw(Path(options.run), small.get("drawn_images", 600))
 
     found = tmgan.find_masks(pack, UnlikeTheBorder())
     print(f"{found.images} masks; the object covers {100 * found.coverage:.0f} % of an image")
@@ -47,13 +50,17 @@ def main() -> None:
     run = tmgan.train(config, evaluated=False)
     score = tmgan.evaluate(run, protocol=tmgan.Protocol(metrics=("mask_score",), masks=("own",), count=50))
     print(f"mask score under these masks: {score['mask_score/own'].value:.1f}")
+    if photo:  # the square to edit lies where the finder sees the object
+        edit = tmgan.load(run).edit(photo, "a bird with a red head", find=UnlikeTheBorder())
+        edit.save("edited.png")
 
 
-def draw(run: Path, count: int) -> Path:
-    """A pack of drawn birds beside the run."""
+def draw(run: Path, count: int) -> tuple[Path, Path]:
+    """A pack of drawn birds beside the run, and one of its photos."""
     birds, pack = run.with_name(f"{run.name}-birds"), run.with_name(f"{run.name}-pack")
     tmgan.draw_birds(birds, count, image_size=128)
-    return tmgan.prepare(birds, pack, image_size=64, workers=1).pack
+    photo = min(birds.rglob("*.jpg"))
+    return tmgan.prepare(birds, pack, image_size=64, workers=1).pack, photo
 
 
 if __name__ == "__main__":

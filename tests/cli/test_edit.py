@@ -160,9 +160,9 @@ def test_an_edit_keeps_profile_exif_and_pixels(edit, photos, tmp_path):
 def test_every_provider_can_keep(edit, photos, tmp_path, monkeypatch):
     assert set(MASK_PROVIDERS) < set(_KEEP_NAMES)
     source = Path(sys.modules[Arguments.__module__].__file__).read_text()
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "editing.md").read_text()
     for name in MASK_PROVIDERS:
-        assert f"`{name}`" in source and f"--keep {name}" in readme
+        assert f"`{name}`" in source and f"--keep {name}" in page
         asked = []
         monkeypatch.setattr(
             "tmgan.methods.mask_providers.make_provider",

@@ -4,7 +4,7 @@ A discriminator that has never seen a blurred photo does not mind blur, so its g
 blurred copies of the real pictures, and told that they are fake. The three lines that do it are marked with (SAD); all
 else is an ordinary DCGAN on discs that are drawn as they are needed. Put your own data and networks in their place.
 
-    python examples/sharpness_aware_discriminator.py          # a GPU, or a few minutes of a CPU
+    python examples/sharpness_aware_discriminator.py          # a GPU, or two minutes of a CPU
     python examples/sharpness_aware_discriminator.py --toy    # seconds on a CPU: shows that it runs
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--toy", action="store_true", help="a few steps of tiny networks")
     options = parser.parse_args()
-    steps, batch, width = (40, 8, 4) if options.toy else (3000, 64, 32)
+    steps, batch, width = (40, 8, 4) if options.toy else (1000, 64, 32)
 
     torch.manual_seed(0)
     generator = nn.Sequential(

@@ -36,6 +36,7 @@ PARTS = (
     "generator loss",
     "generator backward",
     "generator update",
+    "average",
 )
 BATCH = 40
 LARGEST = 40  # kernels of a profile

@@ -39,7 +39,7 @@ def keep_inputs_only(network: nn.Module) -> None:
     """
     for layer in network.children():
         if isinstance(layer, _LAYERS):
-            layer.forward = functools.partial(_forward, layer)  # type: ignore[method-assign]  # of this layer only
+            layer.forward = functools.partial(_forward, layer)  # of this one only
         else:
             keep_inputs_only(layer)
 

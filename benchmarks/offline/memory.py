@@ -1,11 +1,12 @@
 """How much memory a training step will take on a GPU, with --memory normal and low, counted without one.
 
-    python -m benchmarks.offline.memory --preset lightweight --batch 40 [--precision fp32] [--json FILE]
+    python -m benchmarks.offline.memory --preset lightweight [--batch B] [--precision fp32] [--engine eager] [--json FILE]
 
-As __main__.py does, the step's three functions are compiled on fake tensors of a described H200. Counted are the bytes
+As __main__.py does, the step's three functions are compiled on fake tensors of a described H200; with --engine eager
+they run on them, operation by operation. Counted are the bytes
 of weights, optimisers, batch, what forward passes leave for backward passes, and what each compiled graph needs beyond
 that by the lifetimes of its buffers. Not counted: what cuDNN, the allocator's rounding and CUDA itself take. So what is
-said to fit a card is a prediction. One to five minutes for each of the two.
+said to fit a card is a prediction. One to five minutes for each of the two; with --engine eager seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tmgan.config import configfile
@@ -33,18 +35,20 @@ PARTS = {  # of trace.py, and what `tmgan bench` calls them
 }
 
 
-def count(preset: str, batch: int, setting: str, precision: str, thin: int | None) -> dict:
+def count(preset: str, batch: int, setting: str, precision: str, engine: str, thin: int | None) -> dict:
     """{"bytes": {part: [left at its end, at its peak]}, "owned": bytes of what stays, "flop": of the three graphs}.
 
     Args:
         thin: channels of both networks in place of the preset's, for tests.
     """
+    from torch.utils.flop_counter import FlopCounterMode
+
     from tmgan.training.memory import AliveBytes
 
     from . import counting, described
 
     flop, sizes, names = [0], {}, []
-    counter = AliveBytes()
+    counter, operations = AliveBytes(), FlopCounterMode(display=False)
 
     def take(lowered, code: str) -> None:
         nodes = [node for node in lowered.graph.nodes if node.op == "call_function"]
@@ -72,8 +76,8 @@ def count(preset: str, batch: int, setting: str, precision: str, thin: int | Non
 
     owned = [0]
 
-    def own(step, data) -> None:
-        """What is there all the time; Adam's two moments of each trained weight have no tensors yet."""
+    def around(step, data) -> ExitStack:
+        """What is there all the time is counted first; Adam's moments of each trained weight have no tensors yet."""
         for network in (step.generator, step.discriminator, step.ema, step.photo):
             for tensor in (*network.parameters(), *network.buffers()):
                 counter.add(tensor)
@@ -81,16 +85,21 @@ def count(preset: str, batch: int, setting: str, precision: str, thin: int | Non
             counter.add(getattr(data, field.name))
         trained = (p for adam in (step.adam_g, step.adam_d) for group in adam.param_groups for p in group["params"])
         counter.alive += sum(2 * p.untyped_storage().nbytes() for p in trained)
-        owned[0] = counter.alive
+        owned[0] = counter.peak = counter.alive
+        stack = ExitStack()
+        for each in (step.dispatch(), operations, counter) if engine == "eager" else ():
+            stack.enter_context(each)
+        return stack
 
     mode = described.install(take, call)
     from .trace import trace  # after the card is described
 
-    trace(preset, batch, False, mode, begin, change, own, precision)
+    trace(preset, batch, False, mode, begin, change, around, precision, engine)
+    flop[0] += operations.get_total_flops()
     return {"bytes": {part: sizes[part] for part in PARTS.values()}, "owned": owned[0], "flop": flop[0]}
 
 
-def document(preset: str, batch: int, precision: str, counts: dict[str, dict]) -> dict:
+def document(preset: str, batch: int, precision: str, engine: str, counts: dict[str, dict]) -> dict:
     """What a file benchmarks/results/memory-*.json holds."""
     import torch
     import triton
@@ -104,6 +113,7 @@ def document(preset: str, batch: int, precision: str, counts: dict[str, dict]) -
         "preset": preset,
         "batch": batch,
         "precision": precision,
+        "engine": engine,
         "image_size": configfile.from_preset(preset).model.image_size,
         "compiled_for": "NVIDIA H200",
         "torch": str(torch.__version__),
@@ -117,14 +127,18 @@ def document(preset: str, batch: int, precision: str, counts: dict[str, dict]) -
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.memory", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--preset", default="lightweight", choices=configfile.presets())
-    parser.add_argument("--batch", type=int, default=40, help="images per step, 2 or more")
+    parser.add_argument("--batch", type=int, default=0, help="images per step, 2 or more; 0: the preset's")
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"), help="fp32: of cards without bf16")
+    parser.add_argument("--engine", default="compiled", choices=("compiled", "eager"))
     parser.add_argument("--json", type=Path, help="write the counts there")
     parser.add_argument("--thin", type=int, help="channels of both networks in place of the preset's, for tests")
     parser.add_argument("--setting", choices=SETTINGS, help=argparse.SUPPRESS)  # of the process inside the stand-ins
     arguments = parser.parse_args()
+    arguments.batch = arguments.batch or configfile.from_preset(arguments.preset).batch
     if stand_ins.INSIDE in os.environ:
-        counts = count(arguments.preset, arguments.batch, arguments.setting, arguments.precision, arguments.thin)
+        counts = count(
+            arguments.preset, arguments.batch, arguments.setting, arguments.precision, arguments.engine, arguments.thin
+        )
         arguments.json.write_text(json.dumps(counts))
         stand_ins.leave()
     if arguments.batch < 2:
@@ -137,7 +151,7 @@ def main() -> int:
             if status := stand_ins.run_under("benchmarks.offline.memory", options):
                 return status
             counts[setting] = json.loads(file.read_text())
-    found = document(arguments.preset, arguments.batch, arguments.precision, counts)
+    found = document(arguments.preset, arguments.batch, arguments.precision, arguments.engine, counts)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     for setting in SETTINGS:

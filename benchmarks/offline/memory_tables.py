@@ -18,7 +18,8 @@ class CountError(ValueError):
 
 def check(document: dict) -> None:
     """Raise CountError unless the counts are whole and possible."""
-    for key in ("schema", "kind", "preset", "batch", "precision", "compiled_for", "torch", "commit", "date", *SETTINGS):
+    about = ("schema", "kind", "preset", "batch", "precision", "engine", "compiled_for", "torch", "commit", "date")
+    for key in (*about, *SETTINGS):
         if key not in document:
             raise CountError(f"lacks {key!r}")
     if document["kind"] != "memory" or document["schema"] != SCHEMA:
@@ -73,7 +74,8 @@ def section(results: Path) -> str:
             fits = "yes" if peak(counts) + RESERVE <= CARD else "no"
             body.append(
                 (
-                    f"`{document['preset']}`, batch {document['batch']}, {document['precision']}, {setting}",
+                    f"`{document['preset']}`, batch {document['batch']}, {document['precision']}, "
+                    f"{document['engine']}, {setting}",
                     _gib(counts["owned"]),
                     *(_gib(counts["bytes"][part][1]) for part in PARTS.values()),
                     _gib(peak(counts)),
@@ -88,7 +90,7 @@ def section(results: Path) -> str:
     )
     card = documents[0]["compiled_for"]
     return (
-        f"Engine compiled, for an {card} that was not there, 256 pixels: {about}. A prediction: a step fits where "
+        f"For an {card} that was not there, 256 pixels: {about}. A prediction: a step fits where "
         f"{RESERVE / 2**30:.1f} GiB of {CARD / 2**30:.0f} stay free for what is not counted.\n\n" + table(head, body)
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
@@ -87,16 +88,18 @@ def trace(
     mode,
     name: Callable[[str], None],
     change: Callable = lambda config: config,
-    own: Callable[[TrainStep, Batch], None] = lambda step, batch: None,
+    around: Callable[[TrainStep, Batch], AbstractContextManager] = lambda step, batch: nullcontext(),
     precision: str = "bf16",
+    engine: str = "compiled",
 ) -> list[dict]:
     """Compile forward and backward of each function.
 
     Args:
         name: called with the name of the graph that comes next.
         change: of the preset.
-        own: called with the step and its batch before anything is computed.
+        around: called with the step and its batch; what it gives surrounds all that is computed.
         precision: "bf16" or "fp32".
+        engine: "eager": nothing is compiled, so that only what is `around` sees anything.
 
     Returns:
         What lies outside the graphs, as outside.rows gives it.
@@ -115,12 +118,13 @@ def trace(
     networks = dict(zip(("generator", "discriminator"), build_networks(config, encoders), strict=True))
     for network in networks.values():
         fake_module(network, mode).train()
-    photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), precision, "compiled", 1, False, ()))
+    photo = frozen_copy(encoders.photo, Runtime(torch.device("cpu"), precision, engine, 1, False, ()))
     fake_module(photo, mode, torch.bfloat16 if precision == "bf16" else None)
     discriminator = networks["discriminator"]
     named = dataclasses.asdict(colour_table(vocabulary, torch.device("cpu")))
     colours = ColourTable(**{name: fake(tensor, mode) for name, tensor in named.items()})
-    with mode:
+    with ExitStack() as surroundings:
+        surroundings.enter_context(mode)
         data = _batch(config, batch, mode)
         texts = Texts(encoders.config.dim, config.text.words)
         restore = config.method.restore
@@ -132,11 +136,11 @@ def trace(
             config.method,
             config.loss,
             config.optim,
-            Runtime(torch.device(DEVICE), precision, "compiled", 1, False, ()),
+            Runtime(torch.device(DEVICE), precision, engine, 1, False, ()),
             recolour=Recolour(colours) if restore.p > 0 else None,
             memory=config.memory,
         )
-        own(step, data)
+        surroundings.enter_context(around(step, data))
         functions = step.functions
         begin("generate forward")
         edit = functions.generate(data)
@@ -147,16 +151,18 @@ def trace(
         else:  # the order of TrainStep._step
             discriminator.requires_grad_(True)
             begin("discriminator forward")
-            total, _ = functions.d_loss(data, edit)
+            total = functions.d_loss(data, edit)[0]
             begin("discriminator backward")
             total.backward()
+            del total
             step.adam_d.zero_grad(set_to_none=True)
             discriminator.requires_grad_(False)
             begin("losses of the generator forward")
-            total, _ = functions.g_loss(data, edit)
+            total = functions.g_loss(data, edit)[0]
             del edit
             begin("losses of the generator backward")
             total.backward()
+            del total
         discriminator.requires_grad_(True)
         begin("outside the graphs")
         with Calls() as average:

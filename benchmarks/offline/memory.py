@@ -1,6 +1,6 @@
 """How much memory a training step will take on a GPU, with --memory normal and low, counted without one.
 
-    python -m benchmarks.offline.memory --preset lightweight [--batch B] [--precision fp32] [--engine eager] [--json FILE]
+    python -m benchmarks.offline.memory --preset lightweight [--batch B] [--precision fp32] [--engine eager]
 
 As __main__.py does, the step's three functions are compiled on fake tensors of a described H200; with --engine eager
 they run on them, operation by operation. Counted are the bytes

@@ -27,8 +27,8 @@ class Arguments:
     seconds: float = 5.0
     """How long to measure each engine."""
     profile: Path | None = None
-    """Record a few steps instead: write a trace for chrome://tracing to this file, .json or .json.gz, and print what
-    takes most of each part. Of one engine."""
+    """Record a few steps instead: write a trace for chrome://tracing to this file, .json or .json.gz, and print the
+    largest kernels of each part. Of one engine."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> None:
     config = configfile.from_preset(preset)
     config = dataclasses.replace(config, batch=options.batch or config.batch, memory=options.memory)
     engines: tuple[str, ...] = options.engines or tuple(dict.fromkeys((runtime.engine, "eager")))
+    if options.profile is not None:
+        runtime = dataclasses.replace(runtime, engine=engines[0])
     print(
         f"Preset {preset}, batch {config.batch}, {config.model.image_size} pixels, on {runtime.describe()}, "
         "random weights and pictures."
@@ -59,6 +61,6 @@ def main(arguments: list[str]) -> None:
     if options.profile is None:
         lines = bench.report(config, runtime, engines, options.seconds)
     else:
-        lines = bench.profile(config, dataclasses.replace(runtime, engine=engines[0]), options.profile)
+        lines = bench.profile(config, runtime, options.profile)
     for line in lines:
         print(line, flush=True)

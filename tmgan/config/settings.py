@@ -248,8 +248,8 @@ class TrainConfig:
     batch: int = 40
     """Images per step."""
     memory: Memory = "normal"
-    """low: a step keeps a part of its activations and computes the others again, for cards of 16 GB; the same numbers
-    from a third more arithmetic."""
+    """low: for a GPU with little memory. A step keeps few activations and computes the others again: the same numbers,
+    a third more arithmetic."""
     seed: int = 0
     """Every random choice follows from it."""
     drawn_images: int = 600

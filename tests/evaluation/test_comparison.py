@@ -37,26 +37,26 @@ FEW = Protocol(metrics=("sharpness", "mask_score", "mp_damsm"), count=6)
 def test_a_difference_counts_when_its_paired_interval_leaves_out_0(better, shift, noise, verdict):
     first = [10.0 * k for k in range(20)]  # photos differ far more than the two runs
     second = [v + shift + noise * (-1) ** k for k, v in enumerate(first)]
-    found = difference(Measure.of(first, better=better), Measure.of(second, better=better))
-    assert found.verdict == verdict
-    assert (found.why != "") == (verdict == "cannot be told")
+    result = difference(Measure.of(first, better=better), Measure.of(second, better=better))
+    assert result.verdict == verdict
+    assert (result.why != "") == (verdict == "cannot be told")
 
 
 def test_few_photos_tell_nothing():
     """All of five photos agree by chance alone once in sixteen comparisons."""
     assert difference(Measure.of([0.0] * FEWEST), Measure.of([1.0] * FEWEST)).verdict == "higher"
     few = difference(Measure.of([0.0] * FEWEST), Measure.of([1.0] * (FEWEST - 1) + [math.nan]))
-    assert few.verdict == "cannot be told" and "5 photos" in few.why and few.paired.value == 1
+    assert few.verdict == "cannot be told" and "5 photos" in few.why and few.change.value == 1
     assert difference(Measure.of([0.0]), Measure.of([1.0])).verdict == "cannot be told"
 
 
 def test_what_has_no_pairs_is_not_judged():
     whole = difference(Measure(3.0, 9, better="lower"), Measure(1.0, 9, better="lower"))
-    assert whole.paired is None and whole.verdict == "cannot be told" and "whole set" in whole.why
+    assert whole.change is None and whole.verdict == "cannot be told" and "whole set" in whole.why
     exact = Measure.of([0.0] * 9, statistic="psnr", better="higher")
     assert difference(exact, exact).verdict == "the same"
     worse = difference(exact, Measure.of([0.1] * 9, statistic="psnr", better="higher"))
-    assert worse.verdict == "worse" and worse.paired.to_json() == {"value": None, "low": None, "high": None, "n": 9}
+    assert worse.verdict == "worse" and worse.change.to_json() == {"value": None, "low": None, "high": None, "n": 9}
 
 
 def test_the_numbers_are_those_of_evaluate_on_the_same_photos(runs, pack):
@@ -64,11 +64,11 @@ def test_the_numbers_are_those_of_evaluate_on_the_same_photos(runs, pack):
     first, second = (evaluate(load(run), pack, FEW) for run in runs)
     assert list(comparison.runs) == ["a", "b"] and comparison.first == "a"
     assert comparison.runs["b"].evaluation["sharpness"] == second["sharpness"]
-    paired = comparison.differences["b"]["sharpness"].paired
-    assert paired == compare(first["sharpness"], second["sharpness"]) and paired.n == 6 and paired.value != 0
+    change = comparison.differences["b"]["sharpness"].change
+    assert change == compare(first["sharpness"], second["sharpness"]) and change.n == 6 and change.value != 0
     assert comparison.differences["b"]["sharpness_photo"].verdict == "the same"
-    assert comparison.differences["b"]["mp_damsm"].paired is not None
-    assert comparison.pack == pack.path and comparison.trained_on and comparison.notes == ()
+    assert comparison.differences["b"]["mp_damsm"].change is not None
+    assert comparison.pack == pack.path and comparison.own_pack and comparison.notes == ()
     assert comparison.settings() == {"images": [24, 48], "seed": [0, 5]}
     a, b = (run.edits for run in comparison.runs.values())
     assert torch.equal(a.photos, b.photos) and a.texts == b.texts and not torch.equal(a.edits, b.edits)
@@ -79,8 +79,8 @@ def test_other_encoders_are_other_judges(runs, tiny, pack, tmp_path):
     others = build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2)
     third = write_run(tmp_path / "c", tiny, others)
     of = compare_runs([*runs, third], protocol=dataclasses.replace(FEW, metrics=("mp_damsm",))).differences
-    assert of["c"]["mp_damsm"].paired is None and "encoders" in of["c"]["mp_damsm"].why
-    assert of["c"]["mp_difference"].paired is not None and of["b"]["mp_damsm"].paired is not None
+    assert of["c"]["mp_damsm"].change is None and "encoders" in of["c"]["mp_damsm"].why
+    assert of["c"]["mp_difference"].change is not None and of["b"]["mp_damsm"].change is not None
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
@@ -98,7 +98,7 @@ def test_another_pack_is_compared_on_only_when_it_is_named(runs, tiny, pack, bir
     with pytest.raises(ValueError, match="a was trained on .* and c on .*corner, which has other photos.*--data"):
         compare_runs([runs[0], third], protocol=FEW)
     comparison = compare_runs([runs[0], third], data=pack.path, protocol=FEW)
-    assert not comparison.trained_on
+    assert not comparison.own_pack
     (note,) = comparison.notes
     assert f"c was not trained on {pack.path}, as far as can be told: it may have seen the photos" in note
     shutil.rmtree(tmp_path / "corner")

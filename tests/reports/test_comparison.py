@@ -40,8 +40,8 @@ def test_compare_from_the_command_line(runs, tiny, pack, tmp_path, capsys):
     page = (out / "compare.html").read_text()
     assert page.count("<figure>") == 1 and page.count("<svg") == 1 and "https://" not in page
     about = json.loads((out / "compare.json").read_text())
-    paired = about["differences"]["b"]["sharpness"]["paired"]
-    assert paired["low"] <= paired["value"] <= paired["high"] and paired["n"] == 6
+    change = about["differences"]["b"]["sharpness"]["change"]
+    assert change["low"] <= change["value"] <= change["high"] and change["n"] == 6
     assert about["runs"]["a"]["evaluation"]["measures"]["sharpness"]["n"] == 6
     assert about["settings"]["seed"] == {"a": 0, "b": 5, "c": 0}
 

@@ -45,7 +45,7 @@ def test_another_hindrance_is_a_sentence(tmp_path):
 
 def test_a_grid_has_the_texts_beside_the_photos():
     images = torch.zeros(2, 3, 64, 64)
-    plain, written = grid([images] * 2, ["photo", "a"]), grid([images] * 2, ["photo", "a"], ["red head", "blue"])
-    assert written.width == plain.width + 132 and written.height == plain.height
-    column = written.crop((136, 18, 264, written.height)).convert("L")
-    assert column.getextrema() == (0, 255) and written.getpixel((270, 30)) == plain.getpixel((138, 30))
+    plain, with_texts = grid([images] * 2, ["photo", "a"]), grid([images] * 2, ["photo", "a"], ["red head", "blue"])
+    assert with_texts.width == plain.width + 132 and with_texts.height == plain.height
+    column = with_texts.crop((136, 18, 264, with_texts.height)).convert("L")
+    assert column.getextrema() == (0, 255) and with_texts.getpixel((270, 30)) == plain.getpixel((138, 30))

@@ -2,7 +2,7 @@
 
     comparison = tmgan.compare(["runs/a", "runs/b"], protocol=tmgan.Protocol(count=200))
     comparison.differences["b"]["mask_score/dataset"].verdict   # b against a: "better", "worse", "cannot be told", ...
-    comparison.differences["b"]["mask_score/dataset"].paired    # .value, .low, .high of b - a, photo by photo
+    comparison.differences["b"]["mask_score/dataset"].change    # .value, .low, .high of b - a, photo by photo
     comparison_page(comparison).write(folder, "compare")        # tmgan.reports.comparison
 
 All runs edit the same photos by the same texts with the same noise. The first run is what the others are compared with.
@@ -42,27 +42,27 @@ class Difference:
     """One measure of a run against that of the first run.
 
     Attributes:
-        paired: the run's number less the first run's, over the same photos; None where there is no such thing.
+        change: the run's number less the first run's, over the same photos; None where there is no such thing.
         verdict: "better" or "worse" when the interval leaves out 0; "higher" or "lower" then for a measure without a
             direction; "the same" when no photo differs; else "cannot be told".
         why: it cannot be told, a sentence; else "".
     """
 
-    paired: Comparison | None
+    change: Comparison | None
     verdict: str
     why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain types."""
         return {
-            "paired": None if self.paired is None else self.paired.to_json(),
+            "change": None if self.change is None else self.change.to_json(),
             "verdict": self.verdict,
             "why": self.why,
         }
 
 
 @dataclass(frozen=True)
-class ComparedRun:
+class RunResult:
     """A run with what was measured of it.
 
     Attributes:
@@ -85,14 +85,14 @@ class RunComparison:
     Attributes:
         runs: by name, the end of each run's path that tells them apart.
         pack: what they were measured on.
-        trained_on: all runs were trained on that pack.
+        own_pack: all runs were trained on that pack.
         differences: of every other run, by its name and the measure's.
         notes: what must be known of the comparison, as sentences.
     """
 
-    runs: dict[str, ComparedRun]
+    runs: dict[str, RunResult]
     pack: Path
-    trained_on: bool
+    own_pack: bool
     differences: dict[str, dict[str, Difference]]
     notes: tuple[str, ...]
 
@@ -156,10 +156,10 @@ def compare_runs(
     protocol, show = protocol or Protocol(), show or Progress()
     editors = dict(zip(_labels(paths), [load(path, runtime) for path in paths], strict=True))
     pack, notes = _common_pack(editors, paths, data)
-    compared: dict[str, ComparedRun] = {}
+    results: dict[str, RunResult] = {}
     for path, (name, editor) in zip(paths, editors.items(), strict=True):
-        show.say(f"{name}, run {len(compared) + 1} of {len(paths)}")
-        compared[name] = ComparedRun(
+        show.say(f"{name}, run {len(results) + 1} of {len(paths)}")
+        results[name] = RunResult(
             path,
             configfile.to_dict(editor.config),
             tuple(editor.notes),
@@ -167,21 +167,21 @@ def compare_runs(
             first_edits(editor, pack, protocol, (), min(PICTURES, protocol.count)),
         )
     judges = {name: editor.encoders.hash() for name, editor in editors.items()}
-    first = next(iter(compared))
+    first = next(iter(results))
     differences = {
         name: {
             measure: difference(
-                compared[first].evaluation[measure],
+                results[first].evaluation[measure],
                 run.evaluation[measure],
                 same_judge=measure not in _OWN_JUDGE or judges[name] == judges[first],
             )
-            for measure in compared[first].evaluation
+            for measure in results[first].evaluation
             if measure in run.evaluation
         }
-        for name, run in compared.items()
+        for name, run in results.items()
         if name != first
     }
-    return RunComparison(compared, pack.path, data is None, differences, tuple(notes))
+    return RunComparison(results, pack.path, data is None, differences, tuple(notes))
 
 
 def difference(first: Measure, second: Measure, same_judge: bool = True) -> Difference:
@@ -194,17 +194,17 @@ def difference(first: Measure, second: Measure, same_judge: bool = True) -> Diff
         return Difference(None, _UNDECIDED, "each run's own encoders are the judge, and they differ")
     if not first.values:
         return Difference(None, _UNDECIDED, "it is one number for the whole set and has no interval")
-    paired = compare(first, second)
+    change = compare(first, second)
     if np.array_equal(first.values, second.values, equal_nan=True):
-        return Difference(paired, "the same")
-    if paired.n < FEWEST:
+        return Difference(change, "the same")
+    if change.n < FEWEST:
         return Difference(
-            paired, _UNDECIDED, f"it is defined for {paired.n} photos, and fewer than {FEWEST} tell nothing"
+            change, _UNDECIDED, f"it is defined for {change.n} photos, and fewer than {FEWEST} tell nothing"
         )
-    if not paired.distinct:
-        return Difference(paired, _UNDECIDED, "the interval holds 0")
-    way = "higher" if paired.low > 0 else "lower"
-    return Difference(paired, {"": way, way: "better"}.get(second.better, "worse"))
+    if not change.distinct:
+        return Difference(change, _UNDECIDED, "the interval holds 0")
+    way = "higher" if change.low > 0 else "lower"
+    return Difference(change, {"": way, way: "better"}.get(second.better, "worse"))
 
 
 def _require_distinct(runs: Sequence[str | Path]) -> list[Path]:

@@ -46,14 +46,16 @@ def how_measured(comparison: RunComparison) -> str:
     """On which photos, and how to read the verdicts."""
     evaluation = comparison.runs[comparison.first].evaluation
     protocol = evaluation.protocol
-    judged = [d for of in comparison.differences.values() for d in of.values() if d.paired and d.verdict != "the same"]
-    where = f"pack {comparison.pack}{', which all runs were trained on' if comparison.trained_on else ''}"
+    intervals = [
+        d for of in comparison.differences.values() for d in of.values() if d.change and d.verdict != "the same"
+    ]
+    where = f"pack {comparison.pack}{', which all runs were trained on' if comparison.own_pack else ''}"
     photos = edited_photos(len(evaluation.images), protocol.split, protocol.captions, protocol.seed)
+    chance = max(1, round(len(intervals) / 20))
     return (
-        f"{photos}; {where}. A difference counts when its 95% interval, by bootstrap over the photos with "
-        f"both runs at once, leaves out 0. Of {len(judged)} such intervals, {max(1, round(len(judged) / 20))} or so "
-        "would do that by chance if nothing differed. They are about other photos and say nothing about other seeds of "
-        "training."
+        f"{photos}; {where}. A difference counts when its 95% interval, by bootstrap over the photos with both runs at "
+        f"once, leaves out 0. Of {len(intervals)} such intervals, {chance} or so would do that by chance if nothing "
+        "differed. They are about other photos and say nothing about other seeds of training."
     )
 
 
@@ -99,9 +101,9 @@ def _table(comparison: RunComparison) -> str:
 def _cell(each: Difference | None) -> str:
     if each is None or each.verdict == "the same":
         return "-" if each is None else "the same"
-    if each.paired is None:
+    if each.change is None:
         return each.verdict
-    value, low, high, _ = each.paired
+    value, low, high, _ = each.change
     return f"{signed(value)} ({signed(low)} to {signed(high)}) {each.verdict}"
 
 
@@ -147,11 +149,11 @@ def _value(measure: Measure | None) -> Cell:
 def _difference(each: Difference | None) -> Cell:
     if each is None:
         return Cell("-")
-    if each.paired is None:
+    if each.change is None:
         return Cell(each.verdict, each.why)
     if each.verdict == "the same":
         return Cell("the same")
-    value, low, high, _ = each.paired
+    value, low, high, _ = each.change
     return Cell(f"{signed(value)} **{each.verdict}**", f"{signed(low)} to {signed(high)}")
 
 

@@ -27,7 +27,7 @@ def grid(columns: list[Tensor], titles: list[str], texts: Sequence[str] = ()) ->
     rows, edge = len(columns[0]), columns[0].shape[-1]
     cell = max(_CELL, edge)
     if texts:
-        columns, titles = [columns[0], _written(texts, cell), *columns[1:]], [titles[0], "text", *titles[1:]]
+        columns, titles = [columns[0], _text_column(texts, cell), *columns[1:]], [titles[0], "text", *titles[1:]]
     title_lines = [textwrap.wrap(title, width=cell // 7) or [""] for title in titles]
     header = max(map(len, title_lines)) * _LINE + _GAP
     canvas = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, header + rows * (cell + _GAP) + _GAP), "white")
@@ -42,7 +42,7 @@ def grid(columns: list[Tensor], titles: list[str], texts: Sequence[str] = ()) ->
     return canvas
 
 
-def _written(texts: Sequence[str], cell: int) -> Tensor:
+def _text_column(texts: Sequence[str], cell: int) -> Tensor:
     """Texts as black on white pictures (R, 3, cell, cell) in [-1, 1]."""
     font, pictures = ImageFont.load_default(size=11), []
     for text in texts:

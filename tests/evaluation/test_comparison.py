@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import write_run
 from tmgan.data.prepare import prepare
+from tmgan.data.vocabulary import Vocabulary
 from tmgan.editing.editor import load
 from tmgan.evaluation.comparison import FEWEST, compare_runs, difference
 from tmgan.evaluation.evaluate import evaluate
@@ -104,6 +105,19 @@ def test_another_pack_is_compared_on_only_when_it_is_named(runs, tiny, pack, bir
     shutil.rmtree(tmp_path / "corner")
     with pytest.raises(ValueError, match="pack that c was trained on cannot be read.*--data"):
         compare_runs([runs[0], third], protocol=FEW)
+
+
+def test_words_that_a_run_lacks_are_told(runs, tiny, pack, tmp_path):
+    words = pack.vocabulary.words
+    others = [Vocabulary(words[:-2]), Vocabulary((*words, "zebra"))]
+    lacks, knows = (
+        write_run(tmp_path / name, tiny, build_encoders(tiny.encoder, 64, vocabulary, seed=1))
+        for name, vocabulary in zip(("lacks", "knows"), others, strict=True)
+    )
+    with pytest.raises(ValueError, match="lacks was trained with other words than those of .*--data"):
+        compare_runs([runs[0], lacks], protocol=FEW)
+    (note,) = compare_runs([runs[0], lacks, knows], data=pack.path, protocol=FEW).notes
+    assert note == f"lacks does not know 2 of the {len(words)} words of {pack.path}, and leaves them out."
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_measured(runs, tiny, encoders, pack, tmp_path):

@@ -285,6 +285,10 @@ def _strangers(editors: dict[str, Editor], own: dict[str, Path], pack: Pack) -> 
                 f"{name} was not trained on {pack.path}, as far as can be told: it may have seen the photos that are "
                 "held out there."
             )
-        if editor.encoders.vocabulary.hash != pack.vocabulary.hash:
-            notes.append(f"{name} knows other words than those of {pack.path}: it does not read the words it lacks.")
+        words = set(pack.vocabulary.words)
+        unknown = len(words - set(editor.encoders.vocabulary.words))
+        if unknown:
+            notes.append(
+                f"{name} does not know {unknown} of the {len(words)} words of {pack.path}, and leaves them out."
+            )
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -88,7 +89,7 @@ def test_a_full_disk_is_said_for_each_photo(edit, photos, tmp_path, monkeypatch)
 
 def test_a_reader_that_goes_away_ends_the_batch(editor, photos, tmp_path, monkeypatch):
     def gone(*values, file=None):
-        if file is None:
+        if file is not sys.stderr:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     for i in range(12):
@@ -113,6 +114,19 @@ def test_names_that_are_no_text_end_nothing(edit, photos, tmp_path, monkeypatch)
     assert status == 0 and b"b.png" in stdout.buffer.getvalue()
     assert err.count("NOTE: ") == 1 and "2 files (._b.png, photo.heic)" in err
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"b.png", b"caf\xe9.png"]
+
+
+def test_paths_go_to_standard_output_also_below_a_bar(edit, photos, tmp_path, monkeypatch):
+    """On a terminal the bar takes over sys.stdout, which may be a file."""
+
+    @contextlib.contextmanager
+    def bar(self, unit, total):
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+
+    monkeypatch.setattr("tmgan.common.progress.Progress.bar", bar)
+    monkeypatch.setattr("tmgan.common.progress.Progress.advance", lambda self: None)
+    assert edit(photos, "--out", tmp_path / "out")[1].count(".png\n") == 2
 
 
 def test_photos_of_one_name_are_both_edited(edit, photos, tmp_path):
@@ -217,6 +231,12 @@ def test_the_run_says_who_finds_the_bird(edit, editor, photos, tmp_path, provide
     assert edit(photos, "--out", tmp_path / "out")[2].count("fcn finds the bird at") == 2 and providers == ["fcn"]
     box = ["--box", "10", "10", "20", "20"]
     assert edit(photos / "b.png", "--out", tmp_path / "b.png", *box)[2] == "" and providers == ["fcn"]
+
+
+def test_weights_that_are_missing_are_refused_before_anything_is_written(edit, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tmgan.models.weights.folders", lambda weights_dir="": [tmp_path / "none"])
+    status, _, err = edit(photos, "--out", tmp_path / "out", "--find", "fcn")
+    assert status == 2 and "weights of the segmentation network" in err and not (tmp_path / "out").exists()
 
 
 def test_every_provider_can_find():

@@ -96,8 +96,9 @@ def main(arguments: list[str]) -> None:
         raise ValueError(
             f"--seeds {options.seeds}: this generator has no noise, so every seed gives the same edit. Leave it out."
         )
+    find, keep = _find_and_keep(options, editor)
     (out if several else out.parent).mkdir(parents=True, exist_ok=True)
-    failures = _edit(editor, items, options, several)
+    failures = _edit(editor, items, options, find, keep, several)
     if failures and not several:
         raise failures[items[0].photo]
     if failures:
@@ -185,12 +186,18 @@ def _find_and_keep(options: Arguments, editor: Editor) -> tuple[MaskProvider | N
     return providers.get(finder), keep
 
 
-def _edit(editor: Editor, items: list[Item], options: Arguments, several: bool) -> dict[Path, Exception]:
+def _edit(
+    editor: Editor,
+    items: list[Item],
+    options: Arguments,
+    find: MaskProvider | None,
+    keep: KeepSource | None,
+    several: bool,
+) -> dict[Path, Exception]:
     """Edit and write all photos, print the names of the files, and return what went wrong with which."""
     from tmgan.editing.compositing import keep_file
     from tmgan.editing.pipeline import Failed, in_threads, threads
 
-    find, keep = _find_and_keep(options, editor)
     outcomes = editor.edit_many(
         [item.photo for item in items],
         options.text,
@@ -203,12 +210,13 @@ def _edit(editor: Editor, items: list[Item], options: Arguments, several: bool) 
     )
     write, errors = functools.partial(_write, editor, options), {}
     show = Progress(visible=several)
+    printed = None if sys.stdout.isatty() else sys.stdout  # a bar leads what is printed past it to its own terminal
     with contextlib.closing(outcomes), threads() as pool, show.bar("photos", len(items)):
         for written in in_threads(write, zip(items, outcomes, strict=True), pool):
             assert not isinstance(written, Failed)  # it holds the error, and what was written before it
             _note(*written.notes)
             for path in written.paths:
-                print(path)
+                print(path, file=printed)
             if written.error is not None:
                 errors[written.item.photo] = written.error
             show.advance()

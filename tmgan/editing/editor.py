@@ -209,8 +209,7 @@ class Editor:
         and nothing is read before the first outcome is asked for. A photo that cannot be edited does not stop the
         others: its outcome has an `error`.
 
-        On a GPU, and with other texts beside it on a CPU, sums are rounded in another order than in an edit alone: a
-        pixel may differ by one level of 255.
+        Sums are rounded in another order than in an edit alone: some values in a million differ by one level of 255.
 
         Args:
             photos: files, or pictures of Pillow's.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -271,3 +274,17 @@ def test_pillows_own_save_keeps_profile_and_transparency(photo):
     read.with_pixels(read.rgb).save(buffer, "PNG")
     again = Image.open(buffer)
     assert again.mode == "RGBA" and again.info["icc_profile"] == adobe_rgb()
+
+
+def test_threads_that_read_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    """Each reader changes them for a moment; together they left "error" behind, for the whole process."""
+    Image.new("RGB", (144, 96)).save(tmp_path / "a.jpg", exif=exif())
+    before, every = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read_photo, 60 * [tmp_path / "a.jpg"]))
+        assert list(warnings.filters) == before
+    finally:
+        sys.setswitchinterval(every)
+        warnings.filters[:] = before

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tmgan.config.methods import MethodConfig
 from tmgan.data.mask_file import open_mask
+from tmgan.editing.photo_file import WARNING_FILTERS
 from tmgan.methods.image_comparing import keep_mask
 from tmgan.methods.mask_providers import MaskProvider
 
@@ -70,7 +71,8 @@ def keep_file(path: Path) -> KeepSource:
 
     def keep(view: View) -> Tensor:
         left, top, side = view.square
-        mask = open_mask(path, view.photo.size, exif=True)
+        with WARNING_FILTERS:
+            mask = open_mask(path, view.photo.size, exif=True)
         return torch.from_numpy(np.array(mask.crop((left, top, left + side, top + side))))[None, None].float() / 255
 
     return keep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ JPEG = "jpeg"  # key of Image.info: how the photo's JPEG file was written, as ar
 _MAKER_NOTE, _WIDTH, _HEIGHT = 0x927C, 0xA002, 0xA003
 _JPEG_START = b"\xff\xd8\xff"
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+# Python's filters of warnings belong to the process: who changes them for a moment, here and in data/decode.py, must be
+# alone, or threads would leave those of another behind.
+WARNING_FILTERS = threading.Lock()
 # Tags of EXIF's first directory that describe how the pixels lie in the old file, or hold pixels, a profile or XMP. In
 # a TIFF they stand beside those about the photo. Orientation is among them: the photo is upright.
 _OF_THE_OLD_FILE = {
@@ -105,7 +109,8 @@ def read_photo(photo: str | Path | Image.Image) -> Photo:
     """
     if not isinstance(photo, Image.Image):
         path = Path(photo)
-        image = decode.decode(path, exif=False)
+        with WARNING_FILTERS:
+            image = decode.decode(path, exif=False)
         decode.check_size(image, path)
         return _photo(image, str(path))
     if decode.is_deep(photo):
@@ -146,7 +151,7 @@ def _exif(image: Image.Image, name: str) -> tuple[bytes, bool, tuple[str, ...]]:
         The data, whether turning the photo upright exchanges width and height, and a note if they are damaged.
     """
     try:
-        with warnings.catch_warnings():
+        with WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow only warns of EXIF that it cannot read
             read = image.getexif()
         if not len(read):

@@ -35,5 +35,5 @@ def edits_of_seeds(
     whole, (left, top, side) = read_photo(photo), square
     seen = whole.colour.to_srgb(whole.over_white((left, top, left + side, top + side)))
     small = seen.resize((_EDGE, _EDGE), Image.Resampling.BILINEAR)
-    outcomes = editor.edit_many([small] * len(seeds), text, seed=seeds, strength=strength)
-    return torch.cat([to_tensor(small), *(to_tensor(outcome.edited.picture) for outcome in outcomes)])
+    edits = [editor.edit(small, text, seed=seed, strength=strength) for seed in seeds]
+    return torch.cat([to_tensor(picture) for picture in (small, *edits)])

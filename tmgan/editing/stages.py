@@ -2,7 +2,8 @@
 
 read (threads) -> locate (batches) -> crop (threads) -> paint (batches) -> keep (one by one) -> finish (threads)
 
-Networks and keep-masks are computed in the caller's thread, the work of Pillow in others.
+Networks and keep-masks are computed in the caller's thread, the work of Pillow in others. Files are decoded one at a
+time, though (photo_file.py says why), while others are cropped and finished.
 """
 
 from __future__ import annotations

@@ -66,5 +66,5 @@ def test_the_examples_of_docstrings_run(tiny_editor, tmp_path, monkeypatch):
     for module in modules:
         result = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
         assert result.failed == 0, module
-    for name in ("configure", "prepare", "evaluate", "quiet"):
+    for name in ("configure", "prepare", "load", "evaluate", "quiet"):
         assert ">>>" in inspect.getdoc(getattr(tmgan, name)), name

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tmgan.data.masks import find_masks
     from tmgan.data.pack import Pack
     from tmgan.data.prepare import prepare
+    from tmgan.editing.edited import Edited, Outcome
     from tmgan.editing.editor import Editor, load
     from tmgan.editing.saving import save_photo
     from tmgan.evaluation.comparison import compare_runs as compare
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tmgan.evaluation.metrics.measure import Measure
     from tmgan.evaluation.metrics.per_image import PerImage
     from tmgan.evaluation.protocol import Protocol
+    from tmgan.methods.mask_providers import MaskProvider, make_provider
     from tmgan.training.follow import configure
     from tmgan.training.jobs import train_editor as train
     from tmgan.training.jobs import train_encoders
@@ -51,6 +53,8 @@ _HOME = {
     "prepare": "tmgan.data.prepare",
     "Pack": "tmgan.data.pack",
     "find_masks": "tmgan.data.masks",
+    "make_provider": "tmgan.methods.mask_providers",
+    "MaskProvider": "tmgan.methods.mask_providers",
     "draw_birds": "tmgan.data.drawn.dataset:write_birds",
     # training
     "train": "tmgan.training.jobs:train_editor",
@@ -58,6 +62,8 @@ _HOME = {
     # editing
     "load": "tmgan.editing.editor",
     "Editor": "tmgan.editing.editor",
+    "Edited": "tmgan.editing.edited",
+    "Outcome": "tmgan.editing.edited",
     "save_photo": "tmgan.editing.saving",
     # measuring
     "evaluate": "tmgan.evaluation.evaluate",
@@ -74,10 +80,13 @@ _HOME = {
 }
 __all__ = [
     "DamsmConfig",
+    "Edited",
     "Editor",
     "Edits",
     "Evaluation",
+    "MaskProvider",
     "Measure",
+    "Outcome",
     "Pack",
     "PerImage",
     "Protocol",
@@ -92,6 +101,7 @@ __all__ = [
     "evaluate",
     "find_masks",
     "load",
+    "make_provider",
     "prepare",
     "quiet",
     "save_photo",

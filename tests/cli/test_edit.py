@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import io
@@ -114,19 +113,6 @@ def test_names_that_are_no_text_end_nothing(edit, photos, tmp_path, monkeypatch)
     assert status == 0 and b"b.png" in stdout.buffer.getvalue()
     assert err.count("NOTE: ") == 1 and "2 files (._b.png, photo.heic)" in err
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"b.png", b"caf\xe9.png"]
-
-
-def test_paths_go_to_standard_output_also_below_a_bar(edit, photos, tmp_path, monkeypatch):
-    """On a terminal the bar takes over sys.stdout, which may be a file."""
-
-    @contextlib.contextmanager
-    def bar(self, unit, total):
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-
-    monkeypatch.setattr("tmgan.common.progress.Progress.bar", bar)
-    monkeypatch.setattr("tmgan.common.progress.Progress.advance", lambda self: None)
-    assert edit(photos, "--out", tmp_path / "out")[1].count(".png\n") == 2
 
 
 def test_photos_of_one_name_are_both_edited(edit, photos, tmp_path):

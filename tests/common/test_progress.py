@@ -27,6 +27,12 @@ def test_a_bar_on_a_terminal(terminal, capsys):
     assert "4/4" in err and "photos" in err
 
 
+def test_what_is_printed_below_a_bar_reaches_its_file(terminal, capsys):
+    with Progress().bar("photos", 1):
+        print("a path")
+    assert capsys.readouterr().out == "a path\n"
+
+
 def test_none_in_a_file(capsys):
     _count()
     assert capsys.readouterr() == ("", "")

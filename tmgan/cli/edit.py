@@ -210,13 +210,12 @@ def _edit(
     )
     write, errors = functools.partial(_write, editor, options), {}
     show = Progress(visible=several)
-    printed = None if sys.stdout.isatty() else sys.stdout  # a bar leads what is printed past it to its own terminal
     with contextlib.closing(outcomes), threads() as pool, show.bar("photos", len(items)):
         for written in in_threads(write, zip(items, outcomes, strict=True), pool):
             assert not isinstance(written, Failed)  # it holds the error, and what was written before it
             _note(*written.notes)
             for path in written.paths:
-                print(path, file=printed)
+                print(path)
             if written.error is not None:
                 errors[written.item.photo] = written.error
             show.advance()

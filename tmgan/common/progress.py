@@ -6,6 +6,7 @@ Inside `quiet()`, `tmgan --quiet`, neither is shown.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -70,7 +71,11 @@ class Progress:
                 TextColumn(unit + ", {task.fields[rate]}/s, left"),
                 TimeRemainingColumn(),
             )
-            self._bar = RichProgress(*columns, console=self._console, transient=True)
+            # What is printed beside the bar goes above it, but not what goes to a file.
+            out, err = sys.stdout.isatty(), sys.stderr.isatty()
+            self._bar = RichProgress(
+                *columns, console=self._console, transient=True, redirect_stdout=out, redirect_stderr=err
+            )
             self._task = self._bar.add_task(unit, total=total, completed=start, rate="-")
         with self._bar or contextlib.nullcontext():
             yield

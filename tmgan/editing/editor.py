@@ -221,13 +221,12 @@ class Editor:
             ValueError: at once, if no word of a single text is known, strength, seed or batch is out of range, or the
                 numbers of photos and of what is given for each differ; later, where only the last photo tells that.
 
-        Example::
-
-            for outcome in editor.edit_many(sorted(Path("photos").glob("*.jpg")), "a bird with a red head"):
-                if outcome.error:
-                    print(outcome.error)
-                else:
-                    outcome.edited.picture.save(f"edited/{outcome.photo.stem}.png")
+        >>> import tmgan
+        >>> editor = tmgan.load("runs/quickstart")
+        >>> for outcome in editor.edit_many(["PHOTO.jpg", "nowhere.jpg"], "a bird with a red head"):
+        ...     print(outcome.photo, outcome.error or outcome.edited.picture.size)
+        PHOTO.jpg (256, 256)
+        nowhere.jpg nowhere.jpg is missing
         """
         check_strength(strength)
         if batch < 1:
@@ -269,7 +268,22 @@ def fixed_noise(seed: int, count: int, dim: int) -> Tensor:
 
 
 def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
-    """The editor that a run of `tmgan train` has made. ValueError, with what is missing, if there is none."""
+    """The editor that a run of `tmgan train` has made.
+
+    >>> import tmgan
+    >>> editor = tmgan.load("runs/quickstart")
+    >>> editor.edit("PHOTO.jpg", "a bird with a red head").size
+    (256, 256)
+    >>> [word for word, picture in editor.attention("PHOTO.jpg", "a red head")]
+    ['a', 'red', 'head']
+
+    Args:
+        run: its folder.
+        runtime: where and how to compute; None: the GPU if there is one.
+
+    Raises:
+        ValueError: there is none; the message says what is missing.
+    """
     run = user_path(run)
     if not run.is_dir():
         raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")

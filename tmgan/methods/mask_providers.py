@@ -138,15 +138,15 @@ class ClipSegMasks:
 
 def make_provider(
     name: str,
-    classes: tuple[str, ...],
-    pretrained: Literal["pretrained", "random"],
-    weights_dir: str,
-    device: torch.device,
+    classes: tuple[str, ...] = ("bird",),
+    pretrained: Literal["pretrained", "random"] = "pretrained",
+    weights_dir: str = "",
+    device: torch.device = torch.device("cpu"),  # noqa: B008  # a constant
 ) -> MaskProvider:
-    """The provider of a name in MASK_PROVIDERS.
+    """The provider of a name in MASK_PROVIDERS: "fcn" or "clipseg".
 
     Args:
-        classes: for "fcn".
+        classes: for "fcn", of Pascal VOC.
         pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.
 
     Raises:

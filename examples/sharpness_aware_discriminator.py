@@ -45,7 +45,7 @@ def says(logits: Tensor, real: bool) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--blur", type=int, default=5, help="edge of the blur in pixels, odd, 3 to 15; 0: a plain DCGAN"
+        "--blur", type=int, default=9, help="edge of the blur in pixels, odd, 3 to 15; 0: a plain DCGAN"
     )
     parser.add_argument("--toy", action="store_true", help="a few steps of tiny networks")
     options = parser.parse_args()
@@ -82,7 +82,7 @@ def main() -> None:
 
     with torch.no_grad():
         real, fake = discs(64), generator(torch.randn(64, NOISE, device=DEVICE))
-        sharp, soft = (torch.sigmoid(discriminator(x)).mean().item() for x in (real, box_blur(real, 5)))
+        sharp, soft = (torch.sigmoid(discriminator(x)).mean().item() for x in (real, box_blur(real, 9)))
     print(f"the discriminator takes {sharp:.0%} of a real picture for real, and {soft:.0%} of its blurred copy")
     scores = [sharpness_score(x).mean().item() for x in (real, fake)]
     print(f"sharpness: real {scores[0]:.1f}, generated {scores[1]:.1f}")

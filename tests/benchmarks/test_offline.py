@@ -126,6 +126,15 @@ def test_committed_counts_of_memory_are_valid_and_on_the_page():
             assert images * per_image <= room < (images + 1) * per_image
 
 
+def test_both_engines_do_the_same_arithmetic():
+    """Counted in two ways: on the compiler's graphs, and operation by operation."""
+    work: dict[tuple, set[int]] = {}
+    for path in committed_memory():
+        document = memory_tables.load(path)
+        work.setdefault((document["preset"], document["batch"]), set()).add(document["normal"]["flop"])
+    assert len(work) == 3 and all(len(counts) == 1 for counts in work.values()), work
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -11,15 +11,9 @@ import torch
 from PIL import Image
 
 import tmgan
+from tests.conftest import TINY
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-SMALL = {
-    "images": 8,
-    "batch": 4,
-    "model": {"g_width": 4, "top_width": 4, "d_width": 4, "affine_dim": 4, "condition_dim": 8, "noise_dim": 4},
-    "encoder": {"dim": 16, "word_dim": 12, "width": 4},
-    "pretrain": {"images": 16, "batch": 4},
-}
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def test_from_a_folder_of_photos_to_an_edit(blocks, tmp_path, monkeypatch, capsy
     tmgan.draw_birds("FOLDER", count=20, image_size=64)
     Image.radial_gradient("L").convert("RGB").save("PHOTO.jpg")
     monkeypatch.setattr(tmgan, "prepare", functools.partial(tmgan.prepare, image_size=64, workers=1))
-    monkeypatch.setattr(tmgan, "configure", functools.partial(tmgan.configure, **SMALL))
+    monkeypatch.setattr(tmgan, "configure", functools.partial(tmgan.configure, **TINY))
     exec(block, {})
     assert Image.open("edited.png").size == (256, 256)
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0

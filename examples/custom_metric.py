@@ -43,13 +43,13 @@ def main() -> None:
     small = (
         {"images": 16, "drawn_images": 20, "pretrain": {"images": 32}, "runtime": {"threads": 1}} if options.toy else {}
     )
-    run = options.run or tmgan.train(tmgan.configure("quickstart", **small), evaluated=False)
+    run = options.run or tmgan.train(tmgan.configure("quickstart", run="runs/custom-metric", **small), evaluated=False)
 
     evaluation = tmgan.evaluate(run, protocol=tmgan.Protocol(metrics=("sharpness",), count=100), own=[Colourfulness()])
     for name, measure in evaluation.items():
         print(f"{name:16} {measure.value:7.2f}  ({measure.low:.2f} to {measure.high:.2f})")
-    change = tmgan.difference(evaluation["colourful_photo"], evaluation["colourful"])
-    print(f"edits against photos: {change.paired.value:+.2f}, {change.verdict}")
+    difference = tmgan.difference(evaluation["colourful_photo"], evaluation["colourful"])
+    print(f"edits against photos: {difference.change.value:+.2f}, {difference.verdict}")
 
 
 if __name__ == "__main__":

@@ -277,3 +277,7 @@ def test_home_is_found(edit, photos, tmp_path, monkeypatch):
 def test_the_door_needs_no_torch():
     code = "import sys, tmgan.cli.edit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_folder_of_the_photos_is_no_place_for_their_edits(edit, photos):
+    assert "the next time its edits would be edited" in edit(photos, "--out", photos)[2]

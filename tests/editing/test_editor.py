@@ -132,7 +132,7 @@ def test_unknown_words_are_named_with_the_nearest(editor):
     assert "'whight' is unknown (nearest: white" in editor.unknown_words("whight wings")
     with pytest.raises(ValueError, match="No word of 'zzz qqq'"):
         editor.tokens(["zzz qqq"])
-    with pytest.raises(ValueError, match="No word of ''"):
+    with pytest.raises(ValueError, match="The text is empty"):
         editor.tokens([""])
 
 

@@ -65,12 +65,15 @@ def test_a_preset_of_photographs_is_fitted_to_drawn_birds(packed, capsys):
     assert train("--data", packed, "--preset", "sad9", "--encoders", "x").encoder.kind == "inception"
 
 
-def test_who_says_otherwise_is_obeyed(packed, tmp_path):
+def test_who_says_otherwise_is_obeyed(packed, tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text(f"data: {packed}\nmodel: {{image_size: 128}}\n")
     assert train("--config", file).model.image_size == 128
     assert train("--data", packed, "--preset", "sad9", "--model.image-size", "256").model.image_size == 256
     assert tmgan.configure("sad9", data=packed, encoder={"kind": "inception"}).encoder.kind == "inception"
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "image_size" in line] == [f"model.image_size 64: that of {packed}."]  # of the last
+    assert len([line for line in said if "encoder.kind small" in line]) == 1, "of the one before"
 
 
 def test_photographs_by_what_is_known_of_them(photographs, monkeypatch, capsys):

@@ -91,7 +91,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
 
 def test_a_signal_that_comes_while_a_picture_is_drawn_loses_no_step(tiny, pack, encoders, monkeypatch):
     stop = StopAfter(10**9)
-    monkeypatch.setattr(EditorTask, "draw", lambda task, path: setattr(stop, "_left", 0))
+    draw = EditorTask.draw
+    monkeypatch.setattr(EditorTask, "draw", lambda task, path: (draw(task, path), setattr(stop, "_left", 0)))
     output = dataclasses.replace(tiny.output, sample_images=4, checkpoint_images=24)
     assert run_gan(dataclasses.replace(tiny, output=output), pack, encoders, stop) == "stopped"
     stopped = json.loads((Path(tiny.run) / "run.json").read_text())
@@ -345,3 +346,24 @@ def test_sigterm_saves_and_the_same_command_resumes(tiny, tmp_path):
     assert again.returncode == 0, again.stderr
     assert f"at {stopped['images']:,} of" in again.stdout
     assert json.loads(status.read_text())["status"] == "done"
+
+
+def test_what_would_change_nothing_in_a_complete_run_is_refused(tiny, pack, encoders):
+    """Its config.yaml says what it was trained with."""
+    tiny = dataclasses.replace(tiny, images=8, batch=4)
+    run_gan(tiny, pack, encoders, StopAfter(10**9))
+    before = (Path(tiny.run) / "config.yaml").read_bytes()
+    faster = dataclasses.replace(tiny, optim=dataclasses.replace(tiny.optim, lr_g=0.1))
+    with pytest.raises(ValueError, match="it has seen 8 images, and optim.lr_g would change nothing"):
+        RunFolder(tiny.run, faster, 3)
+    with pytest.raises(ValueError, match="it has seen 8 images, and 4 are wanted"):
+        RunFolder(tiny.run, dataclasses.replace(tiny, images=4), 3)
+    assert (Path(tiny.run) / "config.yaml").read_bytes() == before
+    RunFolder(tiny.run, tiny, 3).close()
+    RunFolder(tiny.run, dataclasses.replace(faster, images=12), 3).close()
+
+
+def test_the_last_batch_may_go_past_the_end_but_not_its_status_line(tiny, pack, encoders):
+    run_gan(dataclasses.replace(tiny, images=10, batch=4), pack, encoders, StopAfter(10**9))
+    line = next(line for line in (Path(tiny.run) / "log.txt").read_text().splitlines() if " 12 images " in line)
+    assert "100.0%" in line and "left     0s" in line

@@ -79,6 +79,8 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "edit")
     paths, out = [user_path(path) for path in options.photos], user_path(options.out)
+    if not paths and options.run.suffix.lower() in PICTURES:
+        raise ValueError(f"The run folder comes first, then the photos, and {options.run} is named like a picture.")
     photos, notes = find_photos(paths)
     several = len(photos) > 1 or any(path.is_dir() for path in paths)
     _check(options, out, photos, several)
@@ -117,6 +119,13 @@ def _check(options: Arguments, out: Path, photos: list[Path], several: bool) -> 
         raise ValueError(f"{len(photos)} photos do not fit into one picture {out}: give a folder with --out.")
     if several and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder for {len(photos)} photos.")
+    same = [
+        path for path in map(user_path, options.photos) if several and out.is_dir() and out.resolve() == path.resolve()
+    ]
+    if same:
+        raise ValueError(
+            f"--out {out} is the folder of the photos: the next time its edits would be edited. Name another."
+        )
     if several and options.box is not None:
         raise ValueError("--box says where the bird is in one photo; edit photos with different boxes one by one.")
     if options.box is not None and options.find in MASK_PROVIDERS:

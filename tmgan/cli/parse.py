@@ -77,15 +77,14 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     files = [os.path.expanduser(path) for path in options.config]
     places = _places(arguments, files)
     base: Any = kind()
+    notes: dict[str, str] = {}
     if preset:
         presets, runs = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
         name = options.preset or next(filter(None, presets), "")
         run = options.from_ or next(filter(None, reversed(runs)), "")
         if run and name != "manigan-dcm":
-            raise ValueError(
-                "--from is for preset manigan-dcm, which goes on from a main module; "
-                f"this is {name or 'without --preset'}."
-            )
+            remedy = f"this is {name}." if name else "add --preset manigan-dcm."
+            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module: {remedy}")
         if any(map(configfile.is_of_a_run, files)) and not (options.preset or run):
             base = dataclasses.replace(base, preset=name or "quickstart")
         elif run or not _needed(rest, places):
@@ -94,11 +93,12 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         else:
             from tmgan.training.follow import editor_settings  # imports torch, which help can do without
 
-            base = editor_settings(name, **places)
+            base, notes = editor_settings(name, **places)
     elif _needed(rest, places):
         from tmgan.training.follow import encoder_settings
 
-        base = encoder_settings(places["data"], places["run"])
+        base, notes = encoder_settings(places["data"], places["run"])
+    taken = base
     for path in files:
         base = configfile.read_yaml(path, base)
     if preset and options.preset:
@@ -112,6 +112,10 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         description=inspect.getdoc(kind),
         default=_WithFiles(settings=base),
     )
+    if notes:
+        from tmgan.training.follow import say_what_was_taken
+
+        say_what_was_taken(notes, taken, chosen.settings)
     return at_home(chosen.settings)
 
 

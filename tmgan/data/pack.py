@@ -208,7 +208,8 @@ def read_header(path: Path) -> dict[str, Any]:
     if not file.is_file():
         if partial_path(path).is_dir():
             raise ValueError(f"{path} is not finished: run its `tmgan data prepare` command again, it continues")
-        raise ValueError(f"{path} is not a pack ({HEADER} is missing): make one with\n  tmgan data prepare SOURCE PACK")
+        why = f"{HEADER} is missing" if path.exists() else "there is nothing of this name"
+        raise ValueError(f"{path} is not a pack ({why}): make one with\n  tmgan data prepare SOURCE PACK")
     again = f"delete {path} and prepare it again with `tmgan data prepare`"
     try:
         header = json.loads(file.read_text("utf-8"))

@@ -93,9 +93,11 @@ class Editor:
         return tokens.to(self.runtime.device), torch.tensor([len(r) for r in rows]).to(self.runtime.device)
 
     def _ids(self, text: str) -> list[int]:
+        if not text.strip():
+            raise ValueError("The text is empty: say what the photo should show.")
         ids = self.encoders.vocabulary.encode(text)[0]
         if not ids:
-            raise ValueError(f"No word of {text!r} is in the vocabulary of this model. {self.unknown_words(text)}")
+            raise ValueError(f"No word of {text!r} is in the vocabulary of this model: {self.unknown_words(text)}.")
         return ids
 
     def unknown_words(self, text: str) -> str:

@@ -4,7 +4,7 @@
     first, second = (tmgan.evaluate(run, "packs/cub", protocol) for run in runs)
     first["mask_score/dataset"].value                # the number; .low and .high: its 95% interval; .n: images
     first["mask_score/dataset"].values               # one per image, in the order of first.images
-    tmgan.difference(first["sharpness"], second["sharpness"])  # .paired: its interval; .verdict: better, worse, ...
+    tmgan.difference(first["sharpness"], second["sharpness"])  # .change: its interval; .verdict: better, worse, ...
     first.save(path); Evaluation.load(path)          # JSON, with everything above in it
 
 docs/metrics.md lists the measures of each metric; the slash is followed by the mask a measure was scored under, or by

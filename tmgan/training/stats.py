@@ -65,7 +65,7 @@ class Speed:
         rate = (images - self._images) / max(now - self._start, 1e-9)
         self._rate = rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
         self._images, self._start = images, now
-        return rate, duration((total - images) / max(self._rate, 1e-9))
+        return rate, duration(max(0, total - images) / max(self._rate, 1e-9))  # the last batch may go past the total
 
     def resume(self, images: int) -> None:
         """Restart the clock after a pause."""

@@ -9,7 +9,8 @@ On photographs of your own:
 
     tmgan.prepare("FOLDER", "packs/mine")
     run = tmgan.train(tmgan.configure(data="packs/mine", run="runs/mine"))
-    print(tmgan.evaluate(run)["colour_words_way"].value)
+    for name, measure in tmgan.evaluate(run).items():
+        print(name, measure.value)
 
 Names are imported when they are used first: `import tmgan` takes no time, and torch only with what needs it.
 """
@@ -31,21 +32,22 @@ if TYPE_CHECKING:
     from tmgan.editing.edited import Edited, Outcome
     from tmgan.editing.editor import Editor, load
     from tmgan.editing.saving import save_photo
+    from tmgan.evaluation.comparison import Difference, RunComparison, difference
     from tmgan.evaluation.comparison import compare_runs as compare
-    from tmgan.evaluation.comparison import difference
     from tmgan.evaluation.evaluate import Evaluation, baselines, evaluate
     from tmgan.evaluation.metrics.edits import Edits
     from tmgan.evaluation.metrics.measure import Measure
     from tmgan.evaluation.metrics.per_image import PerImage
     from tmgan.evaluation.protocol import Protocol
     from tmgan.methods.mask_providers import MaskProvider, make_provider
-    from tmgan.training.follow import configure
+    from tmgan.training.follow import configure, configure_encoders
     from tmgan.training.jobs import train_editor as train
     from tmgan.training.jobs import train_encoders
 
 _HOME = {
     # settings
     "configure": "tmgan.training.follow",
+    "configure_encoders": "tmgan.training.follow",
     "TrainConfig": "tmgan.config.settings",
     "DamsmConfig": "tmgan.config.settings",
     "RuntimeConfig": "tmgan.config.settings",
@@ -74,12 +76,15 @@ _HOME = {
     "Measure": "tmgan.evaluation.metrics.measure",
     "compare": "tmgan.evaluation.comparison:compare_runs",
     "difference": "tmgan.evaluation.comparison",
+    "RunComparison": "tmgan.evaluation.comparison",
+    "Difference": "tmgan.evaluation.comparison",
     "PerImage": "tmgan.evaluation.metrics.per_image",
     # progress and status lines
     "quiet": "tmgan.common.progress",
 }
 __all__ = [
     "DamsmConfig",
+    "Difference",
     "Edited",
     "Editor",
     "Edits",
@@ -90,12 +95,14 @@ __all__ = [
     "Pack",
     "PerImage",
     "Protocol",
+    "RunComparison",
     "RuntimeConfig",
     "TrainConfig",
     "__version__",
     "baselines",
     "compare",
     "configure",
+    "configure_encoders",
     "difference",
     "draw_birds",
     "evaluate",

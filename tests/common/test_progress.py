@@ -47,6 +47,9 @@ def test_quiet_hides_bars_remarks_and_status_lines(terminal, capsys):
         say("a status line")
         assert inside.notes == ["a remark"], "kept all the same"
     assert capsys.readouterr() == ("", "")
+    with quiet():
+        say("NOTE: the weights are random numbers")
+    assert capsys.readouterr() == ("", "NOTE: the weights are random numbers\n")
     show.say("another")
     say("a status line")
     assert capsys.readouterr() == ("a status line\n", "another\n")

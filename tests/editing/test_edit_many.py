@@ -164,3 +164,19 @@ def test_between_photo_and_edit_strength_mixes_both(editor):
     torch.testing.assert_close(half, (images + whole) / 2)
     photo = picture(1)
     assert np.array_equal(levels(editor.edit(photo, "a red bird", strength=0.0)), levels(photo))
+
+
+def test_edits_before_a_wrong_number_of_seeds_are_not_lost(editor, tmp_path):
+    """An iterator tells its number only in the end."""
+    photos = [Image.new("RGB", (64, 64), (40 * k, 90, 120)) for k in range(3)]
+    outcomes = editor.edit_many(iter(photos), "a red bird", seed=[0, 1, 2, 3], batch=2)
+    for _ in photos:
+        assert next(outcomes).error is None
+    with pytest.raises(ValueError, match="3 photos and 4 seeds"):
+        next(outcomes)
+
+
+def test_seeds_of_numpy(editor):
+    photo = Image.new("RGB", (64, 64), (40, 90, 120))
+    (outcome,) = editor.edit_many([photo], "a red bird", seed=np.int64(3))
+    assert np.array_equal(np.array(outcome.edited.picture), np.array(editor.edit(photo, "a red bird", seed=3)))

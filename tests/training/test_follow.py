@@ -161,3 +161,31 @@ def test_a_provider_whose_masks_cannot_be_stored_is_refused_at_once(photographs,
     with pytest.raises(ValueError, match=message):
         find_masks(photographs, provider)
     assert not [*photographs.glob("masks-*")]
+
+
+def test_the_default_folder_is_that_of_its_own_pack_only(tiny_editor, packed, photographs, tmp_path, monkeypatch):
+    """A run of other data there says nothing about this pack; one of this pack says all."""
+    monkeypatch.chdir(tmp_path)
+    find_masks(photographs, Stub("fcn"))
+    begun = dataclasses.replace(tiny_editor, preset="editor", run="runs/editor", images=4, data=str(packed))
+    train_editor(begun, evaluated=False)
+    assert train("--data", photographs).model.image_size == 128
+    assert train("--data", packed).preset == "editor" and train("--data", packed).encoder == begun.encoder
+
+
+def test_encoders_of_a_kind_that_is_named_take_nothing_from_the_pack(packed):
+    paper = configfile.from_preset("sad9")
+    config = tmgan.configure("sad9", data=packed, encoder={"kind": "small"})
+    assert config.encoder == dataclasses.replace(paper.encoder, kind="small") and config.pretrain == paper.pretrain
+    assert train("--preset", "sad9", "--data", packed, "--encoder.kind=small").pretrain == paper.pretrain
+    quick = configfile.from_preset("quickstart")
+    assert tmgan.configure_encoders(data=packed) == DamsmConfig(
+        data=str(packed), encoder=quick.encoder, pretrain=quick.pretrain
+    )
+    assert tmgan.configure_encoders(data=packed, encoder={"kind": "small"}).pretrain == DamsmConfig().pretrain
+
+
+def test_a_flag_without_its_value_is_refused_by_its_command(capsys):
+    with pytest.raises(SystemExit):
+        train("--data")
+    assert "tmgan train --help" in "".join(capsys.readouterr())

@@ -125,6 +125,7 @@ def _help(group: str = "") -> str:
     )
     return (
         f"tmgan trains GANs that edit a photo from a sentence.\n\n{lines}\n\n"
-        f"Each command has --help, and takes {QUIET}: no progress and no status lines, only results, notes and\n"
-        f"errors. Begin with `tmgan train`: it needs no arguments and no data.\n\n{STATUSES}"
+        f"Each command has --help, and takes {QUIET}: no progress and no status lines (a run's log.txt has them),\n"
+        "only notes, errors and what is asked for. Begin with `tmgan train`: it needs no arguments and no data.\n\n"
+        f"{STATUSES}"
     )

@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> None:
     config = dataclasses.replace(config, batch=options.batch or config.batch, memory=options.memory)
     engines: tuple[str, ...] = options.engines or tuple(dict.fromkeys((runtime.engine, "eager")))
     if options.profile is not None:
+        if engines[0] == "graphed":
+            raise ValueError("--profile shows the parts of a step, and a CUDA graph has none: name --engines compiled.")
         runtime = dataclasses.replace(runtime, engine=engines[0])
     print(
         f"Preset {preset}, batch {config.batch}, {config.model.image_size} pixels, on {runtime.describe()}, "

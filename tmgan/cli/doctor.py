@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
     for line in verify.report():
         print(f"  {line}")
     print(f"  CUDA C++ kernels: {tmgan_kernels.cuda_missing() or 'built'}")
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    compiler = shutil.which((shlex.split(os.environ.get("CXX", "")) or ["g++"])[0])
     print(f"  C++ compiler, for torch.compile and Triton: {compiler or 'not found'}")
     if compiler is None:
         print("    -> install g++ (Debian and Ubuntu: apt install g++), or name another in CXX")

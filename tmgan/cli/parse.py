@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -84,7 +84,7 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
         run = options.from_ or next(filter(None, reversed(runs)), "")
         if run and name != "manigan-dcm":
             remedy = f"this is {name}." if name else "add --preset manigan-dcm."
-            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module: {remedy}")
+            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module; {remedy}")
         if any(map(configfile.is_of_a_run, files)) and not (options.preset or run):
             base = dataclasses.replace(base, preset=name or "quickstart")
         elif run or not _needed(rest, places):
@@ -97,7 +97,7 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     elif _needed(rest, places):
         from tmgan.training.follow import encoder_settings
 
-        base, notes = encoder_settings(places["data"], places["run"])
+        base, notes = encoder_settings(places["data"], places["run"], places["kind"])
     taken = base
     for path in files:
         base = configfile.read_yaml(path, base)
@@ -120,13 +120,13 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
 
 
 def _places(arguments: list[str], files: list[str]) -> dict[str, str]:
-    """Data, encoders and run folder, as the flags or else the files name them; "" where they do not."""
+    """Data, encoders, run folder and kind of encoders, as flags or else files name them; "" where they do not."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    names: tuple[Literal["data", "encoders", "run"], ...] = ("data", "encoders", "run")
-    for name in names:
-        parser.add_argument(f"--{name}")
+    names: dict[str, Any] = {"data": "data", "encoders": "encoders", "run": "run", "kind": "encoder.kind"}
+    for name, flag in names.items():
+        parser.add_argument(f"--{flag}", dest=name, nargs="?")  # without a value tyro refuses it
     flags, _ = parser.parse_known_args(arguments)
-    in_files = {name: [configfile.named_in(path, name) for path in files] for name in names}
+    in_files = {name: [configfile.named_in(path, setting) for path in files] for name, setting in names.items()}
     return {name: getattr(flags, name) or next(filter(None, reversed(in_files[name])), "") for name in names}
 
 

@@ -9,13 +9,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-_QUIET = ContextVar("quiet", default=False)
+_quiet = False  # of the process: its threads are quiet too
 
 
 @contextlib.contextmanager
@@ -29,17 +28,20 @@ def quiet() -> Iterator[None]:
     >>> summary.already_prepared
     True
     """
-    before = _QUIET.set(True)
+    global _quiet
+    before, _quiet = _quiet, True
     try:
         yield
     finally:
-        _QUIET.reset(before)
+        _quiet = before
 
 
 def say(text: str) -> None:
-    """Print a status line on standard output, unless inside `quiet()`."""
-    if not _QUIET.get():
+    """Print a status line on standard output, unless inside `quiet()`: there notes go to standard error."""
+    if not _quiet:
         print(text, flush=True)
+    elif text.startswith("NOTE: "):
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -49,7 +51,7 @@ class Progress:
         self.notes: list[str] = []
         from rich.console import Console  # here, so that a machine that only measures steps does not need it
 
-        self._console = Console(stderr=True, highlight=False, quiet=not visible or _QUIET.get())
+        self._console = Console(stderr=True, highlight=False, quiet=not visible or _quiet)
         self._bar: RichProgress | None = None
 
     def say(self, text: str) -> None:

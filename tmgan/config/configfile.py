@@ -82,11 +82,12 @@ def is_of_a_run(path: str | Path) -> bool:
     return Path(path).name == "config.yaml" and (Path(path).parent / "run.json").is_file()
 
 
-def named_in(path: str | Path, setting: Literal["preset", "from", "data", "encoders", "run"]) -> str | None:
-    """The preset or the place that a YAML file of settings names, if any."""
-    values = _yaml(path)
-    value = values.get(setting) if isinstance(values, dict) else None
-    return None if value is None else _coerce(value, str, f"{path}, {setting}")
+def named_in(
+    path: str | Path, name: Literal["preset", "from", "data", "encoders", "run", "encoder.kind"]
+) -> str | None:
+    """A setting that is a text, as a YAML file of settings has it, if it does."""
+    value = setting(_yaml(path), name, None)
+    return None if value is None else _coerce(value, str, f"{path}, {name}")
 
 
 def _yaml(path: str | Path) -> Any:
@@ -180,11 +181,11 @@ def overlay(base: dict, values: dict) -> dict:
     }
 
 
-def setting(nested: dict, dotted: str) -> Any:
-    """A setting of a plain configuration by its dotted name; "(none)" if there is no such setting."""
+def setting(nested: dict, dotted: str, otherwise: Any = "(none)") -> Any:
+    """A setting of a plain configuration by its dotted name, or `otherwise` if there is no such setting."""
     value: Any = nested
     for key in dotted.split("."):
-        value = value.get(key, "(none)") if isinstance(value, dict) else "(none)"
+        value = value.get(key, otherwise) if isinstance(value, dict) else otherwise
     return value
 
 

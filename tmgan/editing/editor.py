@@ -147,7 +147,7 @@ class Editor:
         """The photo edited towards the text, at the photo's own resolution and in its own colour space.
 
         The picture is RGB, or RGBA if the photo has transparency. Its `info` holds the photo's profile, EXIF, XMP and
-        resolution. Its `save("x.png")` writes profile and transparency; `tmgan.editing.saving.save_photo` writes all,
+        resolution. Its `save("x.png")` writes profile and transparency; `tmgan.save_photo` writes all,
         and a JPEG as coarse as the photo's was.
 
         Args:
@@ -156,8 +156,8 @@ class Editor:
                 where it finds nothing, the photo's central square.
             seed: of the noise of generators that use some: see `varies`.
             strength: 0 is the photo, 1 the network's edit, up to 4 is bolder; see `edit_tensors`.
-            find: who looks for the object: `tmgan.methods.mask_providers.make_provider` makes those there are, and
-                any object with the interface of MaskProvider there will do.
+            find: who looks for the object: `tmgan.make_provider` makes those there are, and any object with the
+                interface of `tmgan.MaskProvider` will do.
 
         Raises:
             ValueError: the photo cannot be read, the box lies outside it, no word is known, or strength is out of
@@ -207,9 +207,9 @@ class Editor:
     ) -> Generator[Outcome, None, None]:
         """edit_in_full() of many photos, faster: what each has become, in the order of the photos.
 
-        The network works on `batch` photos at a time, while a few threads read the next ones. Only these are in memory,
-        and nothing is read before the first outcome is asked for. A photo that cannot be edited does not stop the
-        others: its outcome has an `error`.
+        The network works on `batch` photos at a time, while a few threads read the next ones and finish the last: so
+        few batches are in memory, and nothing is read before the first outcome is asked for. A photo that cannot be
+        edited does not stop the others: its outcome has an `error`.
 
         Sums are rounded in another order than in an edit alone: some values in a million differ by one level of 255.
 
@@ -250,10 +250,21 @@ class Editor:
 
 
 def _outcomes(stages: Stages, rows: Iterable[Request], batch: int) -> Generator[Outcome, None, None]:
-    asked, again = itertools.tee(rows)
+    wrong: list[ValueError] = []
+    asked, again = itertools.tee(_until_wrong(rows, wrong))
     for edited in stages.together(asked, batch):
         photo = next(again).photo
         yield Outcome(photo, edited.error, None) if isinstance(edited, Failed) else Outcome(photo, None, edited)
+    if wrong:
+        raise wrong[0]
+
+
+def _until_wrong(rows: Iterable[Request], wrong: list[ValueError]) -> Generator[Request, None, None]:
+    """The requests up to an error among them, which waits in `wrong` for the edits before it."""
+    try:
+        yield from rows
+    except ValueError as error:
+        wrong.append(error)
 
 
 def _exaggerate(images: Tensor, output: GeneratorOutput, strength: float) -> Tensor:

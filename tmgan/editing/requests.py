@@ -46,10 +46,10 @@ def requests(
     given: dict[str, Any] = {
         "texts": texts if isinstance(texts, str) else list(texts),
         "boxes": None if boxes is None else list(boxes),
-        "seeds": seeds if isinstance(seeds, int) else list(seeds),
+        "seeds": [int(seed) for seed in seeds] if isinstance(seeds, Iterable) else int(seeds),
         "keep": keep if keep is None or callable(keep) else list(keep),
     }
-    for seed in [seeds] if isinstance(seeds, int) else given["seeds"]:
+    for seed in given["seeds"] if isinstance(seeds, Iterable) else [given["seeds"]]:
         check_seed(seed)
     for name, values in given.items():
         if isinstance(values, list) and isinstance(photos, Sized) and len(values) != len(photos):

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tmgan.config.methods import MASK_PROVIDERS
+from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig
 from tmgan.models import weights
 from tmgan.models.layers import init_frozen
 from tmgan.models.segmentation import CROP_EDGE, Segmenter, voc_ids
@@ -141,18 +143,20 @@ def make_provider(
     classes: tuple[str, ...] = ("bird",),
     pretrained: Literal["pretrained", "random"] = "pretrained",
     weights_dir: str = "",
-    device: torch.device = torch.device("cpu"),  # noqa: B008  # a constant
+    device: torch.device | None = None,
 ) -> MaskProvider:
     """The provider of a name in MASK_PROVIDERS: "fcn" or "clipseg".
 
     Args:
         classes: for "fcn", of Pascal VOC.
+        device: None for the GPU if there is one.
         pretrained: "random" for seeded random numbers instead of weights, which only "fcn" has.
 
     Raises:
         ValueError: a class is unknown or weights are missing; the message says what to do.
     """
     assert name in MASK_PROVIDERS, name
+    device = device or decide(RuntimeConfig()).device
     if name == "clipseg":
         if pretrained == "random":
             raise ValueError("CLIPSeg has no --weights random: its tokenizer comes with its weights.")

@@ -221,10 +221,10 @@ def report(config: TrainConfig, runtime: Runtime, engines: tuple[str, ...], seco
         synthetic.step(synthetic.batch, 0)
         synchronise(runtime.device)
         first = time.perf_counter() - start
+        most_bytes = _memory(runtime.device)  # before others look at the peak; a graph allocates nothing
         if work is None:
             work = gflop(synthetic_step(config, dataclasses.replace(runtime, engine="eager")).step, synthetic.batch)
         whole = time_step(synthetic.step, synthetic.batch, seconds)
-        most_bytes = _memory(runtime.device)
         sizes: dict[str, Bytes] = {}
         if engine == "eager" or (engine == "compiled" and runtime.device.type == "cuda"):
             sizes = by_part(components(synthetic.step, synthetic.batch), runtime.device)

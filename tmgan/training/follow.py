@@ -22,6 +22,7 @@ from tmgan.data.masks import read_record
 from tmgan.data.pack import Pack
 from tmgan.models import weights
 
+_FITTING = ("quickstart", "editor", "lightweight")  # what _preset_for names
 Notes = dict[str, str]  # setting that was taken from the data -> why, a sentence
 
 
@@ -46,20 +47,35 @@ def configure(preset: str = "", **settings: Any) -> TrainConfig:
     if values.get("from"):
         base = configfile.from_preset(preset or "manigan-dcm", configfile.settings_of(values["from"]))
     else:
-        base, notes = editor_settings(preset, *(values.get(name, "") for name in ("data", "encoders", "run")))
+        data, encoders, run = (str(values.get(name, "")) for name in ("data", "encoders", "run"))
+        base, notes = editor_settings(preset, data, encoders, run, _kind_in(values))
     config = configfile.merge(base, values, where="settings")
     say_what_was_taken(notes, base, config)
     return config
 
 
-def editor_settings(preset: str, data: str, encoders: str, run: str) -> tuple[TrainConfig, Notes]:
+def configure_encoders(**settings: Any) -> DamsmConfig:
+    """Settings for `tmgan.train_encoders`: fitted to the data, overridden by yours; see `configure`.
+
+    Raises:
+        ValueError: as of `configure`.
+    """
+    values = {name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
+    base, notes = encoder_settings(values.get("data", ""), values.get("run", ""), _kind_in(values))
+    config = configfile.merge(base, values, where="settings")
+    say_what_was_taken(notes, base, config)
+    return config
+
+
+def editor_settings(preset: str, data: str, encoders: str, run: str, kind: str = "") -> tuple[TrainConfig, Notes]:
     """What the settings of an editor start from: a preset, fitted to the pack; and what was taken from that.
 
     Args:
         preset: "" for the one that fits.
         data, encoders, run: as in TrainConfig, "" where not given.
+        kind: of the encoders, where it is given: then nothing about them follows from the pack.
     """
-    before = _before(run, TrainConfig())
+    before = _before(run, TrainConfig()) if run or not data else _before_on(data, preset)
     if not data:
         return configfile.from_preset(preset or (before.preset if before else "quickstart")), {}
     notes: Notes = {}
@@ -68,7 +84,6 @@ def editor_settings(preset: str, data: str, encoders: str, run: str) -> tuple[Tr
         name, reason = _preset_for(pack)
         notes["preset"] = f"Preset {name}: {reason}. Others by --preset."
     config = configfile.from_preset(name)
-    before = before or _before(f"runs/{name}" if not run else "", TrainConfig())
     if before is not None and before.preset == name:
         return dataclasses.replace(
             config,
@@ -77,16 +92,17 @@ def editor_settings(preset: str, data: str, encoders: str, run: str) -> tuple[Tr
             encoder=before.encoder,
             pretrain=before.pretrain,
         ), notes
-    config, more = _fit(config, pack, own_encoders=not encoders)
+    config, more = _fit(config, pack, own_encoders=not (encoders or kind))
     return config, notes | more
 
 
-def encoder_settings(data: str, run: str) -> tuple[DamsmConfig, Notes]:
+def encoder_settings(data: str, run: str, kind: str = "") -> tuple[DamsmConfig, Notes]:
     """What the settings of `tmgan damsm` start from: as published for photographs, those of quickstart for drawn birds;
     and what was taken from the pack.
 
     Args:
         data, run: as in DamsmConfig, "" where not given.
+        kind: of the encoders, likewise.
     """
     config = DamsmConfig()
     if not data:
@@ -94,7 +110,7 @@ def encoder_settings(data: str, run: str) -> tuple[DamsmConfig, Notes]:
     before = _before(run, config)
     if before is not None:
         return dataclasses.replace(config, encoder=before.encoder, pretrain=before.pretrain), {}
-    if Pack.open(user_path(data)).colours is None:
+    if kind or Pack.open(user_path(data)).colours is None:
         return config, {}
     small = configfile.from_preset("quickstart")
     note = "Small encoders, as preset quickstart trains them: these are drawn birds. Others by --encoder.kind."
@@ -156,6 +172,20 @@ def _fit(config: TrainConfig, pack: Pack, own_encoders: bool) -> tuple[TrainConf
         )
         config = dataclasses.replace(config, encoder=others.encoder, pretrain=pretrain)
     return config, notes
+
+
+def _kind_in(values: dict[str, Any]) -> str:
+    section = values.get("encoder")
+    return str(section.get("kind", "")) if isinstance(section, dict) else ""
+
+
+def _before_on(data: str, preset: str) -> TrainConfig | None:
+    """The settings of a run on a pack that has begun in the folder that a run has by default."""
+    for name in (preset,) if preset else _FITTING:
+        before = _before(f"runs/{name}", TrainConfig())
+        if before is not None and before.data and user_path(before.data).resolve() == user_path(data).resolve():
+            return before
+    return None
 
 
 def _before(run: str, kind: Any) -> Any:

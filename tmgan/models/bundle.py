@@ -2,6 +2,7 @@
 
 - encoders.safetensors: text and photo encoders, made by `tmgan damsm`.
 - generator.safetensors: the averaged generator, made by `tmgan train`.
+- discriminator.safetensors: of an import that brought one; a run of `tmgan train` has its own in its checkpoints.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tmgan.models.lightweight import Generator
 from tmgan.models.manigan import MainModule
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"
 RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 
 
@@ -239,9 +241,13 @@ def init_generator(generator: nn.Module, random: torch.Generator, main: MainModu
 
 
 def save_generator(
-    generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int
+    generator: nn.Module, config: TrainConfig, vocabulary: Vocabulary, folder: Path, images: int | None
 ) -> None:
-    """Write FOLDER/generator.safetensors with the run's configuration and the hash of its vocabulary."""
+    """Write FOLDER/generator.safetensors with the run's configuration and the hash of its vocabulary.
+
+    Args:
+        images: seen in training; None: unknown, of an import.
+    """
     _save(
         folder / GENERATOR,
         generator.state_dict(),
@@ -251,8 +257,9 @@ def save_generator(
 
 def load_generator(
     folder: Path, encoders: Encoders
-) -> tuple[Generator | EditorGenerator | MainModule | CorrectedGenerator, TrainConfig, int]:
-    """The averaged generator of a run of `tmgan train`, the run's configuration, and how many images it has seen.
+) -> tuple[Generator | EditorGenerator | MainModule | CorrectedGenerator, TrainConfig, int | None]:
+    """The averaged generator of a run of `tmgan train` or of an import, the run's configuration, and how many images it
+    has seen, None where that is unknown (an import).
 
     Raises:
         ValueError: the file is missing or damaged, or its vocabulary is not that of the encoders.
@@ -272,18 +279,38 @@ def load_generator(
     return generator, config, about["images"]
 
 
+def save_discriminator(state: dict[str, Tensor], model: ModelConfig, folder: Path) -> None:
+    """Write FOLDER/discriminator.safetensors.
+
+    Args:
+        state: of what `training.build.build_discriminator` makes: a Discriminator, or those of ManiGAN's three scales.
+        model: the settings that it fits.
+    """
+    _save(folder / DISCRIMINATOR, state, {"model": to_dict(model)})
+
+
+def load_discriminator(folder: Path) -> dict[str, Tensor] | None:
+    """What save_discriminator has written; None where there is no such file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / DISCRIMINATOR
+    return _load(path, "Import its file again, or remove it.")[0] if path.exists() else None
+
+
 @dataclass(frozen=True)
 class FirstStage:
     """ManiGAN's main module as a run of preset manigan has trained it."""
 
     main: MainModule
-    images: int  # trained on
+    images: int | None  # trained on; None: unknown, of an import
     of: int  # images that its run is to train on
 
     @property
     def finished(self) -> bool:
         """False when its training was interrupted and has not gone on."""
-        return self.images >= self.of
+        return self.images is None or self.images >= self.of
 
     @property
     def unfinished_note(self) -> str:

@@ -34,7 +34,7 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Newest first."""
-        return sorted((p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+        return checkpoints_in(self.folder)
 
     def save(self, images: int, state: dict, score: float | None = None) -> Path:
         """Write the state reached after `images` images; `score` (higher is better) decides which one is the best."""
@@ -64,23 +64,38 @@ class Checkpoints:
         Raises:
             ValueError: none of the checkpoints can be read, or another version of tmgan wrote the newest one.
         """
-        for path in self.paths():
-            try:
-                state = _load(path)
-            except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-                self.log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
-                continue
-            if state.get("format") != FORMAT:
-                raise ValueError(
-                    f"{path} has checkpoint format {state.get('format')}, this tmgan reads {FORMAT}. "
-                    "Use the version of tmgan that wrote it, or start another run."
-                )
-            return state
-        if self.paths():
+        state = newest_of(self.paths(), self.log)
+        if state is None and self.paths():
             raise ValueError(
                 f"None of the checkpoints in {self.folder} can be read. Move the folder away to start from scratch."
             )
-        return None
+        return state
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The files of a folder of checkpoints, newest first. Nothing in it is touched."""
+    return sorted((p for p in folder.glob("*.pt") if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def newest_of(paths: list[Path], log: Callable[[str], None]) -> dict | None:
+    """The first checkpoint that can be read, on the CPU; None when none can. `log` is told of those that are damaged.
+
+    Raises:
+        ValueError: another version of tmgan wrote it.
+    """
+    for path in paths:
+        try:
+            state = _load(path)
+        except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
+            continue
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} has checkpoint format {state.get('format')}, this tmgan reads {FORMAT}. "
+                "Use the version of tmgan that wrote it, or start another run."
+            )
+        return state
+    return None
 
 
 def _size(state: Any) -> int:

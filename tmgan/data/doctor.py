@@ -24,7 +24,8 @@ from tmgan.data.findings import Finding, Level, optional
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL
 from tmgan.data.pack_doctor import examine_pack
 from tmgan.data.sources import image_folder
-from tmgan.data.sources.cub import CAPTION_PICKLES, Layout
+from tmgan.data.sources.caption_pickle import CAPTION_PICKLES
+from tmgan.data.sources.cub import Layout
 from tmgan.data.sources.read import read_source
 from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import Job, cut_tiles, tile_edge

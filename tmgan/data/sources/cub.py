@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tmgan.common.commands import command
 from tmgan.data.captions import tokenize
+from tmgan.data.sources.caption_pickle import CAPTION_PICKLES, SPLITS, check_same_captions, read_captions
 from tmgan.data.sources.cub_tables import (
     integers,
     is_inside,
@@ -24,10 +25,6 @@ from tmgan.data.sources.lines import read_lines, read_text
 from tmgan.data.sources.lost_words import LostWords
 from tmgan.data.sources.source import Item, Source, Split
 from tmgan.data.sources.unpickle import load_metadata_pickle
-from tmgan.data.vocabulary import Vocabulary
-
-CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is DF-GAN's name for the same file
-_SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,9 @@ def read(layout: Layout) -> Source:
     texts, problems, dropped = text_folder.captions, text_folder.problems, text_folder.dropped
     vocabulary = token_ids = None
     if layout.captions is not None:
-        vocabulary, token_ids = _read_caption_pickle(layout.captions, entries)
-        _check_same_captions(layout.captions, entries, vocabulary, token_ids, texts)
+        counts: dict[Split, int] = {split: sum(entry.split == split for entry in entries) for split in SPLITS}
+        vocabulary, token_ids = read_captions(layout.captions, counts)
+        check_same_captions(layout.captions, [entry.name for entry in entries], vocabulary, token_ids, texts)
         texts = [[" ".join(vocabulary[token] for token in ids) for ids in image] for image in token_ids]
         problems = {
             entry.name: f"no captions in {layout.captions}"
@@ -226,7 +224,7 @@ def _split_of_pickles(folder: Path) -> tuple[list[_Entry], dict[int, str], list[
     entries: list[_Entry] = []
     class_names: dict[int, str] = {}
     notes: list[str] = []
-    for split in _SPLITS:
+    for split in SPLITS:
         file, info = folder / split / "filenames.pickle", folder / split / "class_info.pickle"
         if not file.exists():
             raise ValueError(
@@ -292,56 +290,3 @@ def _check_unique(entries: list[_Entry], layout: Layout) -> None:
             splits = f"{seen[entry.name]} and {entry.split}"
             raise ValueError(f"{entry.name} is listed twice ({splits}): an image belongs to one split, once")
         seen[entry.name] = entry.split
-
-
-def _read_caption_pickle(file: Path, entries: list[_Entry]) -> tuple[tuple[str, ...], tuple]:
-    """Words by id, and each entry's captions as ids. Caption k of image i is number i * (captions per image) + k."""
-    value = load_metadata_pickle(file)
-    captions_and_words = isinstance(value, (list, tuple)) and [isinstance(part, dict) for part in value]
-    if captions_and_words != [False, False, True, True] or not all(isinstance(x, (list, tuple)) for x in value[:2]):
-        raise ValueError(f"{file}: expected [train captions, test captions, word of id, id of word]")
-    by_id, by_word = value[2:]
-    words = [by_id.get(index) for index in range(len(by_id))]
-    if not all(isinstance(word, str) and by_word.get(word) == index for index, word in enumerate(words)):
-        raise ValueError(f"{file}: its two word tables are not inverse to each other, or ids are missing")
-    try:
-        vocabulary = Vocabulary(tuple(words)).words
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-
-    token_ids: list[tuple[tuple[int, ...], ...]] = []
-    for split, captions in zip(_SPLITS, value[:2], strict=True):
-        count = sum(entry.split == split for entry in entries)
-        if count == 0 and not len(captions):
-            continue
-        if count == 0 or len(captions) % count:
-            raise ValueError(
-                f"{file} has {len(captions)} {split} captions for {count} {split} images, not equally many for each: "
-                "it does not belong to these lists. Without it, captions are read from the text folder"
-            )
-        per_image = len(captions) // count
-        rows = [tuple(integers(caption, file)) for caption in captions]
-        if any(not 0 < token < len(vocabulary) for row in rows for token in row):
-            raise ValueError(f"{file}: a {split} caption holds a word id outside 1..{len(vocabulary) - 1}")
-        token_ids += [
-            tuple(row for row in rows[start : start + per_image] if row) for start in range(0, len(rows), per_image)
-        ]
-    return vocabulary, tuple(token_ids)
-
-
-def _check_same_captions(
-    file: Path, entries: list[_Entry], vocabulary: tuple[str, ...], token_ids: tuple, texts: list
-) -> None:
-    """Refuse a captions.pickle whose captions do not belong to the images that the text folder has them for.
-
-    A caption or two may differ (tokenizers do); a shifted list differs nearly everywhere from some image on.
-    """
-    for entry, image, captions in zip(entries, token_ids, texts, strict=True):
-        pairs = list(zip(image, captions, strict=False))
-        same = sum([vocabulary[token] for token in ids] == tokenize(text) for ids, text in pairs)
-        if 2 * same < len(pairs):
-            sentence = " ".join(vocabulary[token] for token in image[0])
-            raise ValueError(
-                f"{file} does not fit the text folder: at {entry.name} it says {sentence!r}, the text says "
-                f"{captions[0]!r}. It was made for another list of images: remove the one that is wrong"
-            )

@@ -27,7 +27,20 @@ ROOMS = {
     "reports": ("common", "config", "models", "evaluation"),
     "training": ("common", "config", "data", "models", "losses", "methods", "editing", "evaluation", "reports"),
     "paper": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training"),
-    "cli": ("common", "config", "data", "models", "methods", "editing", "evaluation", "reports", "training", "paper"),
+    "published": ("common", "config", "data", "models", "training"),
+    "cli": (
+        "common",
+        "config",
+        "data",
+        "models",
+        "methods",
+        "editing",
+        "evaluation",
+        "reports",
+        "training",
+        "paper",
+        "published",
+    ),
 }
 # Modules that only these rooms may import.
 ONLY_FROM = {"tmgan.training.jobs": {"cli", "paper"}, "tmgan.models.bundle": {*ROOMS} - {"losses", "methods", "data"}}

@@ -23,9 +23,7 @@ def test_words_are_in_order_of_their_ids(tmp_path):
     shuffled = dict(sorted(BY_ID.items(), key=lambda pair: pair[1]))  # the order of the table means nothing
     assert read_words(write(tmp_path, [[[1, 3]], [], shuffled, BY_WORD])) == tuple(WORDS)
     # Captions are not looked at.
-    assert read_words(write(tmp_path, ([[1, 999]], [[0]], BY_ID, BY_WORD))) == tuple(
-        WORDS
-    )
+    assert read_words(write(tmp_path, ([[1, 999]], [[0]], BY_ID, BY_WORD))) == tuple(WORDS)
 
 
 @pytest.mark.parametrize(

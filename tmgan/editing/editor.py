@@ -28,7 +28,7 @@ from tmgan.editing.requests import Request, requests
 from tmgan.editing.stages import Stages
 from tmgan.methods.mask_providers import MaskProvider
 from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
-from tmgan.models.stages import GeneratorOutput
+from tmgan.models.stages import GeneratorOutput, in_order
 
 _SAME = 1 / 255  # half a level of 255, in [-1, 1]: less is not seen
 BATCH = 8  # photos that go through the network together: more hold more of them in memory
@@ -127,6 +127,12 @@ class Editor:
         device, model = self.runtime.device, self.config.model
         images = images.to(device)
         tokens, lengths = self.tokens(texts)
+        if model.attention == "published" and len(lengths.unique()) > 1:
+            # Its masks are those of other captions of the batch: without padding they are of no account.
+            rows = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
+            return in_order(
+                [self.edit_tensors(images[some], [texts[i] for i in some], seed, strength) for some in rows], rows
+            )
         noise = fixed_noise(seed, 1, model.noise_dim).to(device).expand(len(images), -1)
         eps = torch.zeros(len(images), model.condition_dim, device=device)
         with self.runtime.autocast():

@@ -116,13 +116,12 @@ class Stages:
         return _Cropped(photo.request, whole, where, before, whole.notes + photo.notes)
 
     def paint(self, photos: list[_Cropped]) -> list[_Painted]:
-        published = self.editor.config.model.attention == "published"
         words = [self.editor.words(photo.request.text) for photo in photos]
-        groups = defaultdict(list)  # what the network can edit together; published attention is not free of padding
-        for i, (photo, known) in enumerate(zip(photos, words, strict=True)):
-            groups[photo.request.seed, len(known) if published else 0].append(i)
+        groups = defaultdict(list)
+        for i, photo in enumerate(photos):
+            groups[photo.request.seed].append(i)
         painted: dict[int, _Painted] = {}
-        for (seed, _), group in groups.items():
+        for seed, group in groups.items():
             before, texts = [photos[i].before for i in group], [photos[i].request.text for i in group]
             output = self.editor.edit_tensors(torch.cat(before), texts, seed, self.strength)
             images, attention = output.image.float().cpu(), output.attention.float().cpu()

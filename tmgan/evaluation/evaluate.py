@@ -215,9 +215,15 @@ def pack_of(editor: Editor, data: str | Path | None = None) -> Pack:
     Raises:
         ValueError: it is not there, or holds images of another size; or nothing says which it is.
     """
-    data = data or editor.config.data or (editor.run and editor.run / "drawn" / "pack")
+    drawn = editor.run and editor.run / "drawn" / "pack"
+    data = data or editor.config.data or (drawn if drawn and drawn.exists() else None)
     if not data:
-        raise ValueError("This editor comes from no run folder, so nothing says what to measure it on: give a pack.")
+        what = (
+            f"{editor.run} does not say what it was trained on"
+            if editor.run
+            else "This editor comes from no run folder"
+        )
+        raise ValueError(f"{what}, so nothing says what to measure it on: give a pack (--data PACK).")
     return Pack.open(user_path(data), editor.image_size)
 
 

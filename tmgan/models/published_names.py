@@ -4,6 +4,8 @@ The published files are plain state dicts: netG and netC (generators), netD0 to 
 image_encoder. Their words are projected by 1x1 convolutions with 4 dimensions; ours have 3, and the same numbers.
 """
 
+BLOCKS = 3  # residual blocks of a stage, at most: published are 2 for birds, 3 for COCO
+
 
 def _stage(
     ours: str, published: str, channel: str = "channel_att.conv_context", affine: str = "SAIN"
@@ -13,7 +15,7 @@ def _stage(
         f"{ours}.channel.project": f"{published}.{channel}",
         **_affine(f"{ours}.affine", f"{published}.{affine}"),
     }
-    for i in range(3):
+    for i in range(BLOCKS):
         names[f"{ours}.residual.{i}.gated.conv"] = f"{published}.residual.{i}.block.0"
         names[f"{ours}.residual.{i}.conv"] = f"{published}.residual.{i}.block.3"
     return names

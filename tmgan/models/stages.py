@@ -35,6 +35,29 @@ class GeneratorOutput(NamedTuple):
     smaller: tuple[Tensor, ...] = ()
 
 
+def in_order(parts: list[GeneratorOutput], rows: list[Tensor]) -> GeneratorOutput:
+    """Outputs for some rows of a batch each, together; attention to fewer words is 0 for the others.
+
+    Args:
+        rows: which ones, of each part (n,) int64; together every row once.
+    """
+    order = torch.cat(rows).argsort()
+    length = max(part.attention.shape[1] for part in parts)
+
+    def joined(tensors: list[Tensor | None]) -> Tensor | None:
+        return None if tensors[0] is None else torch.cat([tensor for tensor in tensors if tensor is not None])[order]
+
+    attention = [F.pad(part.attention, (0, 0, 0, 0, 0, length - part.attention.shape[1])) for part in parts]
+    return GeneratorOutput(
+        torch.cat([part.image for part in parts])[order],
+        torch.cat(attention)[order],
+        joined([part.mu for part in parts]),
+        joined([part.logvar for part in parts]),
+        joined([part.keep_logits for part in parts]),
+        tuple(torch.cat(same)[order] for same in zip(*(part.smaller for part in parts), strict=True)),
+    )
+
+
 def check_arguments(name: str, image_size: int, attention: str) -> None:
     """ValueError for a size or an attention that a generator does not have."""
     if image_size not in IMAGE_SIZES:

@@ -20,6 +20,7 @@ from tmgan.reports.charts import curve
 from tmgan.reports.document import Cell, Document
 
 _GRIDS = 4  # pictures over time, the last one included
+IMPORTED = "imported"  # the status of a run of `tmgan import`
 _SPEED = "images_per_second"
 
 
@@ -51,7 +52,8 @@ def report(run: Path) -> Document:
         document, "Metrics while training", read_rows(run / "metrics.jsonl"), leave_out=("score", "retrieval_photos")
     )
     _speed(document, stats)
-    _data(document, run, settings)
+    if status["status"] != IMPORTED:
+        _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
     lines = _log(run)
     if lines:
@@ -94,6 +96,13 @@ def _status(run: Path, stats: list[dict]) -> dict:
 
 
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
+    versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
+    written = f" {versions}; last written {status['updated']}." if versions else ""
+    if status["status"] == IMPORTED:
+        document.text(f"**Imported** from files of the published code, which do not say what they saw.{written}")
+        names = ("file", "is", "sha256")
+        document.table(names, [[str(row[name]) for name in names] for row in status.get("files", [])])
+        return
     total = settings["images"] if "images" in settings else settings["pretrain"]["images"]
     state = {
         "done": "Finished",
@@ -105,8 +114,7 @@ def _summary(document: Document, run: Path, settings: dict, status: dict) -> Non
     seconds = training_seconds(run)
     if seconds:
         text += f" Training took {duration(seconds)}, {status['images'] / seconds:,.1f} images/s on average."
-    versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
-    document.text(text + (f" {versions}; last written {status['updated']}." if versions else ""))
+    document.text(text + written)
 
 
 def _next_steps(document: Document, run: Path) -> None:

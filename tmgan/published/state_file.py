@@ -1,0 +1,88 @@
+"""Read a `.pth` file of unknown origin: a plain state dict of dense float32 tensors, or a refusal in a sentence.
+
+Nothing that a file contains is run (`weights_only=True`), and nothing is allocated that is larger than the file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_PARALLEL = "module."  # what DataParallel puts before every name
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a file, in torch's present format or the one before 1.6.
+
+    Raises:
+        ValueError: the file is missing, truncated, asks for code to be run, or holds something else than a state dict
+            of finite float32 tensors (and int64 counters).
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is {'a folder: name the files in it' if path.is_dir() else 'missing'}.")
+    try:
+        _check_archive(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error):
+            raise ValueError(
+                f"{path} is refused: it is not a plain state dict ({_first_line(error)}). A file of weights needs "
+                "no code; do not load it by other means either, and get it again from where it was published."
+            ) from None
+        raise ValueError(_damaged(path, error)) from None
+    except Exception as error:  # a damaged file raises nearly anything
+        raise ValueError(_damaged(path, error)) from None
+    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{path} holds {_kind_of(state)}, not a state dict: tensors by name.")
+    for key, value in state.items():
+        problem = _problem(value)
+        if problem:
+            raise ValueError(f"{path}: {key} {problem}.")
+    if all(key.startswith(_PARALLEL) for key in state):
+        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+    return dict(state)
+
+
+def _check_archive(path: Path) -> None:
+    """RuntimeError for a zip file whose contents are not those that were written; torch checks this only in part."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise RuntimeError("it is compressed, as torch never writes")
+        broken = archive.testzip()
+    if broken is not None:
+        raise RuntimeError(f"the checksum of {broken} is wrong")
+
+
+def _problem(value: Any) -> str:
+    """Why an entry is no tensor of a published network; "" if it is one."""
+    if not isinstance(value, Tensor):
+        return f"is {_kind_of(value)}, not a tensor"
+    if value.layout != torch.strided or value.is_quantized or value.dtype not in (torch.float32, torch.int64):
+        return f"is a tensor of {value.dtype}, {value.layout}; the published networks are dense, of torch.float32"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return f"claims to have {value.numel():,} numbers, more than the file holds"
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        return "holds numbers that are not finite"
+    return ""
+
+
+def _kind_of(value: Any) -> str:
+    return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is truncated, damaged, or no file of torch ({_first_line(error)}). Get it again."
+
+
+def _first_line(error: Exception) -> str:
+    """What matters of an error of torch's, which may go on for many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
+    return f"{type(error).__name__}: {told}"[:200].rstrip(". ")

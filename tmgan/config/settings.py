@@ -147,7 +147,7 @@ class PretrainConfig:
     batch: int = 44
     """Images per step."""
     lr: float = 2e-3
-    """First learning rate; each epoch multiplies it by lr_decay down to a tenth."""
+    """First learning rate; each epoch multiplies it by lr_decay while it is above a tenth."""
     lr_decay: float = 0.98
     """Factor of the learning rate after each epoch."""
     clip: float = 0.25
@@ -163,6 +163,9 @@ class PretrainConfig:
     """Which masks of the pack that takes; encoders that `tmgan train` makes take those of method.keep_mask."""
     batch_statistics: bool = False
     """As published: the frozen Inception's batch norms use and update batch statistics."""
+    rebuild_adam: bool = False
+    """As published: Adam begins anew with each epoch, its moments forgotten. An epoch is then as many steps as there
+    are whole batches of photos."""
 
     def __post_init__(self) -> None:
         require(self.batch >= 2, f"pretrain.batch is {self.batch}; matching needs 2 images or more per step.")

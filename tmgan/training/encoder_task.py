@@ -16,17 +16,17 @@ from tmgan.config.runtime import Runtime
 from tmgan.config.settings import SWAPS, DamsmConfig
 from tmgan.data.masks import open_masks
 from tmgan.data.pack import Pack, spread
-from tmgan.losses.matching import sentence_loss, sentence_score, word_attention, words_loss, words_score
+from tmgan.losses.matching import sentence_score, word_attention, words_score
 from tmgan.methods.recolour import Recolour
 from tmgan.models.bundle import Encoders, save_encoders
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import colour_table
+from tmgan.training.encoder_step import EncoderStep, encode_swaps
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import planned_crops
 from tmgan.training.plan import CaptionTable, Planner
 
-_ADAM = (0.5, 0.999)
 _DRAWN, _WORDS = 6, 8  # photos and words in a progress picture
 _MEASURED = 2  # swaps of each caption
 
@@ -64,38 +64,18 @@ class EncoderTask:
         self.columns = Columns(pack, self.table, runtime.device)
         self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, masks)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
-        parameters = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
-        self.adam = torch.optim.Adam(parameters, lr=config.pretrain.lr, betas=_ADAM, fused=True)
+        self.train_step = EncoderStep(self.text, self.photo, config.pretrain, config.loss, len(pack.train), runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """One update from the step's batch. The optimiser is never reset (published: at each epoch)."""
+        """One update from the step's batch."""
         batch = self.loader(step)
         drop = self.config.pretrain.dropout
         dropout = None
         if drop > 0:
             dropout = self.planner.dropout(step, batch.tokens.shape[1], self.text.word_dim, drop)
             dropout = dropout.to(self.runtime.device, non_blocking=True)
-        self.text.train()
-        self.photo.train()
-        self._set_learning_rate(step)
         images, tokens, swap_tokens = self.shown(batch)
-        with self.runtime.autocast():
-            regions, code = self.photo.regions_and_code(images)
-            words, sentence = self.text(tokens, batch.lengths, dropout)
-            loss = self.config.loss
-            gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
-            swap_words = swap_sentences = same = None
-            if swap_tokens is not None:
-                swap_words, swap_sentences = self._encode_swaps(swap_tokens, batch.lengths)
-                same = (swap_tokens == tokens[:, None]).all(2)
-            by_words = words_loss(regions, words, tokens == 0, batch.class_ids, gammas, swap_words, same)
-            by_sentence = sentence_loss(code, sentence, batch.class_ids, loss.gamma3, swap_sentences, same)
-        total = by_words.total + by_sentence.total
-        self.adam.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.config.pretrain.clip)
-        self.adam.step()
-        return {"loss": total, "words": by_words.total, "sentence": by_sentence.total}
+        return self.train_step(step, images, tokens, batch.lengths, batch.class_ids, dropout, swap_tokens)
 
     def shown(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Photos (B, 3, S, S), their texts (B, L) and swaps of these (B, K, L), some with a colour swapped in both.
@@ -112,19 +92,6 @@ class EncoderTask:
         tokens = torch.where(true[:, None], batch.target_tokens, batch.tokens)
         other = torch.where(true[:, None], batch.tokens, batch.swap_tokens[:, 0])
         return images, tokens, torch.cat([other[:, None], batch.swap_tokens[:, 1:]], 1)
-
-    def _encode_swaps(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens (B, K, L), lengths (B,) -> words (B, K, D, L), sentences (B, K, D). Without dropout: a swap differs
-        in one word or two, which must not be dropped."""
-        count = tokens.shape[1]
-        words, sentences = self.text(tokens.flatten(0, 1), lengths.repeat_interleave(count))
-        return words.unflatten(0, (-1, count)), sentences.unflatten(0, (-1, count))
-
-    def _set_learning_rate(self, step: int) -> None:
-        pretrain = self.config.pretrain
-        epoch = step * self.batch // len(self.pack.train)
-        for group in self.adam.param_groups:
-            group["lr"] = pretrain.lr * max(0.1, pretrain.lr_decay**epoch)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -150,7 +117,7 @@ class EncoderTask:
         differs = (batch.swap_tokens != batch.tokens[:, None]).any(2)
         if not differs.any():
             return {}
-        swap_words, swap_sentences = self._encode_swaps(batch.swap_tokens, batch.lengths)
+        swap_words, swap_sentences = encode_swaps(self.text, batch.swap_tokens, batch.lengths)
         padding, gammas = batch.tokens == 0, (self.config.loss.gamma1, self.config.loss.gamma2)
         own, swaps = (words_score(regions, text, padding, gammas) for text in (words[:, None], swap_words))
         by_words = (own > swaps)[differs]
@@ -196,12 +163,10 @@ class EncoderTask:
         return {"pack": self.pack.hash}
 
     def state_dict(self) -> dict:
-        return {"text": self.text.state_dict(), "photo": self.photo.state_dict(), "adam": self.adam.state_dict()}
+        return self.train_step.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        self.text.load_state_dict(state["text"])
-        self.photo.load_state_dict(state["photo"])
-        self.adam.load_state_dict(state["adam"])
+        self.train_step.load_state_dict(state)
 
     def notes(self) -> list[str]:
         return []

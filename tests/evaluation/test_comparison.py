@@ -79,8 +79,10 @@ def test_the_numbers_are_those_of_evaluate_on_the_same_photos(runs, pack):
 def test_other_encoders_are_other_judges(runs, tiny, pack, tmp_path):
     others = build_encoders(tiny.encoder, 64, pack.vocabulary, seed=2)
     third = write_run(tmp_path / "c", tiny, others)
-    of = compare_runs([*runs, third], protocol=dataclasses.replace(FEW, metrics=("mp_damsm",))).differences
-    assert of["c"]["mp_damsm"].change is None and "encoders" in of["c"]["mp_damsm"].why
+    judged = ("mp_damsm", "rmp_damsm", "r_precision")
+    of = compare_runs([*runs, third], protocol=dataclasses.replace(FEW, metrics=judged)).differences
+    for name in (*judged, "mp_similarity", "mp_similarity_photo"):
+        assert of["c"][name].change is None and "encoders" in of["c"][name].why
     assert of["c"]["mp_difference"].change is not None and of["b"]["mp_damsm"].change is not None
 
 

@@ -297,6 +297,32 @@ def test_manipulative_precision_equals_its_definition(editor, pack):
     )
 
 
+def test_relative_manipulative_precision_equals_its_definition(editor, pack):
+    protocol = Protocol(metrics=("mp_damsm", "rmp_damsm"), count=4, batch=3)
+    evaluation = evaluate(editor, pack, protocol)
+    pairs = make_pairs(pack, "test", 4, "other", 0)
+    photos = centre_crops(pack.tiles, pairs.image, 64)
+    with torch.no_grad():
+        for row in range(4):
+            code = editor.encoders.photo.regions_and_code(photos[row : row + 1])[1][0]
+            sentence = editor.encoders.text(*editor.tokens([pack.caption(int(pairs.target[row]))]))[1][0]
+            before = (code @ sentence / code.norm() / sentence.norm()).item()
+            after, difference = (evaluation[f"mp_{name}"].values[row] for name in ("similarity", "difference"))
+            assert evaluation["mp_similarity_photo"].values[row] == pytest.approx(before, rel=1e-4)
+            assert evaluation["rmp_damsm"].values[row] == pytest.approx(
+                (1 - difference) * (after - before), rel=1e-3, abs=1e-7
+            )
+    assert evaluation["rmp_damsm"].value != 0 and evaluation["rmp_damsm"].better == "higher"
+
+
+def test_a_copy_has_a_manipulative_precision_but_no_relative_one(editor, pack):
+    copied = evaluate(
+        baselines(editor)["input copied"], pack, Protocol(metrics=("mp_damsm", "rmp_damsm"), captions="own", count=4)
+    )
+    assert copied["rmp_damsm"].values == (0,) * 4
+    assert copied["mp_damsm"].values == copied["mp_similarity_photo"].values != (0,) * 4
+
+
 @pytest.fixture
 def clip_folder(tmp_path):
     """A tiny CLIP with random weights and a tokenizer of single letters, as transformers would save it."""

@@ -32,7 +32,8 @@ from tmgan.evaluation.protocol import Protocol
 PICTURES = 6  # photos that are shown
 # With fewer photos, chance alone gives all of them the same sign in more than one of twenty comparisons.
 FEWEST = 6
-_OWN_JUDGE = ("mp_damsm", "mp_similarity")  # measured with the run's own encoders
+# Measured with the run's own encoders.
+_OWN_JUDGE = ("mp_damsm", "mp_similarity", "rmp_damsm", "mp_similarity_photo", "r_precision")
 _UNDECIDED = "cannot be told"
 _VERDICTS = ("better", "worse", "higher", "lower", _UNDECIDED, "the same")
 

@@ -38,11 +38,12 @@ from tmgan.evaluation.metrics.colour_words import ColourWords, names_colours, ob
 from tmgan.evaluation.metrics.distances import Distances, InceptionScores
 from tmgan.evaluation.metrics.edits import make_edits, make_pairs, mask_notes, require_masks
 from tmgan.evaluation.metrics.lpips import LpipsOutside
-from tmgan.evaluation.metrics.manipulation import ManipulativePrecision
+from tmgan.evaluation.metrics.manipulation import ManipulativePrecision, RelativeManipulativePrecision
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.metric import Metric
 from tmgan.evaluation.metrics.pattern_accuracy import PatternAccuracy, patterned
 from tmgan.evaluation.metrics.per_image import MaskScore, Preserved, Sharpness
+from tmgan.evaluation.metrics.r_precision import EditsFound
 from tmgan.evaluation.protocol import METRICS, Protocol
 from tmgan.models.bundle import build_generator, init_generator
 from tmgan.models.detail_correction import CorrectedGenerator
@@ -137,6 +138,8 @@ _BUILDERS: tuple[tuple[tuple[str, ...], Build], ...] = (
     (("checkerboard",), lambda editor, pack, protocol: Checkerboard()),
     (("preserved",), lambda editor, pack, protocol: Preserved()),
     (("mp_damsm",), lambda editor, pack, protocol: ManipulativePrecision(editor)),
+    (("rmp_damsm",), lambda editor, pack, protocol: RelativeManipulativePrecision(editor)),
+    (("r_precision",), lambda editor, pack, protocol: EditsFound(editor, pack, protocol)),
     (
         ("fid", "kid"),
         lambda editor, pack, protocol: Distances(

@@ -14,6 +14,8 @@ METRICS = (
     "checkerboard",
     "preserved",
     "mp_damsm",
+    "rmp_damsm",
+    "r_precision",
     "fid",
     "kid",
     "inception_score",

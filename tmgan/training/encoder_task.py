@@ -14,8 +14,11 @@ from torch import Tensor
 from tmgan.config.methods import MethodConfig, RestoreConfig
 from tmgan.config.runtime import Runtime
 from tmgan.config.settings import SWAPS, DamsmConfig
+from tmgan.data.crops import centre_crops
 from tmgan.data.masks import open_masks
 from tmgan.data.pack import Pack, spread
+from tmgan.evaluation.metrics.edits import make_pairs
+from tmgan.evaluation.metrics.r_precision import Candidates, RPrecision, wrong_captions
 from tmgan.losses.matching import sentence_score, word_attention, words_score
 from tmgan.methods.recolour import Recolour
 from tmgan.models.bundle import Encoders, save_encoders
@@ -29,6 +32,7 @@ from tmgan.training.plan import CaptionTable, Planner
 
 _DRAWN, _WORDS = 6, 8  # photos and words in a progress picture
 _MEASURED = 2  # swaps of each caption
+_RETRIEVED = 500  # held-out photos of an R-precision before the end
 
 
 class EncoderTask:
@@ -64,11 +68,14 @@ class EncoderTask:
         self.columns = Columns(pack, self.table, runtime.device)
         self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, masks)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
+        self._images = 0
+        self._final: RPrecision | None = None  # of the trained encoders
         self.train_step = EncoderStep(self.text, self.photo, config.pretrain, config.loss, len(pack.train), runtime)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update from the step's batch."""
         batch = self.loader(step)
+        self._images = (step + 1) * self.batch
         drop = self.config.pretrain.dropout
         dropout = None
         if drop > 0:
@@ -100,7 +107,9 @@ class EncoderTask:
         Returns:
             retrieval_top1: how often a caption finds its own photo among `retrieval_photos` photos. binding_words and
             binding_sentence: how often a photo fits its own caption better than a swap of it, by the words and by the
-            sentence; 0.5 is chance. Without them where captions have no attributes to swap.
+            sentence; 0.5 is chance. Without them where captions have no attributes to swap. r_precision: how often a
+            photo finds its own caption among `r_precision_candidates`; at the end of all held-out photos, before of
+            some, r_precision_photos.
         """
         if len(self.pack.test) < 2:
             return {}
@@ -108,7 +117,50 @@ class EncoderTask:
         similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
         hits = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
         retrieval = {"retrieval_top1": hits.float().mean().item(), "retrieval_photos": len(code)}
+        end = self._images >= self.config.pretrain.images
+        found = self.r_precision(len(self.pack.test) if end else _RETRIEVED)
+        if found is not None:
+            self._final = found if end else None
+            retrieval["r_precision"] = found.measure.value
+            retrieval |= {"r_precision_candidates": found.candidates, "r_precision_photos": found.measure.n}
         return retrieval | self._binding(batch, regions, code, words, sentence)
+
+    @torch.no_grad()
+    def r_precision(self, count: int) -> RPrecision | None:
+        """How often held-out photos find their own caption among others, as in AttnGAN.
+
+        Args:
+            count: photos, at most: the first ones in an order that follows from the seed.
+
+        Returns:
+            None where no photos are held out, or no captions that differ.
+        """
+        pack, device, size = self.pack, self.runtime.device, self.pack.image_size
+        if len(pack.test) < 2:
+            return None
+        pairs = make_pairs(pack, "test", count, "own", self.config.seed)
+        wrong = wrong_captions(pack, pack.test, pairs.own, self.config.seed)
+        if wrong.shape[1] == 0:
+            return None
+        self.text.eval()
+        self.photo.eval()
+
+        def sentences(rows: Tensor) -> Tensor:
+            lengths = pack.lengths[rows].long()
+            tokens = pack.tokens[rows, : int(lengths.max())].long()
+            with self.runtime.autocast():
+                return self.text(tokens.to(device), lengths.to(device))[1]
+
+        def codes(images: Tensor) -> Tensor:
+            with self.runtime.autocast():
+                return self.photo.regions_and_code(centre_crops(pack.tiles, images, size).to(device))[1]
+
+        return Candidates(pairs.own, wrong, sentences).precision(map(codes, pairs.image.split(self.batch)))
+
+    def conclusion(self) -> str:
+        """The R-precision of all held-out photos in words; "" where there is none."""
+        found = self._final or self.r_precision(len(self.pack.test))
+        return "" if found is None else str(found)
 
     def _binding(
         self, batch: Batch, regions: Tensor, code: Tensor, words: Tensor, sentence: Tensor

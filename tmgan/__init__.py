@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from tmgan.evaluation.metrics.per_image import PerImage
     from tmgan.evaluation.protocol import Protocol
     from tmgan.methods.mask_providers import MaskProvider, make_provider
+    from tmgan.published.read import Import, import_published
+    from tmgan.published.write import export_published
     from tmgan.training.follow import configure, configure_encoders
     from tmgan.training.jobs import train_editor as train
     from tmgan.training.jobs import train_encoders
@@ -61,6 +63,10 @@ _HOME = {
     # training
     "train": "tmgan.training.jobs:train_editor",
     "train_encoders": "tmgan.training.jobs",
+    # weights that others have trained
+    "import_published": "tmgan.published.read",
+    "Import": "tmgan.published.read",
+    "export_published": "tmgan.published.write",
     # editing
     "load": "tmgan.editing.editor",
     "Editor": "tmgan.editing.editor",
@@ -89,6 +95,7 @@ __all__ = [
     "Editor",
     "Edits",
     "Evaluation",
+    "Import",
     "MaskProvider",
     "Measure",
     "Outcome",
@@ -106,7 +113,9 @@ __all__ = [
     "difference",
     "draw_birds",
     "evaluate",
+    "export_published",
     "find_masks",
+    "import_published",
     "load",
     "make_provider",
     "prepare",

@@ -27,6 +27,7 @@ from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.loop import train
 from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.training.start import start_of
 
 
 def flat(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -65,7 +66,8 @@ class StopAfter(StopRequest):
 def run_gan(config, pack, encoders, stop=None):
     runtime = decide(config.runtime)
     run = RunFolder(config.run, config, config.output.keep)
-    task = EditorTask(config, pack, encoders, runtime)
+    start = start_of(config, Path(config.run))
+    task = EditorTask(config, pack, encoders, runtime, None if start is None else start.weights)
     try:
         return train(task, run, config.images, config.output, stop or StopAfter(10**9))
     finally:

@@ -1,4 +1,7 @@
-"""Command line to dataclass: run of --from < preset < what the data asks for < configuration file < flag."""
+"""Command line to dataclass: run of --from < preset < what the data asks for < configuration file < flag.
+
+With --from, or in a run that has begun so, nothing is taken from the data.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
 
     Without --preset, the preset that a configuration file names is the starting point, else one that fits --data; but
     a run's own config.yaml has all settings that there were when it began, and presets change, so what it lacks is as
-    by default. With --from RUN, a preset's settings are laid over those of that run.
+    by default. With --from RUN, a preset that is named is laid over the settings of that run.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[])
@@ -79,17 +82,15 @@ def parse_run(kind: Callable[..., T], arguments: list[str], command: str, preset
     base: Any = kind()
     notes: dict[str, str] = {}
     if preset:
-        presets, runs = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
+        presets, sources = ([configfile.named_in(path, name) for path in files] for name in ("preset", "from"))
         name = options.preset or next(filter(None, presets), "")
-        run = options.from_ or next(filter(None, reversed(runs)), "")
-        if run and name != "manigan-dcm":
-            remedy = f"this is {name}." if name else "add --preset manigan-dcm."
-            raise ValueError(f"--from is for preset manigan-dcm, which goes on from a main module; {remedy}")
-        if any(map(configfile.is_of_a_run, files)) and not (options.preset or run):
+        source = options.from_ or next(filter(None, reversed(sources)), "") or configfile.source_of(places["run"])
+        if any(map(configfile.is_of_a_run, files)) and not (options.preset or options.from_):
             base = dataclasses.replace(base, preset=name or "quickstart")
-        elif run or not _needed(rest, places):
-            start = configfile.settings_of(os.path.expanduser(run)) if run else None
-            base = configfile.from_preset(name or "quickstart", start)
+        elif source and not _wants_help(rest):
+            base = configfile.started_from(os.path.expanduser(source), name, places["run"])
+        elif not _needed(rest, places):
+            base = configfile.from_preset(name or "quickstart")
         else:
             from tmgan.training.follow import editor_settings  # imports torch, which help can do without
 
@@ -132,4 +133,8 @@ def _places(arguments: list[str], files: list[str]) -> dict[str, str]:
 
 def _needed(rest: list[str], places: dict[str, str]) -> bool:
     """Whether settings follow from what is there. Not for help, which shows what is so everywhere."""
-    return bool(places["data"] or places["run"]) and not {"-h", "--help"} & set(rest)
+    return bool(places["data"] or places["run"]) and not _wants_help(rest)
+
+
+def _wants_help(rest: list[str]) -> bool:
+    return bool({"-h", "--help"} & set(rest))

@@ -1,4 +1,5 @@
-"""Settings from presets and YAML files, and back to YAML. Precedence: preset < file < flag (see cli/parse.py).
+"""Settings from presets and YAML files, and back to YAML. Precedence: run of --from < preset < file < flag (see
+cli/parse.py).
 
 The resolved settings are saved as config.yaml in the run folder.
 """
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tmgan.common.files import user_path
 from tmgan.config.settings import TrainConfig
 
 
@@ -34,8 +36,8 @@ def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
     """The training configuration that a preset names. ValueError, with the list of presets, for an unknown name.
 
     Args:
-        base: what the preset's settings are laid over in place of the defaults. None: for ManiGAN's second stage they
-            are laid over its first one's.
+        base: settings of the run of --from, which the preset's are laid over in place of the defaults. None: for
+            ManiGAN's second stage they are laid over its first one's.
     """
     if name == "manigan-dcm" and base is None:
         base = from_preset("manigan")
@@ -44,22 +46,88 @@ def from_preset(name: str, base: TrainConfig | None = None) -> TrainConfig:
             f"There is no preset {name!r}. {_nearest(name, presets())}The presets are: {', '.join(presets())}."
         )
     text = resources.files("tmgan.config.presets").joinpath(f"{name}.yaml").read_text()
+    values = yaml.safe_load(text) or {}
+    if base is not None and base.from_:
+        _require_same_network(name, values, base)
     base = dataclasses.replace(base or TrainConfig(), preset=name)
-    return merge(base, yaml.safe_load(text) or {}, where=f"preset {name}")
+    return merge(base, values, where=f"preset {name}")
+
+
+def _require_same_network(preset: str, values: dict, base: TrainConfig) -> None:
+    """Refuse a preset of another network than that of the run of --from; that ManiGAN's stages follow is none."""
+    there = base.model.architecture
+    wanted = values.get("model", {}).get("architecture", there)
+    if wanted == "manigan-dcm" != there:
+        require_first_stage(base, base.from_)
+    elif wanted != there:
+        raise ValueError(
+            f"Preset {preset} has another network than {base.from_}: model.architecture {wanted}, and {there} there. "
+            "Leave --preset out, or name one of the methods alone, such as histogram or sad9."
+        )
+
+
+def started_from(source: str, preset: str = "", run: str = "") -> TrainConfig:
+    """What the settings of a run of --from start from: those of `source`, with those of a preset laid over them.
+
+    A run that has begun keeps what it began with, whatever has become of `source` since.
+
+    Args:
+        source: run folder of `tmgan train`, or an import.
+        preset: "" for none.
+        run: folder of the new run, "" for the default one.
+
+    Raises:
+        ValueError: there is no such run or preset, or they do not go together.
+    """
+    before = begun_with(run or (f"runs/{preset}" if preset else ""), TrainConfig())
+    if before is not None and before.from_:
+        base = dataclasses.replace(before, from_=source)
+        return base if preset in ("", base.preset) else from_preset(preset, base)
+    base = settings_of(source)
+    return from_preset(preset, base) if preset else base
+
+
+def source_of(run: str) -> str:
+    """The run that a run has begun with (--from); "" for none, and for one that has not begun."""
+    before = begun_with(run, TrainConfig())
+    return "" if before is None else before.from_
+
+
+def begun_with(run: str, kind: Any) -> Any:
+    """The settings that a run has begun with; None if it has no checkpoint yet, or is a run of another kind.
+
+    Args:
+        run: its folder; "" for none.
+        kind: TrainConfig() or DamsmConfig(); settings that are newer than the run are as there.
+    """
+    folder = user_path(run)
+    begun = (file for inside in ("", "encoders/") for file in folder.glob(f"{inside}checkpoints/*.pt"))
+    path = Path(folder, "config.yaml")
+    if not run or not path.is_file() or not any(begun):
+        return None
+    try:
+        saved = _yaml(path)
+        return merge(kind, saved, str(path)) if ("preset" in saved) == hasattr(kind, "preset") else None
+    except (ValueError, TypeError):  # damaged: opening the run says so
+        return None
 
 
 def settings_of(run: str | Path) -> TrainConfig:
-    """What the settings of ManiGAN's second stage start from: those of its first stage, without its places (--from).
+    """What the settings of a run that goes on from `run` start from (--from): those of that one, without its places.
 
     Raises:
-        ValueError: `run` is no first stage.
+        ValueError: `run` is no folder of `tmgan train` or of an import.
     """
-    path = Path(run) / "config.yaml"
+    folder = user_path(run)
+    path = folder / "config.yaml"
     if not path.is_file() or "model" not in _yaml(path):  # without one it is a run of `tmgan damsm`
-        raise ValueError(f"There is no run of `tmgan train` in {run}: it has no config.yaml with the settings of one.")
+        encoders = " What it holds are encoders, for --encoders." if (folder / "encoders.safetensors").exists() else ""
+        raise ValueError(
+            f"There is no run of `tmgan train` in {run}: it has no config.yaml with the settings of one.{encoders}"
+        )
     config = read_yaml(path, TrainConfig())
-    require_first_stage(config, run)
-    data = config.data or str(Path(run) / "drawn" / "pack")  # what a run without data draws
+    drawn = folder / "drawn" / "pack"  # what a run without data draws
+    data = config.data or (str(Path(run) / "drawn" / "pack") if drawn.is_dir() else "")
     return dataclasses.replace(config, data=data, run="", encoders="", allow_unfinished=False, from_=str(run))
 
 

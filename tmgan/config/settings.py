@@ -228,8 +228,9 @@ class RuntimeConfig:
 class TrainConfig:
     """Train the editor. With no arguments: draw birds, train a small model on them, measure it.
 
-    Settings come from --preset, then --config, then the other flags. The options people use come first; then the
-    methods, where a run computes and what it writes; then the networks, their losses and optimisers.
+    Settings come from the run of --from, then --preset, then --config, then the other flags. The options people use
+    come first; then the methods, where a run computes and what it writes; then the networks, their losses and
+    optimisers.
     """
 
     preset: str = "quickstart"
@@ -242,8 +243,9 @@ class TrainConfig:
     """Run folder of `tmgan damsm`; empty: train encoders of encoder.kind small, efficientnet or efficientnet-b0
     first, in the same run."""
     from_: str = ""
-    """Run folder of preset manigan, whose main module preset manigan-dcm goes on from. Settings start from those of
-    that run, and its encoders are used."""
+    """Run folder, or import, to train on from: its settings, networks, encoders and data are what the new run begins
+    with, and --preset and other flags change what they set. With --preset manigan-dcm, a run of preset manigan, whose
+    main module that goes on from."""
     allow_unfinished: bool = False
     """Take encoders, and the run of --from, whose training was interrupted as they are."""
     images: int = 885_500

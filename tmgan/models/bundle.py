@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tmgan.common.files import write_bytes
-from tmgan.config.configfile import differences, merge, require_first_stage, setting, to_dict
+from tmgan.config.configfile import merge, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.models import weights
@@ -297,48 +297,6 @@ def load_discriminator(folder: Path) -> dict[str, Tensor] | None:
     """
     path = folder / DISCRIMINATOR
     return _load(path, "Import its file again, or remove it.")[0] if path.exists() else None
-
-
-@dataclass(frozen=True)
-class FirstStage:
-    """ManiGAN's main module as a run of preset manigan has trained it."""
-
-    main: MainModule
-    images: int | None  # trained on; None: unknown, of an import
-    of: int  # images that its run is to train on
-
-    @property
-    def finished(self) -> bool:
-        """False when its training was interrupted and has not gone on."""
-        return self.images is None or self.images >= self.of
-
-    @property
-    def unfinished_note(self) -> str:
-        """What to say about an unfinished one, a sentence."""
-        return f"the main module is unfinished: it has seen {self.images:,} of {self.of:,} images."
-
-
-def load_main(folder: Path, encoders: Encoders, model: ModelConfig) -> FirstStage:
-    """The main module of a run of preset manigan, for its second stage.
-
-    Args:
-        model: of the second stage; but for the architecture it must be that of the main module.
-
-    Raises:
-        ValueError: it is not there, no main module, or another one.
-    """
-    generator, config, images = load_generator(folder, encoders)
-    require_first_stage(config, folder)
-    assert isinstance(generator, MainModule)
-    here = to_dict(replace(model, architecture=config.model.architecture))
-    others = differences(to_dict(config.model), here)
-    if others:
-        values = ", ".join(f"model.{n} {setting(to_dict(config.model), n)} there, {here[n]} here" for n in others)
-        raise ValueError(
-            f"The main module in {folder} is another network: {values}. Leave these settings out: they are taken from "
-            "that run."
-        )
-    return FirstStage(generator, images, config.images)
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from tmgan.data.colour_words import COLOUR_WORDS, are_apart
 from tmgan.data.vocabulary import Vocabulary
 from tmgan.methods.recolour import ColourTable, Recolour
 from tmgan.models.bundle import Encoders, build_generator, init_generator
+from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.models.discriminator import Discriminator
 from tmgan.models.encoders import TextEncoder
 from tmgan.models.layers import init_weights
@@ -20,19 +23,39 @@ from tmgan.training.plan import CaptionTable
 from tmgan.training.step import Captions, TrainStep, frozen_copy
 
 
+@dataclass(frozen=True)
+class FirstWeights:
+    """What a run of --from begins with in place of random numbers.
+
+    Attributes:
+        generator: one like the run's; or ManiGAN's main module, for its second stage.
+        discriminator: state of one like the run's; None: random numbers after all.
+    """
+
+    generator: nn.Module
+    discriminator: dict[str, Tensor] | None = None
+
+
 def build_networks(
-    config: TrainConfig, encoders: Encoders, main: MainModule | None = None
+    config: TrainConfig, encoders: Encoders, first: FirstWeights | None = None
 ) -> tuple[nn.Module, Discriminator | nn.ModuleList]:
-    """Generator and discriminator on the CPU, channels_last, with the first weights that the run's seed gives.
+    """Generator and discriminator on the CPU, channels_last, with their first weights.
 
     Args:
-        main: as for `init_generator`.
+        first: those of a run with --from; what they leave open, or all without them, follows from the run's seed.
     """
-    weights = torch.Generator().manual_seed(config.seed)
+    random = torch.Generator().manual_seed(config.seed)
     generator = build_generator(config.model, encoders)
-    init_generator(generator, weights, main)
+    main: MainModule | None = None
+    if first is not None and isinstance(generator, CorrectedGenerator) and isinstance(first.generator, MainModule):
+        main = first.generator
+    init_generator(generator, random, main)
     discriminator = build_discriminator(config.model, encoders.config.dim)
-    init_weights(discriminator, weights)
+    init_weights(discriminator, random)
+    if first is not None and main is None:
+        generator.load_state_dict(first.generator.state_dict())
+    if first is not None and first.discriminator is not None:
+        discriminator.load_state_dict(first.discriminator)
     for network in (generator, discriminator):
         network.to(memory_format=torch.channels_last)
     return generator, discriminator
@@ -78,16 +101,16 @@ def build_step(
     captions: Captions,
     runtime: Runtime,
     backend: str = "inductor",
-    main: MainModule | None = None,
+    first: FirstWeights | None = None,
 ) -> TrainStep:
     """The training step of a run, before its first update.
 
     Args:
         captions: what `embed_captions` returns, or a stand-in.
         backend: of torch.compile, for the engines that use it.
-        main: as for `build_networks`.
+        first: as for `build_networks`.
     """
-    generator, discriminator = build_networks(config, encoders, main)
+    generator, discriminator = build_networks(config, encoders, first)
     restore = config.method.restore
     recolour = None
     if restore.p > 0:

@@ -17,10 +17,10 @@ from tmgan.data.masks import masks_command, open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import evaluate, quick_protocol
-from tmgan.models.bundle import Encoders, hash_of, load_main, save_encoders, save_generator
+from tmgan.models.bundle import Encoders, hash_of, save_encoders, save_generator
 from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.reports.pictures import grid, save_picture
-from tmgan.training.build import build_step, colour_table, embed_captions
+from tmgan.training.build import FirstWeights, build_step, colour_table, embed_captions
 from tmgan.training.loaders import make_loader
 from tmgan.training.loaders.batch import Columns
 from tmgan.training.parts import LOAD
@@ -32,9 +32,15 @@ _MEASURED = 64  # held-out photos for the cheap metrics of every checkpoint
 
 
 class EditorTask:
-    """The generator and discriminator as a task for the training loop."""
+    """The generator and discriminator as a task for the training loop.
 
-    def __init__(self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
+    Args:
+        first: what a run with --from begins with; None: nothing, or it has begun and a checkpoint will be loaded.
+    """
+
+    def __init__(
+        self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime, first: FirstWeights | None = None
+    ):
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.batch = config.batch
         model = config.model
@@ -61,8 +67,8 @@ class EditorTask:
             open_masks(pack, config.method.stored_masks),
         )
         captions = embed_captions(encoders.text, self.table, pack.train, runtime)
-        main = load_main(Path(config.from_), encoders, model).main if config.from_ else None
-        self.train_step = build_step(config, encoders, captions, runtime, main=main)
+        self.train_step = build_step(config, encoders, captions, runtime, first=first)
+        self._may_differ = first is not None  # a main module that is there may not be that of the checkpoint
         self._encoders_hash = encoders.hash()
         self._notes: list[str] = []
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
@@ -111,7 +117,7 @@ class EditorTask:
 
     def load_state_dict(self, state: dict) -> None:
         generator = self.train_step.generator
-        main = generator.main if isinstance(generator, CorrectedGenerator) else None
+        main = generator.main if self._may_differ and isinstance(generator, CorrectedGenerator) else None
         before = None if main is None else hash_of(main)
         self.train_step.load_state_dict(state)
         if main is not None and hash_of(main) != before:
@@ -137,6 +143,16 @@ def _without_masks(config: TrainConfig) -> str:
         " --pretrain.recolour 0": config.pretrain.recolour > 0,
     }
     return "".join(flag for flag, needed in flags.items() if needed)
+
+
+def _other_words(config: TrainConfig) -> str:
+    """What helps when a pack has other words than the encoders of --from."""
+    if config.model.architecture == "manigan-dcm":
+        return f"Train a first stage on this pack; {config.from_} was trained on another."
+    return (
+        f"They are those of {config.from_}. If that is an import, prepare the pack from a source with the same "
+        "captions.pickle as was imported: its words then have the same numbers. Or train on this pack without --from."
+    )
 
 
 def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
@@ -167,7 +183,7 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
         raise ValueError(
             f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has other "
             f"{len(pack.vocabulary)}: word numbers would not agree. "
-            + (f"Train a first stage on this pack; {config.from_} was trained on another." if config.from_ else remedy)
+            + (_other_words(config) if config.from_ else remedy)
         )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(

@@ -10,8 +10,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tmgan.common.files import user_path
 from tmgan.common.progress import say
 from tmgan.config import configfile
@@ -29,6 +27,8 @@ Notes = dict[str, str]  # setting that was taken from the data -> why, a sentenc
 def configure(preset: str = "", **settings: Any) -> TrainConfig:
     """Settings for `tmgan.train`: those of a preset, fitted to the data, overridden by yours.
 
+    With `from_` they start from those of that run, and a preset that is named is laid over them.
+
     >>> import tmgan
     >>> config = tmgan.configure("quickstart", images=800, model={"g_width": 8})
     >>> config.images, config.model.g_width, config.model.image_size
@@ -36,7 +36,8 @@ def configure(preset: str = "", **settings: Any) -> TrainConfig:
 
     Args:
         preset: its name; "" for the one that fits `data`: quickstart for drawn birds, and without data; for photographs
-            editor where the pack has masks and its captions name colours, else lightweight.
+            editor where the pack has masks and its captions name colours, else lightweight; with `from_`, that of
+            the run it names.
         settings: as in a YAML file, sections as dicts; `tmgan train --help` lists them all.
 
     Raises:
@@ -44,10 +45,11 @@ def configure(preset: str = "", **settings: Any) -> TrainConfig:
     """
     values = {name.removesuffix("_"): str(v) if isinstance(v, Path) else v for name, v in settings.items()}
     notes: Notes = {}
-    if values.get("from"):
-        base = configfile.from_preset(preset or "manigan-dcm", configfile.settings_of(values["from"]))
+    data, encoders, run = (str(values.get(name, "")) for name in ("data", "encoders", "run"))
+    source = str(values.get("from") or configfile.source_of(run))
+    if source:
+        base = configfile.started_from(source, preset, run)
     else:
-        data, encoders, run = (str(values.get(name, "")) for name in ("data", "encoders", "run"))
         base, notes = editor_settings(preset, data, encoders, run, _kind_in(values))
     config = configfile.merge(base, values, where="settings")
     say_what_was_taken(notes, base, config)
@@ -75,7 +77,7 @@ def editor_settings(preset: str, data: str, encoders: str, run: str, kind: str =
         data, encoders, run: as in TrainConfig, "" where not given.
         kind: of the encoders, where it is given: then nothing about them follows from the pack.
     """
-    before = _before(run, TrainConfig()) if run or not data else _before_on(data, preset)
+    before = configfile.begun_with(run, TrainConfig()) if run or not data else _before_on(data, preset)
     if not data:
         return configfile.from_preset(preset or (before.preset if before else "quickstart")), {}
     notes: Notes = {}
@@ -107,7 +109,7 @@ def encoder_settings(data: str, run: str, kind: str = "") -> tuple[DamsmConfig, 
     config = DamsmConfig()
     if not data:
         return config, {}
-    before = _before(run, config)
+    before = configfile.begun_with(run, config)
     if before is not None:
         return dataclasses.replace(config, encoder=before.encoder, pretrain=before.pretrain), {}
     if kind or Pack.open(user_path(data)).colours is None:
@@ -182,22 +184,7 @@ def _kind_in(values: dict[str, Any]) -> str:
 def _before_on(data: str, preset: str) -> TrainConfig | None:
     """The settings of a run on a pack that has begun in the folder that a run has by default."""
     for name in (preset,) if preset else _FITTING:
-        before = _before(f"runs/{name}", TrainConfig())
+        before = configfile.begun_with(f"runs/{name}", TrainConfig())
         if before is not None and before.data and user_path(before.data).resolve() == user_path(data).resolve():
             return before
     return None
-
-
-def _before(run: str, kind: Any) -> Any:
-    """The settings that a run has begun with; None if it has no checkpoint yet, or is a run of another kind."""
-    folder = user_path(run)
-    begun = (file for inside in ("", "encoders/") for file in folder.glob(f"{inside}checkpoints/*.pt"))
-    path = Path(folder, "config.yaml")
-    if not run or not path.is_file() or not any(begun):
-        return None
-    try:
-        saved = yaml.safe_load(path.read_text("utf-8"))
-        # Settings that are newer than the run are as by default.
-        return configfile.merge(kind, saved, str(path)) if ("preset" in saved) == hasattr(kind, "preset") else None
-    except (ValueError, TypeError, yaml.YAMLError):  # damaged: opening the run says so
-        return None

@@ -33,7 +33,8 @@ from tmgan.training.build import colour_table
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
-from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.training.run_folder import RunFolder, StopRequest, require_no_import
+from tmgan.training.start import Start, start_of
 
 _SMALL_EYES = (
     "small encoders learn from the photos of this pack alone, and tell the captions of other photographs hardly apart. "
@@ -103,7 +104,9 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
     start = time.perf_counter()
     path = Path(config.run or f"runs/{config.preset}")
     # Refuse before anything is written.
-    encoders, unfinished = _given_encoders(config)
+    require_no_import(user_path(path))
+    begin = start_of(config, user_path(path))
+    encoders, unfinished = _given_encoders(config, begin)
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     notes: list[str] = []
     if pack is not None:
@@ -126,10 +129,15 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
     runtime = decide(config.runtime)
     with _run(path, config) as (run, stop):
         run.log(f"Editor, preset {config.preset}, on {runtime.describe()}. Run folder: {path}")
-        for difference in _unlike_the_preset(config):
+        for difference in _unlike_the_preset(config) if begin is None or begin.second_stage else ():
             run.log(f"  {difference}")
         for reason in runtime.reasons:
             run.log(f"  {reason}")
+        if begin is not None and begin.record is not None:
+            run.begin_with(begin.record)
+            bundle.save_encoders(begin.encoders, run.path)  # to go on without the run that they are from
+            for line in begin.lines:
+                run.log(line)
         if pack is None:
             pack = drawn_pack(run.path / "drawn", config.drawn_images, config.seed, config.model.image_size, run.log)
             notes = _notes(config, path, pack, encoders is None)
@@ -145,7 +153,7 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
         masks = read_record(pack, config.method.stored_masks)
         if masks is not None and masks["about"].get("weights") == "random":
             run.log(f"NOTE: {RANDOM_NOTE}")
-        task = EditorTask(config, pack, encoders, runtime)
+        task = EditorTask(config, pack, encoders, runtime, None if begin is None else begin.weights)
         run.log(f"  {task.loader_reason}")
         with closing(task.loader):
             _train(task, run, config.images, config.output, stop)
@@ -164,46 +172,21 @@ def _unlike_the_preset(config: TrainConfig) -> list[str]:
     return [f"{n} {configfile.setting(plain, n)} (preset: {configfile.setting(preset, n)})" for n in names]
 
 
-def _given_encoders(config: TrainConfig) -> tuple[bundle.Encoders | None, list[str]]:
-    """The encoders that --encoders, or the run of --from, names, None for none; and notes on what is unfinished.
+def _given_encoders(config: TrainConfig, begin: Start | None) -> tuple[bundle.Encoders | None, tuple[str, ...]]:
+    """The encoders that --encoders names, or that come with --from, None for none; and notes on what is unfinished.
 
     Raises:
-        ValueError: --from does not fit the settings, its run is not there, or something is unfinished.
+        ValueError: they are not there, or unfinished.
     """
-    stage = config.model.architecture
-    if stage == "manigan-dcm" and not config.from_:
-        raise ValueError(
-            "Preset manigan-dcm is the second stage of ManiGAN: it needs a finished main module, --from RUN. Train one "
-            "with --preset manigan."
-        )
-    if config.from_ and stage != "manigan-dcm":
-        raise ValueError(
-            f"--from is for preset manigan-dcm, which goes on from a main module, and model.architecture is {stage}."
-        )
-    if config.from_ and config.encoders:
-        raise ValueError(f"--encoders is of no use with --from: the encoders are those of {config.from_}.")
-    if not (config.from_ or config.encoders):
-        return None, []
-    folder = Path(config.from_ or config.encoders)
-    for name in (bundle.GENERATOR, bundle.ENCODERS) if config.from_ and folder.is_dir() else ():
-        if not (folder / name).exists():
-            raise ValueError(
-                f"{folder} holds no {name}: it has not reached its first checkpoint, or the file was lost. Repeat the "
-                "command that trains it: it goes on where it stopped, and writes the file."
-            )
+    if begin is not None:
+        return begin.encoders, begin.notes
+    if not config.encoders:
+        return None, ()
+    folder = Path(config.encoders)
     encoders = bundle.load_encoders(folder)
-    notes = [] if encoders.finished else [encoders.unfinished_note]
     if not config.allow_unfinished:
         bundle.require_finished(encoders, folder, "Or take them as they are with --allow-unfinished.")
-    if config.from_:
-        main = bundle.load_main(folder, encoders, config.model)
-        if not main.finished and not config.allow_unfinished:
-            raise ValueError(
-                f"In {folder} {main.unfinished_note} Repeat the command that trains it, it goes on where it stopped. "
-                "Or take it as it is with --allow-unfinished."
-            )
-        notes += [] if main.finished else [main.unfinished_note]
-    return encoders, notes
+    return encoders, () if encoders.finished else (encoders.unfinished_note,)
 
 
 def _notes(config: TrainConfig, run: Path, pack: Pack, own_encoders: bool) -> list[str]:

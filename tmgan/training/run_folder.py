@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from tmgan.common.commands import command
 from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
 from tmgan.common.files import remove_orphans, user_path, write_json, write_text
 from tmgan.common.progress import say
@@ -66,8 +67,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: Any, keep: int):
         self.path = user_path(path)
+        require_no_import(self.path)
         self.samples = self.path / "samples"
-        self._images, self.state = _images_before(self.path), ""
+        before = _record(self.path)
+        self._images, self.state = before.get("images", 0), ""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
         Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
@@ -91,7 +94,9 @@ class RunFolder:
             ) from None
         try:
             self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
+            self._origin: dict[str, Any] | None = None
             if self.checkpoints.paths():
+                self._origin = before.get("from")
                 self._check_config(config)
             for folder in (self.path, self.samples):
                 remove_orphans(folder)
@@ -106,11 +111,11 @@ class RunFolder:
         before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         now = configfile.to_dict(config)
         changes = configfile.differences(before, now)
-        names = [name for name in changes if name not in MAY_CHANGE]
+        # The run of --from may have moved, but a run began with one or with none.
+        alone = {"from"} if not (before.get("from") and now.get("from")) else set()
+        names = [name for name in changes if name not in MAY_CHANGE - alone]
         if names:
-            lines = "\n".join(
-                f"  {n}: {configfile.setting(before, n)} in the run, {configfile.setting(now, n)} now" for n in names
-            )
+            lines = "\n".join(f"  {n}: {_shown(before, n)} in the run, {_shown(now, n)} now" for n in names)
             raise ValueError(
                 f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
                 "resume it, or choose another --run."
@@ -130,6 +135,10 @@ class RunFolder:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
         say(line)
 
+    def begin_with(self, origin: dict[str, Any]) -> None:
+        """Record in run.json, from now on, what the run of --from gave to this one."""
+        self._origin = origin
+
     def status(self, status: str, images: int | None = None, **more: Any) -> None:
         """Record in run.json where the run stands.
 
@@ -147,6 +156,7 @@ class RunFolder:
             "tmgan": __version__,
             "torch": str(torch.__version__),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({} if self._origin is None else {"from": self._origin}),
             **more,
         }
         write_json(self.path / "run.json", row)
@@ -176,12 +186,32 @@ def _size_of(config: Any) -> tuple[int, int]:
     return own.images, own.batch
 
 
-def _images_before(path: Path) -> int:
-    """Images that run.json says a run has seen; 0 without one."""
+def require_no_import(path: Path) -> None:
+    """ValueError if this is the folder of an import, which training does not change."""
+    if _record(path).get("status") == "imported":
+        raise ValueError(
+            f"{path} is an import; train on with `{command('train', '--from', path, '--run', 'NEW')}`, or choose "
+            "another --run."
+        )
+
+
+def _shown(settings: dict, name: str) -> str:
+    value = configfile.setting(settings, name)
+    return "none" if value == "" else str(value)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What run.json says of a run, of the right kind; {} without one."""
     try:
-        return int(json.loads((path / "run.json").read_text("utf-8"))["images"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        record = json.loads((path / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    kinds = {"images": int, "status": str, "from": dict}
+    return {
+        key: record[key]
+        for key, kind in kinds.items()
+        if isinstance(record, dict) and isinstance(record.get(key), kind)
+    }
 
 
 class StopRequest:

@@ -136,13 +136,16 @@ class EditorTask:
 
 
 def _without_masks(config: TrainConfig) -> str:
-    """The other flags that a run without masks needs."""
+    """How to train without masks, a sentence's end; "" where the network of --from needs some."""
+    if config.from_ and config.model.keep_input:
+        return ""
     flags = {
         " --model.no-keep-input": config.model.keep_input,
         " --method.restore.p 0": config.method.restore.p > 0,
         " --pretrain.recolour 0": config.pretrain.recolour > 0,
     }
-    return "".join(flag for flag, needed in flags.items() if needed)
+    more = "".join(flag for flag, needed in flags.items() if needed)
+    return f", or train without: --method.keep-mask none{more}"
 
 
 def _other_words(config: TrainConfig) -> str:
@@ -164,8 +167,8 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     if config.method.keep_mask == "dataset" and pack.masks is None:
         raise ValueError(
             f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "
-            "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn, or train "
-            f"without: --method.keep-mask none{_without_masks(config)}."
+            "segmentations, or let a network find some (tmgan data masks) and use --method.keep-mask fcn"
+            f"{_without_masks(config)}."
         )
     masks = config.method.stored_masks
     if masks not in ("", "dataset") and read_record(pack, masks) is None:

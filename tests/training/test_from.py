@@ -164,14 +164,21 @@ def test_it_goes_on_to_the_same_bits_when_that_run_is(what, trained, encoders, p
     assert "Begins with" not in (pieces / "log.txt").read_text().split("Stopped by")[1]
 
 
-def test_what_it_began_with_stays_in_its_record(trained, tmp_path, capsys):
-    flags = ("--from", trained, "--run", tmp_path / "new")
-    train_editor(parsed(*flags, "--images", 4), evaluated=False)
+def test_that_run_may_move_with_the_birds_that_it_drew(trained, tiny, packed, tmp_path):
+    shutil.copytree(packed, trained / "drawn" / "pack")
+    (trained / "config.yaml").write_text(configfile.to_yaml(dataclasses.replace(tiny, data="")))
+    new = ("--run", tmp_path / "new")
+    config = parsed("--from", trained, *new, "--images", 4)
+    assert config.data == str(trained / "drawn" / "pack")
+    train_editor(config, evaluated=False)
     first = json.loads((tmp_path / "new" / "run.json").read_text())
     shutil.move(trained, tmp_path / "elsewhere")
-    train_editor(parsed("--from", tmp_path / "elsewhere", *flags[2:], "--images", 8), evaluated=False)
+    config = parsed("--from", tmp_path / "elsewhere", *new, "--images", 8)
+    assert config.data == str(tmp_path / "elsewhere" / "drawn" / "pack")
+    train_editor(config, evaluated=False)
     second = json.loads((tmp_path / "new" / "run.json").read_text())
-    assert (first["images"], second["images"]) == (4, 8) and first["from"] == second["from"]
+    assert (first["images"], second["images"]) == (4, 8)
+    assert first["from"] == second["from"], "what it began with"
 
 
 def test_that_run_then_preset_then_file_then_flag(trained, tiny, tmp_path):
@@ -220,7 +227,10 @@ def test_what_does_not_go_together_is_refused(trained, tiny, imported, packed, t
     refused("is an import; train on with .*--from .*imported --run NEW", "--data", packed, "--run", imported)
     refused("no run of `tmgan train` in nowhere", "--from", "nowhere", *new)
     refused("There is no preset 'sad'", "--from", trained, "--preset", "sad", *new)
-    assert parsed("--from", trained, "--model.attention", "published").model.attention == "published"
+    for text in ("5", "- a", "model: 5", "batch: 4", ""):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged" / "config.yaml").write_text(text)
+        refused(r"damaged", "--from", tmp_path / "damaged", *new)
     assert start_of(parsed("--from", trained, "--model.attention", "published"), tmp_path / "new") is not None
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="is an import; train on with"):

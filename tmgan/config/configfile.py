@@ -82,6 +82,9 @@ def started_from(source: str, preset: str = "", run: str = "") -> TrainConfig:
     before = begun_with(run or (f"runs/{preset}" if preset else ""), TrainConfig())
     if before is not None and before.from_:
         base = dataclasses.replace(before, from_=source)
+        if not user_path(base.data).is_dir():  # birds that `source` has drawn move with it
+            with contextlib.suppress(ValueError):
+                base = dataclasses.replace(base, data=settings_of(source).data)
         return base if preset in ("", base.preset) else from_preset(preset, base)
     base = settings_of(source)
     return from_preset(preset, base) if preset else base
@@ -120,12 +123,13 @@ def settings_of(run: str | Path) -> TrainConfig:
     """
     folder = user_path(run)
     path = folder / "config.yaml"
-    if not path.is_file() or "model" not in _yaml(path):  # without one it is a run of `tmgan damsm`
+    values = _yaml(path) if path.is_file() else {}
+    if not isinstance(values, dict) or "model" not in values:  # without one it is a run of `tmgan damsm`
         encoders = " What it holds are encoders, for --encoders." if (folder / "encoders.safetensors").exists() else ""
         raise ValueError(
             f"There is no run of `tmgan train` in {run}: it has no config.yaml with the settings of one.{encoders}"
         )
-    config = read_yaml(path, TrainConfig())
+    config = merge(TrainConfig(), values, where=str(path))
     drawn = folder / "drawn" / "pack"  # what a run without data draws
     data = config.data or (str(Path(run) / "drawn" / "pack") if drawn.is_dir() else "")
     return dataclasses.replace(config, data=data, run="", encoders="", allow_unfinished=False, from_=str(run))

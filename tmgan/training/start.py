@@ -173,7 +173,7 @@ def _discriminator(run: Path, log: Callable[[str], None]) -> tuple[dict[str, Ten
     """It, and the file that it is from."""
     files = checkpoints_in(run / "checkpoints")
     checkpoint = newest_of(files, log)
-    if checkpoint is not None and "discriminator" in checkpoint["task"]:  # a run of `tmgan damsm` has none
+    if checkpoint is not None and "discriminator" in checkpoint.get("task", {}):  # encoders have none
         return checkpoint["task"]["discriminator"], f"its checkpoint of {checkpoint['images']:,} images"
     return bundle.load_discriminator(run), str(run / bundle.DISCRIMINATOR)
 

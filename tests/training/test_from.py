@@ -206,6 +206,15 @@ def test_a_second_stage_is_trained_on_as_such(tiny, encoders, tmp_path):
     assert (plain.loss.difference, named.loss.difference) == (0.5, 1.0)
 
 
+def test_an_imported_main_module_gets_a_second_stage(tiny, encoders, packed, tmp_path):
+    model = dataclasses.replace(tiny.model, architecture="manigan", keep_input=False)
+    source = as_import(tmp_path / "imported", dataclasses.replace(tiny, model=model, preset="manigan"), encoders)
+    flags = ("--from", source, "--data", packed, "--preset", "manigan-dcm", "--run", tmp_path / "new")
+    start = start_of(parsed(*flags), tmp_path / "new")
+    assert start is not None and start.second_stage and start.notes == ()
+    assert start.lines[0].startswith(f"Begins with the main module of {source} (sha256 ")
+
+
 def test_what_does_not_go_together_is_refused(trained, tiny, imported, packed, tmp_path):
     new = ("--run", tmp_path / "new")
 

@@ -83,6 +83,8 @@ def test_prepare_train_kill_train_again_second_stage_evaluate_edit(first, birds,
     main(["train", "--preset", "manigan-dcm", "--from", str(run), "--run", str(corrected), "--images", "16"])
     rows = [json.loads(line) for line in (corrected / "stats.jsonl").read_text().splitlines()]
     assert rows[-1]["images"] == 16 and rows[-1]["difference"] > 0 and not {"perceptual", "kl"} & rows[-1].keys()
+    record = json.loads((corrected / "run.json").read_text())["from"]
+    assert record == {"run": str(run), "images": saved + 8, "sha256": bundle.hash_of(load(run).generator)}
     before, after = (load_file(folder / bundle.GENERATOR) for folder in (run, corrected))
     assert_equal_states(before, {k.removeprefix("main."): v for k, v in after.items() if k.startswith("main.")})
 

@@ -34,7 +34,7 @@ from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
 from tmgan.training.run_folder import RunFolder, StopRequest, require_no_import
-from tmgan.training.start import Start, start_of
+from tmgan.training.start import PLACES, Start, start_of
 
 _SMALL_EYES = (
     "small encoders learn from the photos of this pack alone, and tell the captions of other photographs hardly apart. "
@@ -167,8 +167,7 @@ def _unlike_the_preset(config: TrainConfig) -> list[str]:
     if config.preset not in configfile.presets():  # of an earlier version
         return []
     plain, preset = configfile.to_dict(config), configfile.to_dict(configfile.from_preset(config.preset))
-    places = {"data", "run", "encoders", "from", "allow_unfinished"}
-    names = [name for name in configfile.differences(preset, plain) if name not in places]
+    names = [name for name in configfile.differences(preset, plain) if name not in PLACES]
     return [f"{n} {configfile.setting(plain, n)} (preset: {configfile.setting(preset, n)})" for n in names]
 
 

@@ -23,7 +23,7 @@ from tmgan.training.build import FirstWeights, build_discriminator
 from tmgan.training.checkpoint import checkpoints_in, newest_of
 
 _CHANGES_NO_WEIGHTS = ("attention",)  # of model.*; in ManiGAN the published one has weights of its own
-_PLACES = ("data", "run", "encoders", "from", "allow_unfinished")
+PLACES = ("data", "run", "encoders", "from", "allow_unfinished")  # settings that say where things are
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def _read(config: TrainConfig, source: Path, begun: bool) -> Start:
         else:
             _require_fits(state, theirs, encoders.config.dim, origin)
             line += f" and the discriminator in {origin}"
-        lines += [line + ".", *_changes(config, theirs)]
-    else:
-        lines = [line + "."]
+    lines.append(f"{line}.")
+    if not second:  # its preset says what it changes
+        lines += _changes(config, theirs)
     record = {"run": str(source), "images": images, "sha256": digest}
     return Start(encoders, FirstWeights(generator, state), record, tuple(lines), second, tuple(notes))
 
@@ -151,7 +151,7 @@ def _require_same_network(config: TrainConfig, theirs: TrainConfig, source: Path
 def _changes(config: TrainConfig, theirs: TrainConfig) -> list[str]:
     """The settings that are not those of the run that this one begins with, as lines of the log."""
     there, here = configfile.to_dict(theirs), configfile.to_dict(config)
-    names = [name for name in configfile.differences(there, here) if name not in _PLACES]
+    names = [name for name in configfile.differences(there, here) if name not in PLACES]
     return [f"  {n} {configfile.setting(here, n)} (there: {configfile.setting(there, n)})" for n in names]
 
 

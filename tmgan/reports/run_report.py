@@ -49,7 +49,10 @@ def report(run: Path) -> Document:
     _evaluation(document, run / "evaluation.json")
     _curves(document, "Losses", stats, leave_out=(_SPEED,))
     _curves(
-        document, "Metrics while training", read_rows(run / "metrics.jsonl"), leave_out=("score", "retrieval_photos")
+        document,
+        "Metrics while training",
+        read_rows(run / "metrics.jsonl"),
+        leave_out=("score", "retrieval_photos", "r_precision_candidates", "r_precision_photos"),
     )
     _speed(document, stats)
     if status["status"] != IMPORTED:

@@ -294,6 +294,9 @@ def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopR
     run.log(f"  {task.loader_reason}")
     with closing(task.loader):
         _train(task, run, config.pretrain.images, config.output, stop)
+        conclusion = task.conclusion()
+        if conclusion:
+            run.log(conclusion)
 
 
 def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> None:

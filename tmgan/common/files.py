@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
@@ -25,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], size: int = 0
         OSError: with `path` as its filename when the disk is full, whatever `write` makes of that.
     """
     shown, path = path, Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name[:40]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f"{_begins(path.name)}{os.getpid()}-{secrets.token_hex(4)}")
     file = _File(io.FileIO(temporary, "wb"))
     try:
         with file:
@@ -99,7 +100,12 @@ def sync_to_disk(path: Path) -> None:
         os.close(number)
 
 
-def remove_orphans(folder: Path) -> None:
-    """Delete the temporary files that a killed `write_atomically` has left in a folder."""
-    for orphan in folder.glob(".*.tmp-*"):
+def remove_orphans(folder: Path, name: str = "") -> None:
+    """Delete the temporary files that a killed `write_atomically` has left in a folder: of all files, or of one."""
+    for orphan in folder.glob(f"{_begins(glob.escape(name)) if name else '.*.tmp-'}*"):
         orphan.unlink()
+
+
+def _begins(name: str) -> str:
+    """How the names of a file's temporary files begin."""
+    return f".{name[:40]}.tmp-"

@@ -19,6 +19,11 @@ def memory(size: float) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.0f} MiB"
 
 
+def file_size(size: int) -> str:
+    """109 MB or 6 kB, as files on the web are measured."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
 def number(value: float | None) -> str:
     """About three significant digits, for a page; "-" for None and NaN, where there is no number."""
     if value is None or math.isnan(value):

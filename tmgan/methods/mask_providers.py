@@ -91,16 +91,15 @@ class ClipSegMasks:
     """
 
     name = "clipseg"
-    _FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer_config.json")
 
     def __init__(self, folder: str, device: torch.device):
-        missing = [name for name in self._FILES if not (Path(folder) / name).is_file()]
-        if not folder or missing:
+        source = weights.MODEL_FOLDERS["clipseg"]
+        missing = source.absent(folder)
+        if missing:
             lack = f"{folder} lacks {', '.join(missing)}" if folder else "--weights-dir names none"
             raise ValueError(
-                f"CLIPSeg is read from a folder, and {lack}. Put a copy of "
-                "https://huggingface.co/CIDAS/clipseg-rd64-refined into the one that --weights-dir names, "
-                "its weights as safetensors."
+                f"CLIPSeg is read from a folder, and {lack}. Put a copy of {source.url} into the one that "
+                "--weights-dir names, its weights as safetensors."
             )
         try:
             from transformers import AutoTokenizer, CLIPSegForImageSegmentation

@@ -9,8 +9,6 @@ format of Hugging Face's transformers; nothing is downloaded.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +17,10 @@ from tmgan.editing.editor import Editor
 from tmgan.evaluation.metrics.edits import Edits
 from tmgan.evaluation.metrics.measure import Measure
 from tmgan.evaluation.metrics.per_image import PerImage
+from tmgan.models import weights
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
+_SOURCE = weights.MODEL_FOLDERS["clip"]
 _NO_EDIT = 1e-6  # a shorter difference of embeddings has no direction
 
 
@@ -34,12 +33,11 @@ class ClipDirection(PerImage):
 
     def __init__(self, editor: Editor, folder: str, captions: str):
         super().__init__()
-        absent = [name for name in _FILES if not (Path(folder) / name).is_file()]
-        if not folder or absent:
+        absent = _SOURCE.absent(folder)
+        if absent:
             raise ValueError(
                 f"CLIP is read from the folder that --clip names{f', {folder},' if folder else ''} and "
-                f"lacks {', '.join(absent or _FILES)}. Put a copy of "
-                "https://huggingface.co/openai/clip-vit-large-patch14 there."
+                f"lacks {', '.join(absent)}. Put a copy of {_SOURCE.url} there."
             )
         if captions == "own":
             raise ValueError("CLIP's direction is that from a photo's own caption to another: use --captions other.")

@@ -19,12 +19,22 @@ def remedies(capsys) -> list[str]:
 
 def test_each_missing_file_has_a_command_that_fetches_it(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path / "my weights"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     said = remedies(capsys)
     for key, file in weights.KNOWN.items():
-        if weights.find(key) is None:
-            target = tmp_path / "my weights" / file.name
-            assert f"-> curl -L --create-dirs -o '{target}' {file.url}" in said, key
-    assert any("inception" in line for line in said)
+        assert (f"-> tmgan weights get {key}" in said) == (not file.extra), key
+    main(["doctor", "--weights-dir", str(tmp_path / "it's mine")])
+    assert "-> tmgan weights get fcn --weights-dir" in capsys.readouterr().out
+
+
+def test_it_shows_what_the_command_for_weights_shows(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path))
+    (tmp_path / weights.KNOWN["fcn"].name).write_bytes(b"half")
+    main(["doctor"])
+    doctor = capsys.readouterr().out
+    main(["weights"])
+    listing = capsys.readouterr().out.rpartition("Found by name")[0]
+    assert "has 4 bytes" in listing and listing in doctor
 
 
 def test_each_missing_package_has_its_extra(capsys, monkeypatch):

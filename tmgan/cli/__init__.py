@@ -34,6 +34,7 @@ COMMANDS = {
     "import": ("import_", "make a run of published weights: edit with them, train on from them"),
     "export": ("export", "write a run's networks as the files that the published code reads"),
     "bench": ("bench", "measure the training step on this machine"),
+    "weights": ("weights", "say which third-party weights are here and what needs them, and download them"),
     "doctor": ("doctor", "print device, versions, what is installed and which weights are found"),
 }
 

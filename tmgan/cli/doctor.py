@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmgan.cli.parse import parse
+from tmgan.cli.weights import listing
 from tmgan.config.settings import RuntimeConfig
 
 # distribution -> what it is for, and the extra of tmgan that brings it
@@ -52,7 +53,6 @@ def main(arguments: list[str]) -> None:
     from tmgan.common.version import __version__
     from tmgan.config.runtime import decide
     from tmgan.evaluation.metrics.distances import cache_folder
-    from tmgan.models import weights
     from tmgan_kernels import verify
 
     runtime = decide(options.runtime)
@@ -78,16 +78,7 @@ def main(arguments: list[str]) -> None:
             print(f"    -> pip install 'tmgan[{extra}]'")
         if name == "pillow-simd" and version not in ("not installed", PIL.__version__):
             print("    -> pillow lies over it: pip install --force-reinstall --no-deps pillow-simd")
-    places = ", ".join(map(str, weights.folders(options.weights_dir)))
-    print(f"weights, looked for in {places}:")
-    for key, file in weights.KNOWN.items():
-        path = weights.find(key, options.weights_dir)
-        print(f"  {file.name}: {path or 'not found'}\n    {file.purpose}")
-        if path is None:
-            target = shlex.quote(str(weights.folders(options.weights_dir)[0] / file.name))
-            if file.extra:
-                print(f"    -> pip install 'tmgan[{file.extra}]', or")
-            print(f"    -> curl -L --create-dirs -o {target} {file.url}")
+    print("\n".join(listing(options.weights_dir)))
     print("folders:")
     for purpose, folder in (("runs, by default", Path("runs")), ("cache (TMGAN_CACHE)", cache_folder())):
         _show_folder(purpose, folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 SIZE = (72, 56)
 
@@ -93,4 +94,65 @@ def write_image_folder(folder: Path, rows: Sequence[dict], images: bool = True) 
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", SIZE, colour_of(number)).save(file)
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return folder
+
+
+def coco_name(number: int, split: str = "train2014") -> str:
+    return f"COCO_{split}_{number:012d}"
+
+
+def write_picture(file: Path, number: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", SIZE, colour_of(number)).save(file, quality=95)
+
+
+def coco_json(numbers: Sequence[int], split: str, captions: int = 5) -> dict:
+    """What captions_<split>.json holds; image n has the id 1000 + n, and the captions are in another order."""
+    images = [{"id": 1000 + n, "file_name": f"{coco_name(n, split)}.jpg", "width": SIZE[0]} for n in numbers]
+    rows = [(n, text) for n in numbers for text in captions_of(n, captions)]
+    annotations = [{"image_id": 1000 + n, "id": k, "caption": text} for k, (n, text) in enumerate(rows)]
+    return {"info": {}, "images": images, "licenses": [], "annotations": annotations[::-1]}
+
+
+def write_coco(folder: Path, train: Sequence[int] = range(6), test: Sequence[int] = (6, 7, 8), where: str = "") -> Path:
+    """COCO 2014 as its archives unpack, with the folders of pictures in `where`."""
+    (folder / "annotations").mkdir(parents=True)
+    for split, numbers in (("train2014", train), ("val2014", test)):
+        (folder / "annotations" / f"captions_{split}.json").write_text(json.dumps(coco_json(numbers, split)))
+        for number in numbers:
+            write_picture(folder / where / split / f"{coco_name(number, split)}.jpg", number)
+    return folder
+
+
+def write_coco_metadata(folder: Path, place: str = "images") -> Path:
+    """COCO as AttnGAN's metadata has it: 6 images of train2014 and 3 of val2014, pictures in `place`/{split}."""
+    for split, numbers, names in (("train", range(6), "train2014"), ("test", (6, 7, 8), "val2014")):
+        (folder / split).mkdir(parents=True)
+        (folder / "text").mkdir(exist_ok=True)
+        listed = [coco_name(number, names) for number in numbers]
+        (folder / split / "filenames.pickle").write_bytes(pickle.dumps(listed, 2))
+        for number, name in zip(numbers, listed, strict=True):
+            (folder / "text" / f"{name}.txt").write_text("\n".join(captions_of(number, 5)) + "\n")
+            write_picture(folder / place.format(split=names) / f"{name}.jpg", number)
+    return folder
+
+
+def flower_class(number: int) -> int:
+    """Of image `number`, from 1. Oxford's images are not in the order of their classes."""
+    return (7 * number) % 4 + 1
+
+
+def write_flowers(folder: Path, count: int = 12, jpg: str = "jpg", text: str = "text_c10") -> Path:
+    """Oxford-102 with Reed's captions: `count` images of 4 classes, and every kind of split."""
+    for number in range(1, count + 1):
+        write_picture(folder / jpg / f"image_{number:05d}.jpg", number)
+        file = folder / text / f"class_{flower_class(number):05d}" / f"image_{number:05d}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(captions_of(number, 4)) + "\n")
+    lists = folder / Path(jpg).parent
+    savemat(lists / "imagelabels.mat", {"labels": np.array([[flower_class(n) for n in range(1, count + 1)]], np.uint8)})
+    numbers = np.arange(1, count + 1, dtype=np.uint16)[None]
+    savemat(lists / "setid.mat", {"trnid": numbers[:, 4::-1], "valid": numbers[:, 5:6], "tstid": numbers[:, 6:]})
+    (folder / "trainvalclasses.txt").write_text("class_00003\nclass_00001\nclass_00002\n")
+    (folder / "testclasses.txt").write_text("class_00004\n")
     return folder

@@ -14,13 +14,13 @@ from tmgan.common.commands import command
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Turn a CUB folder with captions, or an image folder with a metadata.jsonl, into a pack for training.
+    """Turn a folder of photos and captions into a pack for training: CUB, COCO, Oxford-102, or one's own.
 
     A run that was interrupted continues where it stopped.
     """
 
     source: tyro.conf.Positional[Path]
-    """CUB data folder, or image folder with metadata.jsonl."""
+    """Folder of CUB, COCO or Oxford-102 flowers, or image folder with metadata.jsonl; `tmgan data doctor` checks it."""
     pack: tyro.conf.Positional[Path]
     """Folder to make."""
     image_size: Literal[64, 128, 256] = 256

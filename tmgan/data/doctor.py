@@ -20,13 +20,11 @@ from tmgan.common.files import user_path
 from tmgan.common.text import first_lines
 from tmgan.data.captions import label_backend, tokenize
 from tmgan.data.decode import BadImage
-from tmgan.data.findings import Finding, Level, optional
+from tmgan.data.findings import Finding, Level
+from tmgan.data.layout_doctor import EXPECTED, examine_layout
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL
 from tmgan.data.pack_doctor import examine_pack
-from tmgan.data.sources import image_folder
-from tmgan.data.sources.caption_pickle import CAPTION_PICKLES
-from tmgan.data.sources.cub import Layout
-from tmgan.data.sources.read import read_source
+from tmgan.data.sources.read import Unrecognised, find_layout, read_source
 from tmgan.data.sources.source import Item, Source
 from tmgan.data.tiles import Job, cut_tiles, tile_edge
 from tmgan.data.vocabulary import Vocabulary
@@ -34,21 +32,6 @@ from tmgan.data.vocabulary import Vocabulary
 SAMPLE = 50
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".heic", ".heif", ".avif")
 FIX = "Fix them, or leave them out with --skip-bad"
-
-EXPECTED = """\
-CUB-200-2011 with the captions of Reed and the lists of AttnGAN:
-  DIR/CUB_200_2011/images/001.Black_footed_Albatross/*.jpg    from CUB_200_2011.tgz, as are the next three
-  DIR/CUB_200_2011/images.txt, bounding_boxes.txt             boxes by which images are cropped
-  DIR/CUB_200_2011/image_class_labels.txt, train_test_split.txt   used only without the lists below
-  DIR/CUB_200_2011/segmentations/<class>/*.png                optional: true masks
-  DIR/text/<class>/<image>.txt                                captions, one per line (text.zip inside birds.zip)
-  DIR/{train,test}/filenames.pickle, class_info.pickle        the published split (birds.zip)
-  DIR/captions.pickle                                         optional: word ids of published text encoders
-An image folder:
-  DIR/metadata.jsonl, or DIR/train/metadata.jsonl and DIR/test/metadata.jsonl, one line per image:
-  {"file_name": "0001.jpg", "text": "a red bird", "class": "finch", "bbox": [x, y, width, height], "mask": "m/1.png"}
-  (`texts`: [...] for several captions; class, bbox, mask and split are optional)
-docs/data.md says what is read and what is refused."""
 
 
 def examine(path: Path) -> list[Finding]:
@@ -68,27 +51,19 @@ def examine(path: Path) -> list[Finding]:
 
 
 def _examine_source(path: Path) -> Iterator[Finding]:
-    metadata = image_folder.metadata_files(path)
-    if metadata:
-        yield Finding("ok", f"an image folder: {', '.join(str(file) for file in metadata)}")
-    else:
-        try:
-            layout = Layout.find(path)
-        except ValueError:
-            try:
-                image_folder.refuse_misplaced_metadata(path)
-            except ValueError as error:
-                yield Finding("problem", str(error))
-                return
-            archives = sorted(file.name for pattern in ("*.zip", "*.tgz", "*.tar.gz") for file in path.glob(pattern))
-            unpack = f"Unpack {', '.join(archives)} here first. " if archives else ""
-            yield Finding(
-                "problem",
-                f"{path} has neither CUB_200_2011/images nor metadata.jsonl",
-                f"{unpack}Expected: one of these.\n{EXPECTED}",
-            )
-            return
-        yield from _examine_layout(layout)
+    try:
+        layout = find_layout(path)
+    except Unrecognised:
+        archives = sorted(file.name for pattern in ("*.zip", "*.tgz", "*.tar.gz") for file in path.glob(pattern))
+        unpack = f"Unpack {', '.join(archives)} here first. " if archives else ""
+        yield Finding(
+            "problem", f"{path} has none of the layouts that are read", f"{unpack}Expected: one of these.\n{EXPECTED}"
+        )
+        return
+    except ValueError as error:
+        yield Finding("problem", str(error))
+        return
+    yield from examine_layout(layout)
     try:
         source = read_source(path)
     except (ValueError, OSError) as error:
@@ -111,38 +86,6 @@ def _examine_source(path: Path) -> Iterator[Finding]:
 
 def _files(item: Item) -> list[Path]:
     return [file for file in (item.image, item.mask, item.parts) if file is not None]
-
-
-def _examine_layout(layout: Layout) -> Iterator[Finding]:
-    yield Finding("ok", f"a CUB folder: images in {layout.cub / 'images'}")
-    yield optional(
-        (layout.cub / "bounding_boxes.txt").exists(),
-        "bounding_boxes.txt",
-        "images are not cropped to the bird, as they are in published results",
-        "It is part of CUB_200_2011.tgz",
-    )
-    yield optional(
-        (layout.lists / "train/filenames.pickle").exists(),
-        "the published split (train/filenames.pickle)",
-        "CUB's own split is used, in which both splits have all classes",
-        "It is in AttnGAN's birds.zip",
-    )
-    if layout.text is None and layout.archive is not None:
-        level: Level = "problem" if layout.captions is None else "warning"
-        yield Finding(level, f"{layout.archive} is not unpacked", f"unzip {layout.archive} -d {layout.archive.parent}")
-    yield optional(layout.text is not None, "caption texts", "captions come from captions.pickle alone, unchecked")
-    yield optional(
-        layout.captions is not None,
-        CAPTION_PICKLES[0],
-        "the vocabulary is made from the texts, so published text encoders do not fit",
-        "It is in AttnGAN's birds.zip",
-    )
-    yield optional(
-        layout.segmentations is not None,
-        "true masks (segmentations)",
-        "methods cannot use the data set's own masks",
-        "segmentations.tgz is a separate download of CUB-200-2011",
-    )
 
 
 def _examine_listing(source: Source) -> Iterator[Finding]:
@@ -173,7 +116,7 @@ def _examine_folder(source: Source) -> Iterator[Finding]:
     """Pictures that lie there and that no list names."""
     known = {file for item in source.items for file in _files(item)}
     folder = source.path
-    if source.kind == "cub":
+    if source.kind == "cub":  # more than pictures and captions lies around them
         folder = source.items[0].image.parents[source.items[0].name.count("/")]
     others = sorted(
         file.relative_to(folder).as_posix()

@@ -21,7 +21,7 @@ from tmgan.common.digest import file_digest
 from tmgan.common.files import write_bytes
 from tmgan.common.text import first_lines
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
-from tmgan.data.sources.source import Source
+from tmgan.data.sources.source import Source, obeys_exif
 from tmgan.data.stamps import IMAGE, MODIFIED, read_stamps
 from tmgan.data.tiles import place_tile, region
 
@@ -97,9 +97,7 @@ class Originals:
             ],
             np.int32,
         ).reshape(len(pack), 4)
-        return Originals(
-            paths, pack.header["kind"] == "imagefolder", tile, sizes, regions, places[:, :2], places[:, 2:]
-        )
+        return Originals(paths, obeys_exif(pack.header["kind"]), tile, sizes, regions, places[:, :2], places[:, 2:])
 
 
 def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 from tmgan.data.captions import tokenize
 from tmgan.data.sources.cub_tables import integers
 from tmgan.data.sources.source import Split
+from tmgan.data.sources.split_pickles import SPLITS
 from tmgan.data.sources.unpickle import load_metadata_pickle
 from tmgan.data.vocabulary import Vocabulary
 
 CAPTION_PICKLES = ("captions.pickle", "captions_DAMSM.pickle")  # the second is DF-GAN's name for the same file
-SPLITS: tuple[Split, ...] = ("train", "test")
 TokenIds = tuple[tuple[tuple[int, ...], ...], ...]
 
 

@@ -22,11 +22,6 @@ _OTHER_METADATA = ("metadata.csv", "metadata.parquet")  # that Hugging Face's lo
 _SHOWN = 5  # keys and files that a note names
 
 
-def metadata_files(path: Path) -> dict[Path, Split | None]:
-    """The metadata.jsonl files of a folder, with the split that their subfolder stands for (None at the top)."""
-    return {folder / METADATA: split for folder, split in _places(path) if (folder / METADATA).is_file()}
-
-
 def refuse_other_metadata(path: Path) -> None:
     """Raise ValueError when a folder has its metadata in a form that is not read: its images would be left out."""
     for folder, _ in _places(path):
@@ -64,8 +59,22 @@ class _Listing:
     lost: LostWords = field(default_factory=LostWords)
 
 
-def read(path: Path) -> Source:
-    """Read every metadata.jsonl of `path`.
+@dataclass(frozen=True)
+class Layout:
+    """A folder and its metadata.jsonl files, each with the split that its subfolder stands for (None at the top)."""
+
+    path: Path
+    files: dict[Path, Split | None]
+
+    @classmethod
+    def find(cls, path: Path) -> Layout | None:
+        """The metadata.jsonl of `path` and of its subfolders that are named like a split; None when there are none."""
+        files = {folder / METADATA: split for folder, split in _places(path) if (folder / METADATA).is_file()}
+        return cls(path, files) if files else None
+
+
+def read(layout: Layout) -> Source:
+    """Read every metadata.jsonl of an image folder.
 
     Without a split, an image is in the test split when its name's hash says so (1 in 10, the same in every run).
     Without a class, every image is its own class. A line that is wrong is its image's problem, or unreadable.
@@ -73,8 +82,8 @@ def read(path: Path) -> Source:
     Raises:
         ValueError: there are no lines, classes are of two kinds, or captions are in a script that is not read.
     """
+    path, files = layout.path, layout.files
     refuse_other_metadata(path)
-    files = metadata_files(path)
     listing = _read_files(path, files)
     if not listing.rows and not listing.unreadable:
         raise ValueError(f"{path}: its metadata.jsonl names no image")

@@ -75,6 +75,12 @@ def split_of(name: str) -> Split | None:
     return SPLITS.get(name.strip().lower())
 
 
+def split_by_name(name: str) -> Split:
+    """The split of an image that no list gives one: 1 in 10 is for testing, by its name, the same in every run."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
+
+
 def read_row(line: Line, where: str, root: Path, folder: Path, split: Split | None) -> Row:
     """Read a line of a metadata.jsonl in `folder`, in the source folder `root`; `split` is what the folder stands for.
 
@@ -198,15 +204,14 @@ def _box(value: Any) -> Box | None:
 def _split(value: Any, folder: Split | None, name: str) -> Split:
     """What the line says, else what the folder of the metadata or the nearest one of the picture stands for.
 
-    Else by the picture's name: 1 in 10, the same in every run.
+    Else by the picture's name (split_by_name).
     """
     if value is None:
         folders = reversed(PurePosixPath(name).parts[:-1])
         named = folder or next(filter(None, map(split_of, folders)), None)
         if named is not None:
             return named
-        digest = hashlib.sha256(name.encode()).digest()
-        return "test" if int.from_bytes(digest[:8], "big") % 10 == 0 else "train"
+        return split_by_name(name)
     split = split_of(value) if isinstance(value, str) else None
     if split is None:
         raise _Mistake(f"the split is one of {', '.join(SPLITS)}, found {value!r:.60}")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 Box = tuple[float, float, float, float]
 Split = Literal["train", "test"]
+Kind = Literal["cub", "imagefolder", "coco", "coco-metadata", "flowers"]
 BOX_RULE = "[x, y, width, height] in pixels"
 _FARTHEST = 1e9  # in pixels; beyond it is no picture, and whole numbers of that size would overflow later
 
@@ -28,6 +29,11 @@ def to_box(values: Sequence[Any]) -> Box | None:
         return None
     x, y, width, height = map(float, values)
     return x, y, width, height
+
+
+def obeys_exif(kind: str) -> bool:
+    """Whether a layout's pictures are turned upright: where they may be of one's own. Published code does not."""
+    return kind in ("imagefolder", "coco")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,7 @@ class Source:
     """
 
     path: Path
-    kind: Literal["cub", "imagefolder"]
+    kind: Kind
     items: tuple[Item, ...]
     class_names: dict[int, str]
     vocabulary: tuple[str, ...] | None = None
@@ -82,12 +88,14 @@ class Source:
 
     @property
     def exif(self) -> bool:
-        """Whether EXIF orientations are obeyed. As published: not for CUB (which has none)."""
-        return self.kind == "imagefolder"
+        """Whether EXIF orientations are obeyed."""
+        return obeys_exif(self.kind)
 
     def listing_hash(self) -> str:
         """sha256 (hex) of everything the lists say, in order; the pictures are not read."""
-        digest = hashlib.sha256(json.dumps([self.kind, self.vocabulary, sorted(self.class_names.items())]).encode())
+        # Earlier versions read COCO's metadata as if it were CUB's: their packs stay the same.
+        kind = "cub" if self.kind == "coco-metadata" else self.kind
+        digest = hashlib.sha256(json.dumps([kind, self.vocabulary, sorted(self.class_names.items())]).encode())
         for number, item in enumerate(self.items):
             maps = [file and file.name for file in (item.mask, item.parts)]
             ids = self.token_ids and self.token_ids[number]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from tmgan.cli.parse import parse
 from tmgan.common.commands import command
+
+if TYPE_CHECKING:
+    from tmgan.data.given_words import GivenWords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,26 @@ class Arguments:
     """Processes; without it one per core."""
     skip_bad: bool = False
     """Leave out images that cannot be used, instead of refusing."""
+    vocabulary: Path | None = None
+    """Run folder with encoders, or a captions.pickle, whose words the captions get, so that those encoders fit; words
+    that they do not know are left out. Without it the set's own words are taken."""
+
+
+def _words_of(place: Path) -> GivenWords:
+    """The words of a run's encoders, or of a captions.pickle."""
+    from tmgan.common.files import user_path
+    from tmgan.data.given_words import GivenWords
+    from tmgan.data.sources.caption_pickle import read_words
+    from tmgan.data.vocabulary import Vocabulary
+
+    place = user_path(place)
+    if not place.exists():
+        raise ValueError(f"There is no {place}: --vocabulary is a run folder with encoders, or a captions.pickle.")
+    if place.is_file():
+        return GivenWords(Vocabulary(read_words(place)), place)
+    from tmgan.models.bundle import load_encoders
+
+    return GivenWords(load_encoders(place).vocabulary, place)
 
 
 def main(arguments: list[str]) -> None:
@@ -39,7 +62,13 @@ def main(arguments: list[str]) -> None:
     from tmgan.data.prepare import prepare
 
     summary = prepare(
-        options.source, options.pack, options.image_size, options.placement, options.workers, skip_bad=options.skip_bad
+        options.source,
+        options.pack,
+        options.image_size,
+        options.placement,
+        options.workers,
+        skip_bad=options.skip_bad,
+        vocabulary=None if options.vocabulary is None else _words_of(options.vocabulary),
     )
     if summary.already_prepared:
         left_out = f", {len(summary.skipped):,} were left out" if summary.skipped else ""

@@ -131,7 +131,7 @@ def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
 
 
 def _repair_command(pack: Pack, source: str) -> str:
-    return prepare_command(source, pack.path, pack.image_size, pack.placement)
+    return prepare_command(source, pack.path, pack.image_size, pack.placement, pack.header)
 
 
 def _difference(path: Path, length: int, stamp: np.ndarray | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,14 +35,18 @@ from tmgan.data.vocabulary import Vocabulary
 
 FORMAT = 1
 HEADER = "pack.json"
+TEXTS = ("text.safetensors", "vocabulary.json", "names.json")
 ORIGINALS = "originals.json"  # made and read by originals.py; packs of earlier versions lack it
 PARTIAL = ".partial"
 CHANNELS = {"tiles.u8": 3, "masks.u8": 1, "parts.u8": 1}
 
 
-def prepare_command(source: str | Path, pack: str | Path, image_size: int, placement: str) -> str:
-    """The command that makes a pack, as messages show it."""
-    return command("data", "prepare", source, pack, "--image-size", image_size, "--placement", placement)
+def prepare_command(
+    source: str | Path, pack: str | Path, image_size: int, placement: str, header: Mapping[str, Any]
+) -> str:
+    """The command that makes a pack with the words of the one that has this header, as messages show it."""
+    words = ["--vocabulary", header["vocabulary_from"]] if "vocabulary_from" in header else []
+    return command("data", "prepare", source, pack, "--image-size", image_size, "--placement", placement, *words)
 
 
 def partial_path(pack: Path) -> Path:
@@ -134,12 +138,13 @@ class Pack:
         header = read_header(path)
         has = (header["image_size"], header["placement"])
         needs = (image_size or has[0], placement or has[1])
-        again = f"delete {path} and prepare it again:\n  {prepare_command(header['source'], path, *has)}"
+        again = f"delete {path} and prepare it again:\n  {prepare_command(header['source'], path, *has, header)}"
         if needs != has:
             other = path.with_name(f"{path.name}-{needs[0]}-{needs[1]}")
             raise ValueError(
                 f"{path} holds images of {has[0]} pixels, placement {has[1]}; this run needs {needs[0]} pixels, "
-                f"placement {needs[1]}. Make that pack with\n  {prepare_command(header['source'], other, *needs)}"
+                f"placement {needs[1]}. Make that pack with\n"
+                f"  {prepare_command(header['source'], other, *needs, header)}"
             )
         for name, size in header["bytes"].items():
             if not (path / name).is_file():
@@ -238,7 +243,7 @@ def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -
     """
     token_ids: Sequence[Sequence[Sequence[int]]]  # word ids per image and caption
     if source.vocabulary is not None:
-        assert source.token_ids is not None, "captions.pickle holds both"
+        assert source.token_ids is not None, "they come together"
         vocabulary = Vocabulary(source.vocabulary)
         token_ids = [source.token_ids[row] for row in rows]
     else:
@@ -272,6 +277,7 @@ def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -
         "labels": label_backend(),
         "vocabulary_hash": vocabulary.hash,
         "vocabulary_given": source.vocabulary is not None,
+        **({"vocabulary_from": source.vocabulary_from} if source.vocabulary_from else {}),
     }
 
 

@@ -36,6 +36,8 @@ def examine_pack(path: Path) -> Iterator[Finding]:
         f"{len(pack.train)} training and {len(pack.test)} test images, {len(pack.class_ids.unique())} classes, "
         f"{len(pack.tokens)} captions, {len(pack.vocabulary)} words, labels by {header['labels']}",
     )
+    if "vocabulary_from" in header:
+        yield Finding("ok", f"its words are those of {header['vocabulary_from']}")
     yield from _examine_pixels(pack)
     yield from _examine_attributes(pack)
     yield optional(
@@ -79,7 +81,7 @@ def _examine_pixels(pack: Pack) -> Iterator[Finding]:
     elif pixels_hash(pack.path, header) == header["pixels_hash"]:
         yield Finding("ok", "all its pixels are as they were prepared")
     else:
-        again = prepare_command(header["source"], pack.path, pack.image_size, pack.placement)
+        again = prepare_command(header["source"], pack.path, pack.image_size, pack.placement, header)
         yield Finding("problem", "its pixels are not those that were prepared", f"Delete it, then\n  {again}")
 
 

@@ -24,12 +24,14 @@ from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
 from tmgan.data import tiles
 from tmgan.data.cut_jobs import job_of, problem_of, run_jobs
+from tmgan.data.given_words import GivenWords, in_words
 from tmgan.data.originals import write_originals
 from tmgan.data.pack import (
     CHANNELS,
     FORMAT,
     HEADER,
     ORIGINALS,
+    TEXTS,
     Pack,
     hash_of_digests,
     partial_path,
@@ -78,6 +80,7 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
     skip_bad: bool = False,
+    vocabulary: GivenWords | None = None,
 ) -> Summary:
     """Make the pack `pack` from the folder `source`; continue where a run that was killed has stopped.
 
@@ -94,11 +97,13 @@ def prepare(
             with more than one worker needs the `if __name__ == "__main__":` guard.
         progress: show progress and remarks on standard error.
         skip_bad: leave out images that cannot be used, and record them in the header, instead of refusing.
+        vocabulary: words of trained encoders, whose ids the captions get. None: those of the source's captions.pickle,
+            else the captions' own.
 
     Raises:
         ValueError: the source's lists are unusable, images are bad (all of them are looked at first, and the good ones
-            are kept for the next run), `pack` is already something else, another process prepares it, or the disk is
-            full.
+            are kept for the next run), no caption has a word of `vocabulary`, `pack` is already something else,
+            another process prepares it, or the disk is full.
     """
     source, pack = user_path(source), user_path(pack)
     if placement not in PLACEMENTS:
@@ -111,11 +116,18 @@ def prepare(
     place = Path(os.path.realpath(pack))  # a link stays a link
     busy = f"Another process is preparing {pack}. Wait for it, or choose another name."
     with only_one(place.with_name(f".{place.name}.lock"), busy):
-        return _prepare(source, pack, place, geometry, workers, Progress(progress), skip_bad)
+        return _prepare(source, pack, place, geometry, workers, Progress(progress), skip_bad, vocabulary)
 
 
 def _prepare(
-    source: Path, pack: Path, place: Path, geometry: dict[str, Any], workers: int | None, show: Progress, skip_bad: bool
+    source: Path,
+    pack: Path,
+    place: Path,
+    geometry: dict[str, Any],
+    workers: int | None,
+    show: Progress,
+    skip_bad: bool,
+    vocabulary: GivenWords | None,
 ) -> Summary:
     """`prepare`, while no other process does the same.
 
@@ -124,7 +136,7 @@ def _prepare(
         place: where it is made.
     """
     start = time.monotonic()
-    listing = read_source(source)
+    listing = read_source(source) if vocabulary is None else in_words(read_source(source), vocabulary)
     identity = {**geometry, "source_hash": listing.listing_hash()}
     for note in listing.notes:
         show.say(note)
@@ -273,17 +285,7 @@ def _open_partial(cutter: Cutter, state: dict[str, Any], count: int, show: Progr
 def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> str:
     """Why PACK.partial cannot be continued (`it ...`); "" if it can. Raises ValueError if it is not ours to delete."""
     names = {file.name for file in folder.iterdir() if ".tmp-" not in file.name}  # left by a kill of write_atomically
-    foreign = names - {
-        *CHANNELS,
-        STATE,
-        DONE,
-        "text.safetensors",
-        "vocabulary.json",
-        "names.json",
-        "pack.json",
-        ORIGINALS,
-        STAMPS,
-    }
+    foreign = names - {*CHANNELS, *TEXTS, STATE, DONE, HEADER, ORIGINALS, STAMPS}
     if foreign:
         raise ValueError(
             f"{folder} holds {min(foreign)}, which no pack has: move that folder away, or choose another name"

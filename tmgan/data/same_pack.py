@@ -39,8 +39,7 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: in
     header = read_header(pack)
     difference = next((key for key, value in identity.items() if header.get(key) != value), None)
     if difference is not None:
-        how = "its source had other lists or captions" if difference == "source_hash" else None
-        raise _other(pack, how or f"{difference} is {header.get(difference)}")
+        raise _other(pack, _how(header, difference, source))
     mended = [
         item.name for item in source.items if item.name in header["skipped"] and _can_be_cut(item, header, source)
     ]
@@ -55,6 +54,16 @@ def check_same(pack: Path, identity: dict[str, Any], source: Source, workers: in
             show.say(f"{pack} now says that its pictures are in {folder}")
     except OSError as error:
         show.say(f"{pack} still says that its pictures are in {header['source']}: {sentence(error)}")
+
+
+def _how(header: dict[str, Any], difference: str, source: Source) -> str:
+    """What an entry of the header that differs means."""
+    if difference != "source_hash":
+        return f"{difference} is {header.get(difference)}"
+    words = header.get("vocabulary_from", "")
+    if words != source.vocabulary_from:
+        return f"its words are those of {words}, of --vocabulary" if words else "it was made without --vocabulary"
+    return "its source had other lists or captions"
 
 
 def _check_pixels(

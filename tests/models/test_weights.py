@@ -91,6 +91,11 @@ def test_the_encoders_that_need_a_file_are_those_that_ask_for_it(asked, pack):
     assert found == needed and needed["inception"] == {"inception", "vgg16"}
 
 
+def test_the_command_that_needs_a_file_is_the_one_that_asks_for_it():
+    """tests/published/test_import.py runs it."""
+    assert {key: needs.commands for key, needs in _needs() if needs.commands} == {"vgg16": ("import",)}
+
+
 def test_the_masks_that_need_a_file_are_those_that_ask_for_it(asked):
     needed = {name: {key for key, needs in _needs() if name in needs.providers} for name in MASK_PROVIDERS}
     assert {name: asked(mask_providers.make_provider, name) for name in MASK_PROVIDERS} == needed
@@ -113,6 +118,7 @@ def test_nobody_else_asks_for_weights():
         "evaluation/metrics/lpips.py",
         "methods/mask_providers.py",
         "models/bundle.py",
+        "published/read.py",
     }, "the tests above must cover whoever is new"
 
 

@@ -150,6 +150,14 @@ def test_encoders_alone_are_encoders(files, tmp_path, capsys):
         load(run)
 
 
+def test_the_file_that_no_publisher_of_these_has_is_asked_for(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMGAN_WEIGHTS", str(tmp_path / "nothing"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="tmgan weights get vgg16"):
+        import_published([files / name for name in ENCODERS], tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -93,6 +93,7 @@ def users(needs: Needs) -> list[str]:
         found.append(f"`data masks --provider {provider}`{presets}, --find and --keep of `edit`")
     if needs.metrics:
         found.append(f"metric{'s' * (len(needs.metrics) > 1)} {', '.join(needs.metrics)}")
+    found += [f"`tmgan {name}`" for name in needs.commands]
     return found
 
 

@@ -31,10 +31,16 @@ class Needs:
     metrics: tuple[str, ...] = ()  # of `tmgan evaluate`
     kinds: tuple[str, ...] = ()  # of encoder.kind
     providers: tuple[str, ...] = ()  # of masks
+    commands: tuple[str, ...] = ()
 
     def uses(self) -> tuple[str, ...]:
         """All of them, each with what it is."""
-        kinds = {"metric": self.metrics, "encoder.kind": self.kinds, "mask provider": self.providers}
+        kinds = {
+            "metric": self.metrics,
+            "encoder.kind": self.kinds,
+            "mask provider": self.providers,
+            "tmgan": self.commands,
+        }
         return tuple(f"{kind} {name}" for kind, names in kinds.items() for name in names)
 
 
@@ -88,7 +94,7 @@ KNOWN = {
         "perceptual features (ImageNet VGG16)",
         553_433_881,
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        Needs(kinds=("inception",)),
+        Needs(kinds=("inception",), commands=("import",)),
     ),
     "fid_inception": WeightFile(
         "pt_inception-2015-12-05-6726825d.pth",

@@ -250,10 +250,11 @@ def _numbers(sizes: Sequence[int]) -> str:
 
 def _preset(model: ModelConfig) -> TrainConfig:
     """The preset of a published network: that for COCO, if its generator has those sizes."""
-    names = (model.architecture, f"{model.architecture}-coco")
-    presets = [configfile.from_preset(name) for name in names if name in configfile.presets()]
+    first = model.architecture.removesuffix("-dcm")
+    presets = [configfile.from_preset(name) for name in (first, f"{first}-coco")]
     same = (p for p in presets if (p.model.g_width, p.model.residual_blocks) == (model.g_width, model.residual_blocks))
-    return next(same, presets[0])
+    preset = next(same, presets[0])
+    return preset if first == model.architecture else configfile.from_preset(model.architecture, preset)
 
 
 def _settings(model: ModelConfig, encoder: EncoderConfig) -> TrainConfig:

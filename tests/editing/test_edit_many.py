@@ -55,6 +55,24 @@ def test_each_is_as_if_edited_alone(editor, photos):
         assert (edited.composited is not None) == (edited.keep is not None) == (keep[i] is not None)
 
 
+def test_with_published_attention_an_edit_is_what_it_is_alone(editor, tiny):
+    """Also where a batch is edited at once, as evaluations do."""
+    config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, attention="published"))
+    generator = build_generator(config.model, editor.encoders)
+    init_weights(generator, torch.Generator().manual_seed(0))
+    published = Editor(generator, editor.encoders, config, editor.runtime)
+    texts = ["a bird with a red head", "a red bird", "a bird with white wings", "a white bird"]
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    together = published.edit_tensors(images, texts)
+    for i, text in enumerate(texts):
+        alone = published.edit_tensors(images[i : i + 1], [text])
+        for name in ("image", "mu", "logvar", "keep_logits"):
+            assert torch.allclose(getattr(together, name)[i], getattr(alone, name)[0], atol=1e-5), name
+        length = alone.attention.shape[1]
+        assert torch.allclose(together.attention[i, :length], alone.attention[0], atol=1e-5)
+        assert not together.attention[i, length:].any()
+
+
 def test_published_attention_does_not_read_the_padding_of_others(editor, tiny, photos):
     config = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, attention="published"))
     generator = build_generator(config.model, editor.encoders)

@@ -30,8 +30,9 @@ TINY = {
     "encoder": {"kind": "small", "dim": 16, "word_dim": 12, "width": 4},
     "pretrain": {"images": 8, "batch": 4, "hard_negatives": 0},
     "output": {"tick_images": 4, "sample_images": 12, "checkpoint_images": 12},
-    "runtime": {"device": "cpu"},
+    "runtime": {"device": "cpu", "threads": 1},
 }
+ONE_THREAD = ["--runtime.device", "cpu", "--runtime.threads", "1"]
 
 
 def write_as_coco(birds: Path, folder: Path) -> Path:
@@ -52,7 +53,15 @@ def write_as_coco(birds: Path, folder: Path) -> Path:
     return folder
 
 
-def test_prepare_damsm_train_edit(birds, tmp_path, capsys):
+@pytest.fixture
+def threads():
+    """What a run sets for the whole process is as before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_prepare_damsm_train_edit(birds, tmp_path, capsys, threads):
     folder = write_as_coco(birds, tmp_path / "coco")
     pack, encoders, run = (str(tmp_path / name) for name in ("pack", "encoders", "run"))
     main(["data", "doctor", str(folder)])
@@ -75,7 +84,7 @@ def test_prepare_damsm_train_edit(birds, tmp_path, capsys):
     assert (config.text.words, config.model.residual_blocks, config.preset) == (12, 3, "lightweight-coco")
 
     photo, edited = next((folder / "val2014").iterdir()), tmp_path / "edited.png"
-    main(["edit", run, str(photo), "--text", "a bird with a red head", "--out", str(edited), "--runtime.device", "cpu"])
+    main(["edit", run, str(photo), "--text", "a bird with a red head", "--out", str(edited), *ONE_THREAD])
     before, after = (np.array(Image.open(file).convert("RGB")).astype(int) for file in (photo, edited))
     assert after.shape == before.shape and np.abs(after - before).mean() > 1
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.data.data_folders import SIZE, captions_of, coco_json, coco_name, number_of, write_coco, write_picture
 from tmgan.cli import main
 from tmgan.data.doctor import examine
+from tmgan.data.originals import Originals
 from tmgan.data.pack import Pack
 from tmgan.data.prepare import prepare
 from tmgan.data.sources.read import read_source
@@ -115,6 +116,8 @@ def test_exif_is_obeyed_in_pictures_of_ones_own(tmp_path):
     pack = Pack.open(tmp_path / "pack")
     tile = pack.tiles[pack.names.index("images/0.jpg")]
     assert tile[8, 38, 2] > 200 > 100 > tile[70, 38, 2]  # what was left is on top
+    originals = Originals.open(pack)  # loaders that decode the files again do the same
+    assert originals.exif and originals.sizes[pack.names.index("images/0.jpg")].tolist() == [SIZE[1], SIZE[0]]
 
 
 def no_caption(table):
@@ -165,6 +168,7 @@ def test_a_missing_picture_costs_its_image(tmp_path):
         ({"id": 1, "file_name": "..\\x.jpg"}, "is not a path inside"),
         ({"id": 1, "file_name": "a\0.jpg"}, "is not a path inside"),
         ({"id": 1, "file_name": ""}, "is not a path inside"),
+        ({"id": 1, "file_name": "\ud800.jpg"}, "is not text"),
         ({"id": 1, "file_name": "a" * 300}, "cannot be the name of a file"),
         ({"id": 1, "file_name": 7}, "expected an object such as"),
         ({"id": True, "file_name": "x.jpg"}, "expected an object such as"),

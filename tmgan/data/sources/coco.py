@@ -170,8 +170,8 @@ def _images(listing: _Listing, file: Path) -> list[_Image]:
             )
         elif key in images:
             raise ValueError(
-                f"{file}: two images have the id {key!r} ({images[key].name} and {name}), so whose captions are whose "
-                "is unknown: get the file again"
+                f"{file}: two images have the id {key!r} ({images[key].name!r} and {name!r}), so whose captions are "
+                "whose is unknown: get the file again"
             )
         else:
             images[key] = _Image(key, name)
@@ -241,5 +241,5 @@ def _picture_folder(path: Path, file: Path, names: Sequence[str]) -> Path:
 def _is_there(file: Path) -> bool:
     try:
         return file.exists()
-    except OSError:  # a name that no file has
+    except (OSError, ValueError):  # a name that no file has
         return False

@@ -148,16 +148,6 @@ def _without_masks(config: TrainConfig) -> str:
     return f", or train without: --method.keep-mask none{more}"
 
 
-def _other_words(config: TrainConfig) -> str:
-    """What helps when a pack has other words than the encoders of --from."""
-    if config.model.architecture == "manigan-dcm":
-        return f"Train a first stage on this pack; {config.from_} was trained on another."
-    return (
-        f"They are those of {config.from_}. If that is an import, prepare the pack from a source with the same "
-        "captions.pickle as was imported: its words then have the same numbers. Or train on this pack without --from."
-    )
-
-
 def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> None:
     """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written.
 
@@ -182,11 +172,13 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     if encoders is None:
         return
     if encoders.vocabulary.hash != pack.vocabulary.hash:
-        remedy = f"Train encoders on this pack:\n  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
+        source, words = Path(str(pack.header["source"])), Path(config.from_ or config.encoders)
         raise ValueError(
             f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has other "
-            f"{len(pack.vocabulary)}: word numbers would not agree. "
-            + (_other_words(config) if config.from_ else remedy)
+            f"{len(pack.vocabulary)}: word numbers would not agree. Prepare a pack with the words of these encoders:\n"
+            f"  {command('data', 'prepare', source, 'PACK', '--vocabulary', words)}\n"
+            "or train other encoders, on this pack (without --from):\n"
+            f"  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
         )
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(

@@ -76,10 +76,8 @@ def read_class_lists(folder: Path) -> dict[str, Split]:
 
 def _read_mat(file: Path, keys: Collection[str]) -> dict[str, list[int]]:
     """Arrays of positive whole numbers of a Matlab file."""
-    try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
-    except ImportError:
-        raise ValueError(f"{file} is a Matlab file, which scipy reads: pip install scipy") from None
+    from scipy.io import loadmat  # here: it takes a while, and few sources need it
+
     data = file.read_bytes()
     try:
         table = loadmat(io.BytesIO(data), variable_names=list(keys))

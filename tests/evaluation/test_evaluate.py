@@ -364,5 +364,5 @@ def test_what_to_measure_on_follows_from_the_run(editor, pack, tmp_path):
     with pytest.raises(ValueError, match="give a pack"):
         evaluate(nowhere)
     nowhere.run = tmp_path
-    with pytest.raises(ValueError, match="drawn/pack is not a pack"):
+    with pytest.raises(ValueError, match="does not say what it was trained on.*--data PACK"):
         evaluate(nowhere)

@@ -44,7 +44,7 @@ def imports(files: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 GOLDEN = {"lightweight": ("lw_generator", "eval/img"), "manigan": ("mg_generator", "eval/img2")}
 
 
-@pytest.mark.parametrize("architecture", GOLDEN)
+@pytest.mark.parametrize("architecture", ["lightweight", pytest.param("manigan", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_a_run_paints_what_the_published_generator_paints(imports, architecture):
     run = imports[architecture]
@@ -66,6 +66,7 @@ def test_a_run_paints_what_the_published_generator_paints(imports, architecture)
     assert_golden(out.image, *GOLDEN[architecture])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_run_corrects_details_as_the_published_second_stage_does(imports):
     encoders = bundle.load_encoders(imports["manigan-dcm"])

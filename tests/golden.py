@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tmgan.models.encoders import ImageFeatures
 from tmgan.models.published_names import published_key
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -64,6 +65,23 @@ def captions(name: str, lengths: tuple[int, ...], width: int = 18, vocabulary: i
 def padding(lengths: tuple[int, ...], width: int | None = None) -> Tensor:
     """bool (B, width), True from each length on; width defaults to the longest."""
     return torch.arange(width or max(lengths)) >= torch.tensor(lengths)[:, None]
+
+
+def generator_inputs(perceptual: bool = True) -> dict[str, Tensor | ImageFeatures]:
+    """Of the generators: by the names of their arguments."""
+    texture = tensor("g/vgg_features", (4, 128, 128, 128)).clamp(min=0) if perceptual else None
+    return {
+        "noise": tensor("g/noise", (4, 100), 1.7),
+        "sentence": tensor("g/sent_emb", (4, 256)),
+        "words": words("g/words_embs", LENGTHS),
+        "padding": captions("captions", LENGTHS)[:, :9] == 0,
+        "eps": tensor("g/eps", (4, 100), 1.7),
+        "features": ImageFeatures(
+            regions=tensor("g/region_features", (4, 256, 17, 17)),
+            code=tensor("g/cnn_code", (4, 256)),
+            perceptual=texture,
+        ),
+    }
 
 
 def parameter(key: str, shape: tuple[int, ...]) -> Tensor:

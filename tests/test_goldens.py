@@ -14,6 +14,7 @@ from tests.golden import (
     assert_golden_gradients,
     captions,
     fill,
+    generator_inputs,
     image,
     padding,
     stored_value,
@@ -23,7 +24,7 @@ from tests.golden import (
 from tmgan.losses.adversarial import discriminator_loss, generator_adversarial, kl_loss
 from tmgan.losses.matching import sentence_loss, word_attention, word_level_correlation, words_loss
 from tmgan.losses.perceptual import perceptual_loss
-from tmgan.models import Discriminator, Generator, ImageFeatures, InceptionEncoder, TextEncoder, VGGFeatures
+from tmgan.models import Discriminator, Generator, InceptionEncoder, TextEncoder, VGGFeatures
 from tmgan.models.attention import ChannelAttention, SpatialAttention
 from tmgan.models.published_names import IMAGE_ENCODER, LIGHTWEIGHT, TEXT_ENCODER, discriminator
 
@@ -120,19 +121,7 @@ def test_generator(mode):
         ("ACM", generator.affine),
     ):
         layer.register_forward_hook(lambda _, __, result, name=published: seen.update({name: result.detach()}))
-    features = ImageFeatures(
-        regions=tensor("g/region_features", (4, 256, 17, 17)),
-        code=tensor("g/cnn_code", (4, 256)),
-        perceptual=tensor("g/vgg_features", (4, 128, 128, 128)).clamp(min=0),
-    )
-    out = generator(
-        noise=tensor("g/noise", (4, 100), 1.7),
-        sentence=tensor("g/sent_emb", (4, 256)),
-        words=words("g/words_embs", LENGTHS),
-        padding=captions("captions", LENGTHS)[:, :9] == 0,
-        eps=tensor("g/eps", (4, 100), 1.7),
-        features=features,
-    )
+    out = generator(**generator_inputs())
     assert_golden(out.image, "lw_generator", f"{mode}/img")
     assert_golden(out.attention, "lw_generator", f"{mode}/att")
     assert_golden(out.mu, "lw_generator", f"{mode}/mu")

@@ -12,6 +12,7 @@ from tests.golden import (
     assert_golden_gradients,
     captions,
     fill,
+    generator_inputs,
     image,
     padding,
     stored_value,
@@ -22,7 +23,7 @@ from tmgan.losses.adversarial import discriminator_loss, generator_adversarial
 from tmgan.losses.matching import sentence_loss, word_level_discrimination, words_loss
 from tmgan.losses.perceptual import perceptual_loss
 from tmgan.losses.regional import mean_difference
-from tmgan.models import DetailCorrection, Discriminator, ImageFeatures, InceptionEncoder, MainModule, VGGFeatures
+from tmgan.models import DetailCorrection, Discriminator, InceptionEncoder, MainModule, VGGFeatures
 from tmgan.models.published_names import DETAIL_CORRECTION, IMAGE_ENCODER, MAIN_MODULE, discriminator
 
 SIZES = (64, 128, 256)
@@ -36,17 +37,7 @@ def test_main_module(mode):
         layer.register_forward_hook(lambda _, __, result, name=name: seen.update({name: result[1].detach()}))
     generator.up_large.register_forward_hook(lambda _, __, result: seen.update(h_code3=result.detach()))
     generator.condition.register_forward_hook(lambda _, __, result: seen.update(c_code=result[0].detach()))
-    features = ImageFeatures(
-        regions=tensor("g/region_features", (4, 256, 17, 17)), code=tensor("g/cnn_code", (4, 256)), perceptual=None
-    )
-    out = generator(
-        noise=tensor("g/noise", (4, 100), 1.7),
-        sentence=tensor("g/sent_emb", (4, 256)),
-        words=words("g/words_embs", LENGTHS),
-        padding=captions("captions", LENGTHS)[:, :9] == 0,
-        eps=tensor("g/eps", (4, 100), 1.7),
-        features=features,
-    )
+    out = generator(**generator_inputs(perceptual=False))
     images = (*out.smaller, out.image)
     for name, value in (*seen.items(), *((f"img{i}", x) for i, x in enumerate(images)), ("mu", out.mu)):
         assert_golden(value, "mg_generator", f"{mode}/{name}")

@@ -11,13 +11,12 @@ import yaml
 from PIL import Image
 
 from tests.conftest import write_run
-from tests.golden import LENGTHS, assert_golden, captions, padding, tensor, words
+from tests.golden import LENGTHS, assert_golden, captions, generator_inputs, padding, tensor, words
 from tests.published.conftest import ENCODERS, FILES, VOCABULARY, WIDTH
 from tmgan.cli import main
 from tmgan.config import configfile
 from tmgan.editing.editor import load
 from tmgan.models import bundle
-from tmgan.models.encoders import ImageFeatures
 from tmgan.published.networks import CORRECTION, LIGHTWEIGHT, MAIN, discriminator
 from tmgan.published.read import import_published
 from tmgan.published.write import export_published
@@ -50,19 +49,7 @@ def test_a_run_paints_what_the_published_generator_paints(imports, architecture)
     run = imports[architecture]
     encoders = bundle.load_encoders(run)
     generator = bundle.load_generator(run, encoders)[0].eval().double()
-    features = ImageFeatures(
-        regions=tensor("g/region_features", (4, 256, 17, 17)),
-        code=tensor("g/cnn_code", (4, 256)),
-        perceptual=tensor("g/vgg_features", (4, 128, 128, 128)).clamp(min=0),
-    )
-    out = generator(
-        noise=tensor("g/noise", (4, 100), 1.7),
-        sentence=tensor("g/sent_emb", (4, 256)),
-        words=words("g/words_embs", LENGTHS),
-        padding=captions("captions", LENGTHS)[:, :9] == 0,
-        eps=tensor("g/eps", (4, 100), 1.7),
-        features=features,
-    )
+    out = generator(**generator_inputs())
     assert_golden(out.image, *GOLDEN[architecture])
 
 

@@ -62,7 +62,9 @@ def damaged(tmp_path, change) -> str:
     ids=["half", "ten bytes", "empty", "a web page"],
 )
 def test_a_broken_file_is_refused(tmp_path, change):
-    assert "x.pth is truncated, damaged, or no file of torch" in damaged(tmp_path, change)
+    message = damaged(tmp_path, change)
+    assert "x.pth is truncated, damaged, or no file of torch" in message
+    assert "weights_only" not in message, "torch advises to switch it off"
 
 
 def test_a_byte_that_changed_is_noticed(tmp_path):
@@ -86,14 +88,14 @@ def test_a_compressed_archive_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.zeros(1)], "holds a list, not a state dict"),
-        ({}, "holds an empty dict"),
-        ({1: torch.zeros(1)}, "not a state dict"),
-        ({"epoch": 3}, "epoch is a int, not a tensor"),
-        ({"w": torch.zeros(2, dtype=torch.float16)}, "w is a tensor of torch.float16"),
-        ({"w": torch.eye(2).to_sparse()}, "w is a tensor of torch.float32, torch.sparse_coo"),
-        ({"w": torch.tensor([1.0, float("nan")])}, "w holds numbers that are not finite"),
-        ({"w": torch.zeros(1).expand(10**12)}, "w claims to have 1,000,000,000,000 numbers, more than the file"),
+        ([torch.zeros(1)], "is no state dict, tensors by name, but of type list"),
+        ({}, "of type empty dict"),
+        ({1: torch.zeros(1)}, "is no state dict"),
+        ({"epoch": 3}, "'epoch' is of type int, not a tensor"),
+        ({"w": torch.zeros(2, dtype=torch.float16)}, "'w' is a tensor of torch.float16"),
+        ({"w": torch.eye(2).to_sparse()}, "'w' is a tensor of torch.float32, torch.sparse_coo"),
+        ({"w": torch.tensor([1.0, float("nan")])}, "'w' holds numbers that are not finite"),
+        ({"w": torch.zeros(1).expand(10**12)}, "'w' claims to have 1,000,000,000,000 numbers, more than the file"),
     ],
 )
 def test_what_is_not_the_weights_of_a_network_is_refused(tmp_path, content, message):

@@ -29,20 +29,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):
+        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+        if wanted:
             raise ValueError(
-                f"{path} is refused: it is not a plain state dict ({_first_line(error)}). A file of weights needs "
-                "no code; do not load it by other means either, and get it again from where it was published."
+                f"{path} is refused: it is not a plain state dict ({wanted[:200].rstrip('. ')}). Weights need no "
+                "code; do not load it by other means either, and get it again from where it was published."
             ) from None
-        raise ValueError(_damaged(path, error)) from None
+        raise ValueError(_damaged(path, "it does not read as one")) from None  # torch's own words advise to trust it
     except Exception as error:  # a damaged file raises nearly anything
-        raise ValueError(_damaged(path, error)) from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(_damaged(path, lines[0].split(". ")[0][:200].rstrip(". "))) from None
     if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
-        raise ValueError(f"{path} holds {_kind_of(state)}, not a state dict: tensors by name.")
+        raise ValueError(f"{path} is no state dict, tensors by name, but of type {_kind_of(state)}.")
     for key, value in state.items():
         problem = _problem(value)
         if problem:
-            raise ValueError(f"{path}: {key} {problem}.")
+            raise ValueError(f"{path}: {key!r} {problem}.")
     if all(key.startswith(_PARALLEL) for key in state):
         return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     return dict(state)
@@ -63,7 +65,7 @@ def _check_archive(path: Path) -> None:
 def _problem(value: Any) -> str:
     """Why an entry is no tensor of a published network; "" if it is one."""
     if not isinstance(value, Tensor):
-        return f"is {_kind_of(value)}, not a tensor"
+        return f"is of type {_kind_of(value)}, not a tensor: it is no state dict, or more than one"
     if value.layout != torch.strided or value.is_quantized or value.dtype not in (torch.float32, torch.int64):
         return f"is a tensor of {value.dtype}, {value.layout}; the published networks are dense, of torch.float32"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
@@ -74,15 +76,8 @@ def _problem(value: Any) -> str:
 
 
 def _kind_of(value: Any) -> str:
-    return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
+    return f"{'' if value else 'empty '}{type(value).__name__}"
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is truncated, damaged, or no file of torch ({_first_line(error)}). Get it again."
-
-
-def _first_line(error: Exception) -> str:
-    """What matters of an error of torch's, which may go on for many lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
-    return f"{type(error).__name__}: {told}"[:200].rstrip(". ")
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is truncated, damaged, or no file of torch ({why}). Get it again."

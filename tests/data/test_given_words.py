@@ -81,14 +81,18 @@ def test_the_words_are_part_of_what_a_pack_is(tmp_path, words):
     assert any(finding.text == f"its words are those of {words}" for finding in examine(pack))
 
 
-def test_the_words_of_a_run(tmp_path, encoders, pack, birds):
-    """Its encoders then take the pack as it is."""
+def test_the_words_of_a_run(tmp_path, encoders, pack, birds, capsys):
+    """Its encoders then take the pack as it is, and so does what is told to do next."""
     run = tmp_path / "run"
     run.mkdir()
     save_encoders(encoders, run)
     ours = make(write_image_folder(tmp_path / "source", ROWS), tmp_path / "pack", "--vocabulary", run)
     assert ours.vocabulary == encoders.vocabulary == pack.vocabulary
     assert ours.caption(0) == "a red bird"
+    assert f"Next: tmgan train --encoders {run} --data {tmp_path / 'pack'}" in capsys.readouterr().out
+    (run / "generator.safetensors").touch()
+    make(tmp_path / "source", tmp_path / "pack", "--vocabulary", run)
+    assert f"Next: tmgan train --from {run} --data" in capsys.readouterr().out
 
 
 def test_the_words_replace_those_of_a_captions_pickle(tmp_path, words):

@@ -79,4 +79,11 @@ def main(arguments: list[str]) -> None:
             f"{summary.captions:,} captions, {summary.words:,} words; "
             f"{summary.cut / max(summary.seconds, 1e-9):,.0f} images/s"
         )
-    say(f"Next: {command('train', '--data', summary.pack, '--run', 'RUN')}")
+    say(f"Next: {command('train', *_trained(options.vocabulary), '--data', summary.pack, '--run', 'RUN')}")
+
+
+def _trained(vocabulary: Path | None) -> tuple[object, ...]:
+    """The flag that makes use of the networks whose words were taken."""
+    if vocabulary is None or not vocabulary.is_dir():
+        return ()
+    return "--from" if (vocabulary / "generator.safetensors").exists() else "--encoders", vocabulary

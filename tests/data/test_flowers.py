@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tests.data.data_folders import captions_of, flower_class, number_of, write_flowers, write_picture
+from tests.data.data_folders import captions_of, flower_class, number_of, write_cub, write_flowers, write_picture
 from tmgan.cli import main
 from tmgan.data.doctor import examine
 from tmgan.data.pack import Pack
@@ -254,6 +254,22 @@ def test_a_jpg_folder_of_something_else_is_no_flowers(tmp_path):
     write_picture(tmp_path / "jpg" / "cat.jpg", 0)
     with pytest.raises(ValueError, match="neither CUB_200_2011/images nor metadata.jsonl"):
         read_source(tmp_path)
+
+
+def test_flowers_laid_out_as_cub_are_read_as_before(tmp_path):
+    """With Oxford's lists beside them."""
+    folder = write_cub(tmp_path / "flowers")
+    (folder / "CUB_200_2011" / "images").rename(folder / "images")
+    shutil.rmtree(folder / "CUB_200_2011")
+    savemat(folder / "imagelabels.mat", {"labels": np.ones((1, 5))})
+    assert read_source(folder).kind == "cub"
+
+
+def test_lists_that_would_not_fit_into_memory_are_refused(tmp_path):
+    folder = write_flowers(tmp_path)
+    savemat(folder / "imagelabels.mat", {"labels": np.ones((1, 200_000), np.uint8)}, do_compression=True)
+    with pytest.raises(ValueError, match="an array of more than 99,999 numbers"):
+        read_source(folder)
 
 
 def test_doctor_of_flowers(tmp_path, capsys):

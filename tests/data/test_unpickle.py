@@ -159,3 +159,11 @@ def test_size_is_capped(load, monkeypatch):
     assert load(pickle.dumps([1])) == [1]
     with pytest.raises(ValueError, match="class_info.pickle.*too much"):
         load(pickle.dumps("x" * 200))
+
+
+def test_a_number_of_bytes_is_refused(load):
+    """43 bytes of a file may ask for 2 GB."""
+    call = b"\x80\x02c__builtin__\nbytes\nJ" + struct.pack("<i", 50_000_000) + b"\x85R."
+    with pytest.raises(ValueError, match="it asks for 50000000 bytes"):
+        load(call)
+    assert load(pickle.dumps([b"abc", b""], protocol=2)) == [b"abc", b""]

@@ -105,7 +105,7 @@ def test_another_pack_is_compared_on_only_when_it_is_named(runs, tiny, pack, bir
     (note,) = comparison.notes
     assert f"c was not trained on {pack.path}, as far as can be told: it may have seen the photos" in note
     shutil.rmtree(tmp_path / "corner")
-    with pytest.raises(ValueError, match="pack that c was trained on cannot be read.*--data"):
+    with pytest.raises(ValueError, match="pack that c was trained on is not known .*or cannot be read.*--data"):
         compare_runs([runs[0], third], protocol=FEW)
 
 

@@ -156,7 +156,7 @@ def test_the_file_that_no_publisher_of_these_has_is_asked_for(files, tmp_path, m
         ((*ENCODERS, FILES[MAIN], "f64.pth"), "Of the discriminators of 64, 128, 256 pixels, 128, 256 are missing"),
         ((*ENCODERS, FILES[LIGHTWEIGHT], "f64.pth"), "f64.pth is of no use here without discriminators of 256"),
         ((*ENCODERS, "f256.pth"), r"f256.pth is of no use here without a generator\."),
-        ((*ENCODERS, "a.pth"), "are both a text encoder. Give one of them"),
+        ((*ENCODERS, "a.pth"), r"a\.pth is given twice"),
     ],
 )
 def test_files_that_are_not_one_model_are_refused(files, tmp_path, names, message):
@@ -183,10 +183,23 @@ def test_networks_of_other_sizes_are_refused(files, tmp_path):
         import_published(given, tmp_path / "run", "random")
 
 
+def test_two_files_of_a_kind_are_refused(files, tmp_path):
+    shutil.copy(files / "a.pth", tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth are both a text encoder. Give one of them"):
+        import_published([*(files / name for name in ENCODERS), tmp_path / "other.pth"], tmp_path / "run", "random")
+
+
+def test_what_python_users_may_get_wrong(files, tmp_path):
+    with pytest.raises(ValueError, match="give a list of files"):
+        import_published(files / "a.pth", tmp_path / "run")
+    with pytest.raises(ValueError, match="use 'pretrained' or 'random'"):
+        import_published([files / "a.pth"], tmp_path / "run", weights="rnd")
+
+
 def test_a_folder_that_is_there_is_left_alone(files, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"run exists\. Choose another --out"):
+    with pytest.raises(ValueError, match="run exists and is not an empty folder. Choose another --out"):
         imported(files, tmp_path / "run")
     with pytest.raises(ValueError, match="not an empty folder"):
         export_published(tmp_path / "nowhere", tmp_path / "run")
@@ -201,6 +214,30 @@ def test_what_fails_half_way_leaves_nothing(files, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         imported(files, tmp_path / "run", FILES[LIGHTWEIGHT])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_fails_half_way_can_be_repeated(imports, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("tmgan.published.write.write_bytes", full)  # the last file
+        export_published(imports["lightweight"], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    export_published(imports["lightweight"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", [".", "link"])
+def test_out_may_be_the_current_folder_or_a_link(files, tmp_path, monkeypatch, place):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
+    assert (imported(files, Path(place)) / "run.json").exists()
+    assert (tmp_path / "here" / "encoders.safetensors").exists() and (tmp_path / "link").is_symlink()
+    (tmp_path / "here" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        imported(files, Path(place))
+    assert (tmp_path / "here" / "mine.txt").exists()
 
 
 def test_the_published_code_is_given_nothing_that_it_cannot_build(imports, tiny, encoders, tmp_path):

@@ -47,7 +47,7 @@ def test_the_names_are_those_of_the_published_code(kind):
 
 def test_the_sizes_for_coco_are_read_from_the_shapes():
     settings = {**SETTINGS[LIGHTWEIGHT], "width": 48, "top_width": 48, "residual_blocks": 3}
-    state = {key: torch.zeros(shape) for key, shape in BY_NAME[LIGHTWEIGHT].shapes(settings).items()}
+    state = {key: torch.zeros(shape) for key, shape in BY_NAME[LIGHTWEIGHT].shapes(settings).items() if shape}
     assert recognise(state, "x.pth").settings == settings
 
 
@@ -77,6 +77,12 @@ def test_names_and_shapes_that_are_off_are_named():
     assert "missing: img_net.img.0.weight" in message
     assert "unknown: img_net.img.9.weight" in message
     assert "shape: ca_net.fc.bias (7,) instead of (400,)" in message
+
+
+def test_counters_alone_are_whole_numbers():
+    kind = discriminator(64)
+    message = refusal(kind, lambda state: state.update({"img_code_s16.0.weight": torch.ones(8, 3, 4, 4).long()}))
+    assert "not float32: img_code_s16.0.weight" in message
 
 
 def test_the_discriminator_with_a_fourth_channel_is_explained():

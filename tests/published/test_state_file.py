@@ -1,5 +1,6 @@
 """A file of weights from anywhere is a plain state dict, or a sentence."""
 
+import gzip
 import io
 import os
 import pickle
@@ -67,6 +68,12 @@ def test_a_broken_file_is_refused(tmp_path, change):
     assert "weights_only" not in message, "torch advises to switch it off"
 
 
+def test_a_web_page_and_an_archive_are_called_so(tmp_path):
+    """Some servers send a page in place of a large file."""
+    assert "it is a web page" in damaged(tmp_path, lambda data: b"<!DOCTYPE html><html>")
+    assert "it is an archive: unpack it" in damaged(tmp_path, lambda data: gzip.compress(data))
+
+
 def test_a_byte_that_changed_is_noticed(tmp_path):
     weight = STATE["layer.weight"].numpy().tobytes()
     assert "checksum" in damaged(tmp_path, lambda data: data.replace(weight, b"\1" + weight[1:]))
@@ -91,6 +98,8 @@ def test_a_compressed_archive_is_refused(tmp_path):
         ([torch.zeros(1)], "is no state dict, tensors by name, but of type list"),
         ({}, "of type empty dict"),
         ({1: torch.zeros(1)}, "is no state dict"),
+        (torch.zeros(3), "of type Tensor"),
+        ({"format": 1, "task": {}}, "is a checkpoint of tmgan"),
         ({"epoch": 3}, "'epoch' is of type int, not a tensor"),
         ({"w": torch.zeros(2, dtype=torch.float16)}, "'w' is a tensor of torch.float16"),
         ({"w": torch.eye(2).to_sparse()}, "'w' is a tensor of torch.float32, torch.sparse_coo"),

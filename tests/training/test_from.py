@@ -21,6 +21,7 @@ from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, TrainConfig
 from tmgan.data.crops import centre_crops
+from tmgan.data.given_words import GivenWords
 from tmgan.data.prepare import prepare
 from tmgan.editing.editor import load
 from tmgan.models import bundle
@@ -241,12 +242,12 @@ def test_what_does_not_go_together_is_refused(trained, tiny, imported, packed, t
     refused("holds no main module of ManiGAN", "--from", trained, "--preset", "manigan-dcm", *new)
     refused(r"imported has no photos of its own to train on: say which with --data", "--from", imported, *new)
     refused("is an import; train on with .*--from .*imported --run NEW", "--data", packed, "--run", imported)
-    refused("no run of `tmgan train` in nowhere", "--from", "nowhere", *new)
+    refused("There is no run folder nowhere", "--from", "nowhere", *new)
     refused("There is no preset 'sad'", "--from", trained, "--preset", "sad", *new)
     for text in ("5", "- a", "model: 5", "batch: 4", ""):
-        (tmp_path / "damaged").mkdir(exist_ok=True)
-        (tmp_path / "damaged" / "config.yaml").write_text(text)
-        refused(r"damaged", "--from", tmp_path / "damaged", *new)
+        (tmp_path / "odd").mkdir(exist_ok=True)
+        (tmp_path / "odd" / "config.yaml").write_text(text)
+        refused(r"odd/config.yaml|There is no run of `tmgan train` in .*odd", "--from", tmp_path / "odd", *new)
     assert start_of(parsed("--from", trained, "--model.attention", "published"), tmp_path / "new") is not None
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="is an import; train on with"):
@@ -308,12 +309,18 @@ def test_a_pack_that_does_not_fit_is_refused(imported, tiny, encoders, tmp_path)
     """It has other words, and no masks, which a network that blends its edit with the photo learns from."""
     prepare(write_cub(tmp_path / "photos", count=10), tmp_path / "pack", image_size=64, workers=1, progress=False)
     where = ("--data", tmp_path / "pack", "--run", tmp_path / "new")
+    known = GivenWords(encoders.vocabulary, imported)
+    prepare(tmp_path / "photos", tmp_path / "known", image_size=64, workers=1, progress=False, vocabulary=known)
     with pytest.raises(ValueError, match=r"has no masks. Prepare it .* use --method.keep-mask fcn\.$"):
-        train_editor(parsed("--from", imported, *where))
+        train_editor(parsed("--from", imported, *where[2:], "--data", tmp_path / "known"))
     model = dataclasses.replace(tiny.model, keep_input=False)
     plain = as_import(tmp_path / "plain", dataclasses.replace(tiny, model=model), encoders)
     with pytest.raises(ValueError, match=r"tmgan data prepare \S+ PACK --vocabulary \S+plain\n"):
         train_editor(parsed("--from", plain, *where, "--method.keep-mask", "none"))
+    small = dataclasses.replace(tiny, model=dataclasses.replace(model, image_size=128))
+    other = as_import(tmp_path / "other", small, encoders)
+    with pytest.raises(ValueError, match=r"PACK --image-size 128 --vocabulary \S+other\n"):
+        train_editor(parsed("--from", other, *where, "--method.keep-mask", "none"))
 
 
 def test_a_run_began_with_another_one_or_with_none(trained, tiny, pack, encoders, tmp_path):

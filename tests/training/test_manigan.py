@@ -210,11 +210,10 @@ def test_what_does_not_fit_a_second_stage_is_refused(first, pack, encoders, seco
         train_editor(dataclasses.replace(second, run=str(wrong)))
     (tmp_path / "damsm").mkdir()
     (tmp_path / "damsm" / "config.yaml").write_text("weights: random\n")
-    for folder in ("nowhere", tmp_path / "damsm"):
-        with pytest.raises(
-            ValueError, match=r"no run of `tmgan train` in .*(nowhere|damsm): it has no config.yaml with"
-        ):
-            configfile.settings_of(folder)
+    with pytest.raises(ValueError, match=r"no run of `tmgan train` in .*damsm: it has no config.yaml with"):
+        configfile.settings_of(tmp_path / "damsm")
+    with pytest.raises(ValueError, match="There is no run folder nowhere"):
+        configfile.settings_of("nowhere")
     with pytest.raises(ValueError, match=r"model.keep_input is not a part of ManiGAN"):
         dataclasses.replace(first.model, keep_input=True)
     assert not wrong.exists()

@@ -21,7 +21,7 @@ from tmgan.common.version import __version__
 # command -> (module, one-line help)
 COMMANDS = {
     "data synth": ("data_synth", "draw birds with captions and true masks, as a CUB folder"),
-    "data prepare": ("data_prepare", "turn a CUB or captioned image folder into a pack"),
+    "data prepare": ("data_prepare", "turn a folder of photos and captions into a pack"),
     "data masks": ("data_masks", "find the object in every image of a pack and store its mask"),
     "data doctor": ("data_doctor", "say what a folder holds and what is missing"),
     "damsm": ("damsm", "train the text and photo encoders"),

@@ -93,7 +93,7 @@ def _open(url: str) -> Any:
     except urllib.error.HTTPError as error:
         with error:  # it holds the connection
             raise DownloadError(f"{url} cannot be downloaded: its server says {error.code} {error.reason}.") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a redirect to what is no URL
         raise DownloadError(f"{url} cannot be reached ({_reason(error)}).") from None
 
 

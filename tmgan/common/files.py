@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import json
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +74,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write plain types as JSON, whole or not at all. Raises ValueError for a number that is not finite."""
     write_text(Path(path), json.dumps(value, indent=1, allow_nan=False))
+
+
+def require_new_folder(out: Path) -> None:
+    """ValueError unless there is nothing at `out`, or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder. Choose another --out.")
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes it, or fills it, when all is written. It is gone if that fails; a link stays.
+
+    Raises:
+        ValueError: as `require_new_folder`.
+    """
+    require_new_folder(out)
+    place = Path(os.path.realpath(out))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent)
+    try:
+        folder = Path(temporary) / place.name
+        folder.mkdir()  # with the permissions that any folder has
+        yield folder
+        if place.exists():  # somebody may be in it
+            for file in sorted(folder.iterdir()):
+                os.replace(file, place / file.name)
+        else:
+            os.replace(folder, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_writable(folder: Path) -> None:

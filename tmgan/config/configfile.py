@@ -122,6 +122,8 @@ def settings_of(run: str | Path) -> TrainConfig:
         ValueError: `run` is no folder of `tmgan train` or of an import.
     """
     folder = user_path(run)
+    if not folder.is_dir():
+        raise ValueError(f"There is no run folder {run}. --from takes one of `tmgan train` or `tmgan import`.")
     path = folder / "config.yaml"
     values = _yaml(path) if path.is_file() else {}
     if not isinstance(values, dict) or "model" not in values:  # without one it is a run of `tmgan damsm`

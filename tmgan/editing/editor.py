@@ -27,7 +27,7 @@ from tmgan.editing.placement import Box
 from tmgan.editing.requests import Request, requests
 from tmgan.editing.stages import Stages
 from tmgan.methods.mask_providers import MaskProvider
-from tmgan.models.bundle import GENERATOR, RANDOM_NOTE, Encoders, load_encoders, load_generator
+from tmgan.models.bundle import GENERATOR, Encoders, load_encoders, load_generator
 from tmgan.models.stages import GeneratorOutput, in_order
 
 _SAME = 1 / 255  # half a level of 255, in [-1, 1]: less is not seen
@@ -64,7 +64,7 @@ class Editor:
     @property
     def notes(self) -> list[str]:
         """What whoever looks at the edits must know about this model, as sentences."""
-        notes = [RANDOM_NOTE] if self.encoders.weights == "random" else []
+        notes = [self.encoders.random_note] if self.encoders.random_note else []
         if self._images is not None and self._images < self.config.images:
             notes.append(f"this run is unfinished: it has seen {self._images:,} of {self.config.images:,} images.")
         if not self.encoders.finished:
@@ -308,7 +308,8 @@ def load(run: str | Path, runtime: RuntimeConfig | None = None) -> Editor:
         raise ValueError(f"There is no run folder {run}. `tmgan train` makes one.")
     if not (run / GENERATOR).exists():
         raise ValueError(
-            f"{run} holds no {GENERATOR}: it is not a run of `tmgan train`, or has not reached its first checkpoint."
+            f"{run} holds no {GENERATOR}: it is not a run of `tmgan train`, has no checkpoint yet, or "
+            "holds encoders alone, for `tmgan train --encoders`."
         )
     decision = decide(runtime or RuntimeConfig())
     encoders = load_encoders(run)

@@ -268,8 +268,8 @@ def _open(name: str, path: Path, image_size: int) -> Pack:
         return Pack.open(path, image_size)
     except ValueError as error:
         raise ValueError(
-            f"The pack that {name} was trained on cannot be read, so it cannot be told whether it is that of the other "
-            f"runs. Name one with --data. {error}"
+            f"The pack that {name} was trained on is not known (of an import) or cannot be read, so it is not clear "
+            f"whether it is that of the other runs. Name one with --data. {error}"
         ) from None
 
 

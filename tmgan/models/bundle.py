@@ -41,6 +41,7 @@ from tmgan.models.manigan import MainModule
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
+RANDOM_VGG = "random-vgg16"  # of an import: the encoders are others' and trained, but not the perceptual features
 RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 
 
@@ -53,7 +54,7 @@ class Encoders:
     vocabulary: Vocabulary
     config: EncoderConfig
     image_size: int
-    weights: str  # third-party weights inside: "pretrained", "random", or "none" (the small encoder)
+    weights: str  # third-party weights inside: "pretrained", "random", RANDOM_VGG, or "none" (the small encoder)
     images: int = 0  # trained on
     of: int = 0  # images that their run was to train on; 0: unknown, in files of earlier versions
 
@@ -63,6 +64,11 @@ class Encoders:
         return self.images >= self.of
 
     @property
+    def random_note(self) -> str:
+        """What to say about random numbers in place of weights, a sentence; "" where there are none."""
+        return random_note(self.weights)
+
+    @property
     def unfinished_note(self) -> str:
         """What to say about unfinished ones, a sentence."""
         return f"the encoders are unfinished: they have seen {self.images:,} of {self.of:,} images."
@@ -70,6 +76,13 @@ class Encoders:
     def hash(self) -> str:
         """sha256 of all their numbers."""
         return hash_of(self.text, self.photo)
+
+
+def random_note(weights: str) -> str:
+    """`Encoders.random_note`, of `Encoders.weights`."""
+    if weights == RANDOM_VGG:
+        return "VGG16's weights are random numbers; pictures of generators that see photos through it mean little."
+    return RANDOM_NOTE if weights == "random" else ""
 
 
 def hash_of(*modules: nn.Module) -> str:

@@ -202,6 +202,7 @@ def recognise(state: dict[str, Tensor], where: object) -> Network:
     given = {key: tuple(value.shape) for key, value in state.items()}
     off = {
         "missing": sorted(key for key in shapes if key not in given and not key.endswith(_COUNTER)),
+        "not float32": sorted(key for key in state if (state[key].dtype == torch.int64) != key.endswith(_COUNTER)),
         "unknown": sorted(key for key in given if key not in shapes),
         "shape": [
             f"{key} {given[key]} instead of {shape}" for key, shape in shapes.items() if given.get(key, shape) != shape

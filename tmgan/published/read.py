@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tmgan.common.files import user_path, write_json, write_text
+from tmgan.common.files import new_folder, require_new_folder, user_path, write_json, write_text
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.config.settings import DamsmConfig, EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.sources.caption_pickle import read_words
 from tmgan.data.vocabulary import Vocabulary
-from tmgan.models import bundle, weights
+from tmgan.models import bundle
+from tmgan.models import weights as third_party
 from tmgan.models.encoders import InceptionEncoder, PhotoEncoder, TextEncoder, VGGFeatures
 from tmgan.models.layers import init_frozen
 from tmgan.published.networks import (
@@ -72,7 +69,7 @@ class _Given:
 def import_published(
     files: Sequence[str | Path],
     out: str | Path,
-    pretrained: Literal["pretrained", "random"] = "pretrained",
+    weights: Literal["pretrained", "random"] = "pretrained",
     weights_dir: str = "",
 ) -> Import:
     """Make a run folder of files that the code of Lightweight GAN, ManiGAN or AttnGAN has published.
@@ -84,25 +81,28 @@ def import_published(
         files: text encoder, image encoder and captions.pickle; a generator (netG; for ManiGAN's second stage also
             netC), or else the folder holds encoders; and its discriminators, to train on with.
         out: folder to make.
-        pretrained: "random": random numbers in place of ImageNet's VGG16, which no published file holds.
+        weights: "random": random numbers in place of ImageNet's VGG16, which no published file holds.
         weights_dir: where its file is looked for first.
 
     Raises:
         ValueError: a file is damaged, hostile, none of these, or not of the same training as the others; one is
             missing; or `out` exists.
     """
+    if isinstance(files, (str, Path)):
+        raise ValueError(f"files is {files!r}; give a list of files.")
+    if weights not in ("pretrained", "random"):
+        raise ValueError(f"weights is {weights!r}; use 'pretrained' or 'random'.")
     out = user_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists. Choose another --out.")
+    require_new_folder(out)
     given = _read([user_path(file) for file in files])
     model = _model(given)
     scales = _scales(model)
     whole = _check_discriminators(given, scales)
-    encoders = _encoders(given, pretrained, weights_dir)
-    notes = [] if encoders.weights == "pretrained" else [bundle.RANDOM_NOTE]
+    encoders = _encoders(given, weights, weights_dir)
+    notes = [encoders.random_note] if encoders.random_note else []
     if scales and not whole:
         notes.append("no discriminator was given: training on from this run begins with a new one.")
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         bundle.save_encoders(encoders, folder)
         config: TrainConfig | DamsmConfig = DamsmConfig(encoder=encoders.config)
         if model is not None:
@@ -140,7 +140,7 @@ def _read(paths: list[Path]) -> _Given:
     given = _Given({}, {}, ())
     words: tuple[str, ...] = ()
     for path in paths:
-        if path.suffix == ".pickle":
+        if path.suffix in (".pickle", ".pkl"):
             if not path.is_file():
                 raise ValueError(f"{path} is missing.")
             kind, words = WORDS, read_words(path)
@@ -148,6 +148,8 @@ def _read(paths: list[Path]) -> _Given:
             network = recognise(read_state(path), path)
             kind = network.kind
             given.networks.setdefault(kind, network)
+        if given.paths.get(kind) == path:
+            raise ValueError(f"{path} is given twice.")
         if kind in given.paths:
             raise ValueError(f"{given.paths[kind]} and {path} are both a {kind}. Give one of them.")
         given.paths[kind] = path
@@ -274,14 +276,14 @@ def _encoders(given: _Given, pretrained: Literal["pretrained", "random"], weight
     if pretrained == "random":
         init_frozen(perceptor, torch.Generator().manual_seed(0))
     else:
-        perceptor.load_trunk(weights.load("vgg16", weights_dir))
+        perceptor.load_trunk(third_party.load("vgg16", weights_dir))
     return bundle.Encoders(
         text_encoder,
         PhotoEncoder(matcher, perceptor),
         Vocabulary(given.words),
         EncoderConfig(kind="inception", dim=dim, word_dim=word_dim),
         IMAGE_SIZE,
-        pretrained,
+        bundle.RANDOM_VGG if pretrained == "random" else pretrained,
     )
 
 
@@ -303,16 +305,3 @@ def _discriminator_state(networks: dict[str, Network], scales: tuple[int, ...]) 
         for number, size in enumerate(scales)
         for key, value in networks[discriminator(size)].state.items()
     }
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes it when all is written; it is gone if that fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent)) / out.name
-    try:
-        folder.mkdir()  # with the permissions that any folder has
-        yield folder
-        os.replace(folder, out)
-    finally:
-        shutil.rmtree(folder.parent, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Read a `.pth` file of unknown origin: a plain state dict of dense float32 tensors, or a refusal in a sentence.
 
-Nothing that a file contains is run (`weights_only=True`), and nothing is allocated that is larger than the file.
+Nothing that a file contains is run (`weights_only=True`), and no tensor is taken that is larger than what it holds.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
         wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
         if wanted:
             raise ValueError(
-                f"{path} is refused: it is not a plain state dict ({wanted[:200].rstrip('. ')}). Weights need no "
+                f"{path} is refused: it is not a plain state dict ({wanted.split('. ')[0][:200]}). Weights need no "
                 "code; do not load it by other means either, and get it again from where it was published."
             ) from None
-        raise ValueError(_damaged(path, "it does not read as one")) from None  # torch's own words advise to trust it
+        raise ValueError(_damaged(path, _beginning(path))) from None  # torch's own words advise to trust it
     except Exception as error:  # a damaged file raises nearly anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(_damaged(path, lines[0].split(". ")[0][:200].rstrip(". "))) from None
+    if isinstance(state, dict) and {"format", "task"} <= state.keys():
+        raise ValueError(f"{path} is a checkpoint of tmgan: its run edits as it is, and is trained on with --from.")
     if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
         raise ValueError(f"{path} is no state dict, tensors by name, but of type {_kind_of(state)}.")
     for key, value in state.items():
@@ -75,8 +77,19 @@ def _problem(value: Any) -> str:
     return ""
 
 
+def _beginning(path: Path) -> str:
+    """What a file that is none of torch's seems to be."""
+    with open(path, "rb") as file:
+        start = file.read(16).lstrip().lower()
+    if start.startswith(b"<"):
+        return "it is a web page, as some servers send in place of a large file"
+    if start.startswith(b"\x1f\x8b"):
+        return "it is an archive: unpack it"
+    return "it does not read as one"
+
+
 def _kind_of(value: Any) -> str:
-    return f"{'' if value else 'empty '}{type(value).__name__}"
+    return f"{'empty ' if isinstance(value, dict) and not value else ''}{type(value).__name__}"
 
 
 def _damaged(path: Path, why: str) -> str:

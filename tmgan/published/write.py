@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tmgan.common.files import user_path, write_atomically, write_bytes
+from tmgan.common.files import new_folder, require_new_folder, user_path, write_atomically, write_bytes
 from tmgan.common.progress import say
 from tmgan.config.settings import TrainConfig
 from tmgan.models import bundle
+from tmgan.models.published_names import BLOCKS
 from tmgan.published.networks import (
     CORRECTION,
     IMAGE,
@@ -49,8 +50,7 @@ def export_published(run: str | Path, out: str | Path) -> list[Path]:
         ValueError: `out` is not empty, or the published code cannot build such networks; the message says why.
     """
     run, out = user_path(run), user_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not an empty folder. Choose another --out.")
+    require_new_folder(out)
     if not run.is_dir():
         raise ValueError(f"There is no run folder {run}.")
     encoders = bundle.load_encoders(run)
@@ -64,14 +64,15 @@ def export_published(run: str | Path, out: str | Path) -> list[Path]:
         generator, config, _ = bundle.load_generator(run, encoders)
         _check_editor(run, config)
         states |= _generators(generator.state_dict(), config) | _discriminators(discriminator_of(run, say), config)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, (kind, state) in states.items():
-        published = to_published(state, kind)
-        # The old format: the published code runs on torch 1.1, which cannot read the present one.
-        write = functools.partial(torch.save, published, _use_new_zipfile_serialization=False)
-        write_atomically(out / name, write, sum(value.nbytes for value in published.values()))
     words = dict(enumerate(encoders.vocabulary.words))
-    write_bytes(out / WORDS_FILE, pickle.dumps([[], [], words, {word: i for i, word in words.items()}], protocol=2))
+    with new_folder(out) as folder:
+        for name, (kind, state) in states.items():
+            published = to_published(state, kind)
+            # The old format: the published code runs on torch 1.1, which cannot read the present one.
+            write = functools.partial(torch.save, published, _use_new_zipfile_serialization=False)
+            write_atomically(folder / name, write, sum(value.nbytes for value in published.values()))
+        content = [[], [], words, {word: number for number, word in words.items()}]
+        write_bytes(folder / WORDS_FILE, pickle.dumps(content, protocol=2))
     return [out / name for name in (*states, WORDS_FILE)]
 
 
@@ -126,6 +127,10 @@ def _check_editor(run: Path, config: TrainConfig) -> None:
         "model.top_width": (model.top_width or model.g_width, model.g_width),
     }
     _require(run, fixed)
+    if model.residual_blocks > BLOCKS:
+        raise ValueError(
+            f"The generator of {run} has {model.residual_blocks} residual blocks in a stage, more than {BLOCKS}."
+        )
 
 
 def _require(run: Path, fixed: dict[str, tuple[Any, Any]]) -> None:

@@ -52,10 +52,11 @@ def how_measured(comparison: RunComparison) -> str:
     where = f"pack {comparison.pack}{', which all runs were trained on' if comparison.own_pack else ''}"
     photos = edited_photos(len(evaluation.images), protocol.split, protocol.captions, protocol.seed)
     chance = max(1, round(len(intervals) / 20))
+    by_chance = f"Of {len(intervals)} such intervals, {chance} or so would do that by chance if nothing differed. "
+    by_chance = by_chance if intervals else ""
     return (
         f"{photos}; {where}. A difference counts when its 95% interval, by bootstrap over the photos with both runs at "
-        f"once, leaves out 0. Of {len(intervals)} such intervals, {chance} or so would do that by chance if nothing "
-        "differed. They are about other photos and say nothing about other seeds of training."
+        f"once, leaves out 0. {by_chance}They are about other photos and say nothing about other seeds of training."
     )
 
 

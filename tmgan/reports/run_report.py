@@ -137,8 +137,8 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     about = _about(run / bundle.ENCODERS)
     if about is None:
         notes.append(f"`{bundle.ENCODERS}` is damaged: it cannot be told what the encoders were made of.")
-    elif about.get("weights") == "random":
-        notes.append(f"In this run {bundle.RANDOM_NOTE}")
+    elif bundle.random_note(about.get("weights", "")):
+        notes.append(f"In this run {bundle.random_note(about['weights'])}")
     if (run / "drawn").is_dir() or Path(settings.get("data") or "").parent.name == "drawn":
         notes.append("Trained on drawn birds: its numbers say something about the method, but nothing about photos.")
     lightweight = settings.get("model", {}).get("architecture", "lightweight") == "lightweight"

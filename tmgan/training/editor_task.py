@@ -171,18 +171,25 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
         colour_table(pack.vocabulary, torch.device("cpu"))  # refuses captions without colours
     if encoders is None:
         return
-    if encoders.vocabulary.hash != pack.vocabulary.hash:
-        source, words = Path(str(pack.header["source"])), Path(config.from_ or config.encoders)
-        raise ValueError(
-            f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has other "
-            f"{len(pack.vocabulary)}: word numbers would not agree. Prepare a pack with the words of these encoders:\n"
-            f"  {command('data', 'prepare', source, 'PACK', '--vocabulary', words)}\n"
-            "or train other encoders, on this pack (without --from):\n"
-            f"  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
-        )
+    check_words(config, pack, encoders)
     if encoders.config.kind == "small" and encoders.image_size != config.model.image_size:
         raise ValueError(
             f"The encoders were trained on {encoders.image_size}-pixel images and the run needs "
             f"{config.model.image_size}. Train encoders on this pack:\n"
             f"  {command('damsm', '--data', pack.path, '--run', 'RUN', '--encoder.kind', 'small')}"
+        )
+
+
+def check_words(config: TrainConfig, pack: Pack, encoders: Encoders) -> None:
+    """Refuse encoders that know other words than a pack has, of whatever size. ValueError, as `check_fits`."""
+    if encoders.vocabulary.hash != pack.vocabulary.hash:
+        source, words = Path(str(pack.header["source"])), Path(config.from_ or config.encoders)
+        wanted = config.model.image_size
+        size = () if pack.image_size == wanted else ("--image-size", wanted)
+        raise ValueError(
+            f"The encoders know {len(encoders.vocabulary)} words and the pack {pack.path} has other "
+            f"{len(pack.vocabulary)}: word numbers would not agree. Prepare a pack with the words of these encoders:\n"
+            f"  {command('data', 'prepare', source, 'PACK', *size, '--vocabulary', words)}\n"
+            "or train other encoders, on this pack (without --from):\n"
+            f"  {command('damsm', '--data', pack.path, '--run', 'RUN')}"
         )

@@ -102,7 +102,7 @@ class EncoderStep:
         """The learning rate of the step's epoch, and a new Adam at the first step of each, if so wanted."""
         pretrain = self.pretrain
         if pretrain.rebuild_adam:
-            # As published: the photos that are left over after whole batches do not belong to the epoch.
+            # Counted as published, in whole batches. The photos left over come first in the next one; there, never.
             epoch, place = divmod(step, self.photos // pretrain.batch)
             if place == 0:
                 self.adam = self._new_adam()

@@ -30,7 +30,7 @@ from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import baselines, describe, evaluate, quick_protocol, table
 from tmgan.models import bundle, weights
 from tmgan.training.build import colour_table
-from tmgan.training.editor_task import EditorTask, check_fits
+from tmgan.training.editor_task import EditorTask, check_fits, check_words
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import Task, train
 from tmgan.training.run_folder import RunFolder, StopRequest, require_no_import
@@ -107,6 +107,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
     require_no_import(user_path(path))
     begin = start_of(config, user_path(path))
     encoders, unfinished = _given_encoders(config, begin)
+    if encoders is not None and config.data:
+        check_words(config, Pack.open(Path(config.data)), encoders)
     pack = Pack.open(Path(config.data), config.model.image_size) if config.data else None
     notes: list[str] = []
     if pack is not None:
@@ -146,8 +148,8 @@ def train_editor(config: TrainConfig, evaluated: bool = True) -> Path:
         if encoders is None:
             encoders = _own_encoders(config, pack, run, stop, runtime)
         check_fits(config, pack, encoders)
-        if encoders.weights == "random":
-            run.log(f"NOTE: {bundle.RANDOM_NOTE}")
+        if encoders.random_note:
+            run.log(f"NOTE: {encoders.random_note}")
         for note in unfinished:
             run.log(f"NOTE: {note}")
         masks = read_record(pack, config.method.stored_masks)

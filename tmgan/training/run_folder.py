@@ -111,8 +111,8 @@ class RunFolder:
         before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         now = configfile.to_dict(config)
         changes = configfile.differences(before, now)
-        # The run of --from may have moved, but a run began with one or with none.
-        alone = {"from"} if not (before.get("from") and now.get("from")) else set()
+        # The run of --from may have moved, but it is the same one, and a run began with one or with none.
+        alone = set() if _may_be_same(before.get("from"), now.get("from")) else {"from"}
         names = [name for name in changes if name not in MAY_CHANGE - alone]
         if names:
             lines = "\n".join(f"  {n}: {_shown(before, n)} in the run, {_shown(now, n)} now" for n in names)
@@ -193,6 +193,14 @@ def require_no_import(path: Path) -> None:
             f"{path} is an import; train on with `{command('train', '--from', path, '--run', 'NEW')}`, or choose "
             "another --run."
         )
+
+
+def _may_be_same(before: str | None, now: str | None) -> bool:
+    """Whether two places of --from may be of one run that has moved."""
+    if not before or not now:
+        return False
+    there, here = user_path(before), user_path(now)
+    return not there.is_dir() or there.resolve() == here.resolve()
 
 
 def _shown(settings: dict, name: str) -> str:

@@ -62,7 +62,10 @@ def start_of(config: TrainConfig, folder: Path) -> Start | None:
     if not config.data:
         raise ValueError(f"{source} has no photos of its own to train on: say which with --data PACK.")
     begun = bool(checkpoints_in(folder / "checkpoints"))
-    if begun and not _is_second_stage(config, source):
+    if begun:
+        if _is_second_stage(config, source):
+            with suppress(ValueError):  # damaged since, or trained further and unfinished: then it is not needed
+                return _read(config, source, begun)
         own = folder if (folder / bundle.ENCODERS).exists() else source
         encoders = bundle.load_encoders(own)
         return Start(encoders, notes=() if encoders.finished else (encoders.unfinished_note,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -76,10 +77,12 @@ def read_class_lists(folder: Path) -> dict[str, Split]:
 
 def _read_mat(file: Path, keys: Collection[str]) -> dict[str, list[int]]:
     """Arrays of positive whole numbers of a Matlab file."""
-    from scipy.io import loadmat  # here: it takes a while, and few sources need it
+    from scipy.io import loadmat, whosmat  # here: it takes a while, and few sources need it
 
     data = file.read_bytes()
     try:
+        if any(math.prod(shape) > _MOST for _, shape, _ in whosmat(io.BytesIO(data))):
+            raise ValueError(f"an array of more than {_MOST:,} numbers")  # compressed, it may not fit into memory
         table = loadmat(io.BytesIO(data), variable_names=list(keys))
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(

@@ -46,7 +46,8 @@ class Layout:
 
         images, labels, sets = first("jpg"), first("imagelabels.mat"), first("setid.mat")
         if images is None or not (labels or sets or any(images.glob("image_*.jpg"))):
-            if labels is None and sets is None:
+            laid_out_as_cub = (path / "images").is_dir() and (path / "train" / "filenames.pickle").is_file()
+            if laid_out_as_cub or (labels is None and sets is None):
                 return None
             images = path / "jpg"
         if path.name == "flowers-102":  # the captions are not torchvision's, so they may lie beside it

@@ -116,8 +116,17 @@ class _Unpickler(pickle.Unpickler):
         return _check_dtype(dtype).array(data, shape, order)
 
 
+class _Bytes(bytes):
+    """Stands in for bytes, which would make as many as a number says."""
+
+    def __new__(cls, *values: Any) -> bytes:  # type: ignore[misc]  # plain bytes are wanted
+        if values and isinstance(values[0], int):
+            raise _Refused(f"{values[0]} bytes")
+        return bytes(*values)
+
+
 _BUILTINS: dict[str, type] = {kind.__name__: kind for kind in (list, dict, tuple, int, float, str, bytes, bool)}
-_BUILTINS |= {"long": int, "unicode": str}
+_BUILTINS |= {"long": int, "unicode": str, "bytes": _Bytes}
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:

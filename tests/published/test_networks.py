@@ -8,6 +8,7 @@ from tests.published.conftest import FILES, SETTINGS, published_state
 from tmgan.published.networks import (
     BY_NAME,
     CORRECTION,
+    IMAGE,
     LIGHTWEIGHT,
     MAIN,
     TEXT,
@@ -43,6 +44,25 @@ def test_the_names_are_those_of_the_published_code(kind):
     names = {key[len(start) :].split("|")[0] for key in _load(file) if key.startswith(start)}
     assert len(names) > 5
     assert names <= published_state(kind).keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "parameters"),
+    [
+        (TEXT, 9, 2_075_320),
+        (IMAGE, 567, 22_506_720),
+        (LIGHTWEIGHT, 45, 15_809_840),
+        (MAIN, 49, 23_382_960),
+        (CORRECTION, 15, 17_781_600),
+        (discriminator(64), 29, 6_313_730),
+        (discriminator(128), 41, 19_424_002),
+        (discriminator(256), 53, 71_858_946),
+    ],
+)
+def test_the_networks_for_birds_have_as_many_weights_as_the_published_ones(kind, keys, parameters):
+    birds = BY_NAME[kind].empty({name: size.birds for name, size in BY_NAME[kind].sizes.items()})
+    assert len(birds.state_dict()) == keys == len(BY_NAME[kind].keys)
+    assert sum(parameter.numel() for parameter in birds.parameters()) == parameters
 
 
 def test_the_sizes_for_coco_are_read_from_the_shapes():

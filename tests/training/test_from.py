@@ -181,6 +181,8 @@ def test_that_run_may_move_with_the_birds_that_it_drew(trained, short, packed, t
     train_editor(config, evaluated=False)
     first = json.loads((tmp_path / "new" / "run.json").read_text())
     shutil.move(trained, tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="If that run was moved, name its new place: --from RUN"):
+        train_editor(parsed(*new, "--images", 8))
     config = parsed("--from", tmp_path / "elsewhere", *new, "--images", 8)
     assert config.data == str(tmp_path / "elsewhere" / "drawn" / "pack")
     train_editor(config, evaluated=False)
@@ -250,8 +252,11 @@ def test_what_does_not_go_together_is_refused(trained, tiny, imported, packed, t
         refused(r"odd/config.yaml|There is no run of `tmgan train` in .*odd", "--from", tmp_path / "odd", *new)
     assert start_of(parsed("--from", trained, "--model.attention", "published"), tmp_path / "new") is not None
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match="is an import; train on with"):
-        RunFolder(imported, tiny, 3)
+    for record in (None, "", "{"):  # whatever becomes of run.json
+        if record is not None:
+            (imported / "run.json").write_text(record)
+        with pytest.raises(ValueError, match="is an import; train on with"):
+            RunFolder(imported, tiny, 3)
     assert not (imported / "samples").exists()
 
 

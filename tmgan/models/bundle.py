@@ -41,6 +41,7 @@ from tmgan.models.manigan import MainModule
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
+IMPORTED = "imported"  # the status, in its run.json, of a run of `tmgan import`
 RANDOM_VGG = "random-vgg16"  # of an import: the encoders are others' and trained, but not the perceptual features
 RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 

@@ -123,7 +123,7 @@ def import_published(
         write_json(
             folder / "run.json",
             {
-                "status": "imported",
+                "status": bundle.IMPORTED,
                 "images": 0,
                 "tmgan": __version__,
                 "torch": str(torch.__version__),

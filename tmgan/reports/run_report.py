@@ -20,7 +20,6 @@ from tmgan.reports.charts import curve
 from tmgan.reports.document import Cell, Document
 
 _GRIDS = 4  # pictures over time, the last one included
-IMPORTED = "imported"  # the status of a run of `tmgan import`
 _SPEED = "images_per_second"
 
 
@@ -55,7 +54,7 @@ def report(run: Path) -> Document:
         leave_out=("score", "retrieval_photos", "r_precision_candidates", "r_precision_photos"),
     )
     _speed(document, stats)
-    if status["status"] != IMPORTED:
+    if status["status"] != bundle.IMPORTED:
         _data(document, run, settings)
     _settings(document, settings, TrainConfig() if editor else DamsmConfig())
     lines = _log(run)
@@ -101,7 +100,7 @@ def _status(run: Path, stats: list[dict]) -> dict:
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
     versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
     written = f" {versions}; last written {status['updated']}." if versions else ""
-    if status["status"] == IMPORTED:
+    if status["status"] == bundle.IMPORTED:
         document.text(f"**Imported** from files of the published code, which do not say what they saw.{written}")
         names = ("file", "is", "sha256")
         document.table(names, [[str(row[name]) for name in names] for row in status.get("files", [])])

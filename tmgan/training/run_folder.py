@@ -23,6 +23,7 @@ from tmgan.common.files import remove_orphans, user_path, write_json, write_text
 from tmgan.common.progress import say
 from tmgan.common.version import __version__
 from tmgan.config import configfile
+from tmgan.models import bundle
 from tmgan.training.checkpoint import Checkpoints
 
 # What may change when a run is resumed: how long it goes, what it keeps in memory, what it writes, where things lie
@@ -188,7 +189,8 @@ def _size_of(config: Any) -> tuple[int, int]:
 
 def require_no_import(path: Path) -> None:
     """ValueError if this is the folder of an import, which training does not change."""
-    if _record(path).get("status") == "imported":
+    unknown = not _record(path) and (path / bundle.GENERATOR).exists() and not (path / "checkpoints").exists()
+    if unknown or _record(path).get("status") == bundle.IMPORTED:
         raise ValueError(
             f"{path} is an import; train on with `{command('train', '--from', path, '--run', 'NEW')}`, or choose "
             "another --run."

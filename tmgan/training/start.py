@@ -61,6 +61,11 @@ def start_of(config: TrainConfig, folder: Path) -> Start | None:
         raise ValueError(f"--encoders is of no use with --from: the encoders are those of {source}.")
     if not config.data:
         raise ValueError(f"{source} has no photos of its own to train on: say which with --data PACK.")
+    if not user_path(config.data).exists() and user_path(config.data).is_relative_to(source):
+        raise ValueError(
+            f"{config.data} is not there, where {source} had its birds. If that run was moved, name its new place: "
+            "--from RUN."
+        )
     begun = bool(checkpoints_in(folder / "checkpoints"))
     if begun:
         if _is_second_stage(config, source):

@@ -16,6 +16,7 @@ from tmgan.config.runtime import Runtime
 from tmgan.config.settings import LossConfig, PretrainConfig
 from tmgan.losses.matching import sentence_loss, words_loss
 from tmgan.models.encoders import PhotoEncoder, TextEncoder
+from tmgan.training.guard import Guard
 
 _ADAM = (0.5, 0.999)
 
@@ -51,6 +52,7 @@ class EncoderStep:
         self.text, self.photo, self.pretrain, self.loss = text, photo, pretrain, loss
         self.photos, self.runtime = photos, runtime
         self.adam = self._new_adam()
+        self.guard = Guard(self.adam, text, photo)
 
     def __call__(
         self,
@@ -75,9 +77,11 @@ class EncoderStep:
                 (not as published); those that equal its own do not count.
 
         Returns:
-            words and sentence, each the sum of both directions, and loss, their sum.
+            words and sentence, each the sum of both directions, and loss, their sum; grad, the L2 norm of all
+            gradients. Where that is not finite, the encoders stay as they were: see guard.py.
         """
         self._begin(step)
+        self.guard.begin()
         self.text.train()
         self.photo.train()
         with self.runtime.autocast():
@@ -93,10 +97,12 @@ class EncoderStep:
         total = by_words.total + by_sentence.total
         self.adam.zero_grad(set_to_none=True)
         total.backward()
+        norm = self.guard.check()
         # As published: of the text encoder alone.
         torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.pretrain.clip)
         self.adam.step()
-        return {"loss": total, "words": by_words.total, "sentence": by_sentence.total}
+        self.guard.settle()
+        return {"loss": total, "words": by_words.total, "sentence": by_sentence.total, "grad": norm}
 
     def _begin(self, step: int) -> None:
         """The learning rate of the step's epoch, and a new Adam at the first step of each, if so wanted."""
@@ -105,7 +111,7 @@ class EncoderStep:
             # Counted as published, in whole batches. The photos left over come first in the next one; there, never.
             epoch, place = divmod(step, self.photos // pretrain.batch)
             if place == 0:
-                self.adam = self._new_adam()
+                self.adam = self.guard.adam = self._new_adam()
         else:
             epoch = step * pretrain.batch // self.photos
         for group in self.adam.param_groups:

@@ -29,6 +29,7 @@ from tmgan.models.encoders import ImageFeatures, PhotoEncoder
 from tmgan.models.lightweight import Generator
 from tmgan.models.resampling import shrink
 from tmgan.training.loaders.batch import Batch
+from tmgan.training.signs import life_signs
 from tmgan_kernels import masked_mae
 
 
@@ -48,6 +49,7 @@ class Edit(NamedTuple):
         answered: (B,) bool, of which edits that is known.
         words, target_sentence: (B, D, L) and (B, D), of the target texts.
         own_words, sentence: (B, D, L) and (B, D), of the photos' own texts.
+        signs: what tells a collapse, see signs.py.
     """
 
     image: Tensor
@@ -64,6 +66,7 @@ class Edit(NamedTuple):
     own_words: Tensor
     sentence: Tensor
     target_sentence: Tensor
+    signs: dict[str, Tensor]
 
 
 Losses = dict[str, Tensor]  # scalars on the device, by the name the status line shows
@@ -130,6 +133,7 @@ class Objective:
             own_words,
             sentence,
             target_sentence,
+            life_signs(inputs, output.image),
         )
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

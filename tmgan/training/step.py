@@ -25,6 +25,7 @@ from tmgan.models.encoders import PhotoEncoder
 from tmgan.models.layers import fold_batch_norms
 from tmgan.models.recompute import keep_inputs_only
 from tmgan.training.engine import Compiled, Eager, Graphed
+from tmgan.training.guard import Guard
 from tmgan.training.loaders.batch import Batch
 from tmgan.training.objective import Captions, Edit, Losses, Objective
 from tmgan.training.parts import Parts
@@ -52,7 +53,9 @@ class _AdamOptions(TypedDict):
 class TrainStep:
     """step(batch, images_seen) -> losses, scalars on the device by name.
 
-    Owns the optimisers and the averaged generator `ema`; `within` names its parts, and that of whoever loads batches.
+    A network whose gradients are not finite stays as it was: see guard.py; `grad_d` and `grad_g` among the losses are
+    the L2 norms of all gradients. Owns the optimisers and the averaged generator `ema`; `within` names its parts, and
+    that of whoever loads batches.
 
     Args:
         generator, discriminator: as `build_networks` makes them.
@@ -98,6 +101,8 @@ class TrainStep:
         }
         self.adam_g = torch.optim.Adam(live, lr=optim.lr_g, **self._adam)
         self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=optim.lr_d, **self._adam)
+        self.guard_g = Guard(self.adam_g, generator)
+        self.guard_d = Guard(self.adam_d, discriminator)
         self.functions = Eager(self.objective) if runtime.engine == "eager" else Compiled(self.objective, backend)
         self._graphed = Graphed(self._step, self._state) if runtime.engine == "graphed" else None
 
@@ -129,7 +134,10 @@ class TrainStep:
 
         def generate() -> None:
             nonlocal edit
+            self.guard_g.begin()
+            self.guard_d.begin()
             edit = self.functions.generate(batch)
+            losses.update(edit.signs)
 
         def d_loss() -> None:
             nonlocal total
@@ -156,19 +164,25 @@ class TrainStep:
             edit = None  # nobody needs it any more, and its features are large
             backward()
 
-        def update(adam: torch.optim.Adam) -> None:
-            adam.step()
-            adam.zero_grad(set_to_none=True)  # at once: until the next backward pass they would only take memory
+        def update(name: str, guard: Guard) -> None:
+            losses[name] = guard.check()
+            guard.adam.step()
+            guard.adam.zero_grad(set_to_none=True)  # at once: until the next backward pass they would only take memory
+
+        def average() -> None:
+            self.guard_g.settle()
+            self.guard_d.settle(self.guard_g.skipped)  # its statistics have seen what the generator's loss has
+            self.average(1 - self.guard_g.skipped)
 
         parts = [
             ("generate", generate),
             ("discriminator loss", d_loss),
             ("discriminator backward", backward),
-            ("discriminator update", lambda: update(self.adam_d)),
+            ("discriminator update", lambda: update("grad_d", self.guard_d)),
             ("generator loss", g_loss),
             ("generator backward", g_backward),
-            ("generator update", lambda: update(self.adam_g)),
-            ("average", self.average),
+            ("generator update", lambda: update("grad_g", self.guard_g)),
+            ("average", average),
         ]
         return [(name, functools.partial(self._within, name, part)) for name, part in parts]
 
@@ -183,11 +197,15 @@ class TrainStep:
         return 0.5 ** (batch / max(half_life, 1e-8))
 
     @torch.no_grad()
-    def average(self) -> None:
-        """Move the averaged generator towards the live one, and copy the statistics of its batch norms."""
+    def average(self, share: Tensor | float = 1.0) -> None:
+        """Move the averaged generator towards the live one, and copy the statistics of its batch norms.
+
+        Args:
+            share: of the way that it would go.
+        """
         # Three calls of few launches: _foreach_lerp_ with a weight on the device takes one launch per parameter.
         change = torch._foreach_sub(self._live, self._average)
-        torch._foreach_mul_(change, self._weight)
+        torch._foreach_mul_(change, self._weight * share)
         torch._foreach_add_(self._average, change)
         for mine, theirs in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             mine.copy_(theirs)

@@ -208,7 +208,7 @@ class _NoWaits(TorchDispatchMode):
 def test_no_host_reads_in_the_sources_of_the_hot_path():
     """The hot path reads nothing on the host: no .item(), .cpu(), .tolist() or .numpy() in what a step runs."""
     root = Path(bundle.__file__).parents[1]
-    names = ["step", "objective", "engine", "caption_embeddings", "loaders/batch", "loaders/resident"]  # others decode
+    names = ["step", "guard", "signs", "objective", "engine", "caption_embeddings", "loaders/batch", "loaders/resident"]
     hot = [
         *(root / "training" / f"{name}.py" for name in names),
         *(root / "losses").rglob("*.py"),

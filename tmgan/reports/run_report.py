@@ -225,7 +225,8 @@ def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[s
     panels = {f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names}
     document.charts(
         panels,
-        "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good."
+        "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good. Not losses: "
+        "kept, and the signs of life changed, contrast, variety and grad."
         if title == "Losses"
         else "Measured at each checkpoint, on a few held-out photos.",
     )

@@ -42,7 +42,7 @@ class EditorTask:
         self, config: TrainConfig, pack: Pack, encoders: Encoders, runtime: Runtime, first: FirstWeights | None = None
     ):
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
-        self.batch = config.batch
+        self.seed, self.batch = config.seed, config.batch
         model = config.model
         method = config.method
         swaps = _SWAPS if method.swapped_text_p > 0 else 0

@@ -40,7 +40,7 @@ class EncoderTask:
 
     def __init__(self, config: DamsmConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
-        self.batch = config.pretrain.batch
+        self.seed, self.batch = config.seed, config.pretrain.batch
         hard = config.pretrain.hard_negatives
         recolours = SWAPS if config.pretrain.recolour > 0 else 0
         # Without hard negatives a few, of the captions to measure by.

@@ -1,7 +1,4 @@
-"""Losses gathered on the device and read once per tick: status line, stats.jsonl, TensorBoard.
-
-A tick that a stop cut short is averaged over what came after resuming.
-"""
+"""Where the numbers of a run go: its speed, stats.jsonl and metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,43 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from PIL import Image
-from torch import Tensor
 
 from tmgan.common.files import write_text
 from tmgan.common.text import duration
-
-
-class Stats:
-    """Running means of a step's losses. `add` never waits for the device; `read` does."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """losses: scalars on the device, the same names in every step."""
-        values = torch.stack([v.detach().float() for v in losses.values()])
-        if self._sum is None:
-            self._names, self._sum = list(losses), torch.zeros_like(values)
-        self._sum += values
-        self._count += 1
-
-    def finite(self) -> bool:
-        """False when a loss since the last read was not. Waits for the device."""
-        return self._sum is None or bool(torch.isfinite(self._sum).all())
-
-    def read(self) -> dict[str, float]:
-        """Means since the last call. The only place of the loop that waits for the device."""
-        if self._sum is None or self._count == 0:
-            return {}
-        means = (self._sum / self._count).tolist()
-        self._sum.zero_()
-        self._count = 0
-        return dict(zip(self._names, means, strict=True))
 
 
 class Speed:

@@ -33,6 +33,7 @@ def test_a_run_resumes_and_goes_on_as_it_would_have(earlier, capsys):
     main(["train", "--config", "run/config.yaml", "--images", "24"])
     assert "Resuming run at 16 of 24 images." in capsys.readouterr().out
     now, then = _last(earlier / "run/stats.jsonl"), _last(earlier / "later.jsonl")
+    now = {name: now[name] for name in then}  # later versions write more
     assert {**now, "images_per_second": 0} == pytest.approx({**then, "images_per_second": 0}, rel=1e-3)
 
 

@@ -65,7 +65,7 @@ def test_a_part_takes_the_operations_that_its_step_takes(engine, means):
     runtime = dataclasses.replace(decide(RuntimeConfig(device="cpu", threads=1)), engine=engine)
     synthetic = bench.synthetic_step(config, runtime, backend="eager")
     seen, average = [], synthetic.step.average
-    synthetic.step.average = lambda: (seen.append(dict(_dispatch._preferred)), average())
+    synthetic.step.average = lambda share: (seen.append(dict(_dispatch._preferred)), average(share))
     synthetic.step(synthetic.batch, 0)
     for _, part in components(synthetic.step, synthetic.batch):
         part()

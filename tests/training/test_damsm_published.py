@@ -152,7 +152,7 @@ def test_steps_are_those_of_the_published_loop(size, steps, monkeypatch):
     expected = theirs.epoch(batches[:BATCHES]) + (theirs.epoch(batches[BATCHES:]) if steps > BATCHES else [])
     for number, batch in enumerate(batches):
         losses = step(number, **batch)
-        assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected[number], rel=1e-10)
+        assert {name: losses[name].item() for name in expected[number]} == pytest.approx(expected[number], rel=1e-10)
     compared, moved = 0, 0
     published = theirs.text.state_dict() | theirs.image.state_dict()
     for net, names in ((step.text, TEXT_ENCODER), (step.photo.matcher, IMAGE_ENCODER)):

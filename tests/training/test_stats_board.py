@@ -85,7 +85,7 @@ def test_a_run_writes_all_of_it_in_groups(tiny, encoders, tmp_path):
     train_editor(config, evaluated=False)
     events = read(tmp_path / "run" / "tensorboard")
     tags = events.Tags()
-    assert {tag.split("/")[0] for tag in tags["scalars"]} == {"loss", "metric", "speed"}
+    assert {tag.split("/")[0] for tag in tags["scalars"]} == {"loss", "metric", "sign", "speed"}
     assert {"loss/d", "loss/g_adv", "metric/score", "metric/mask_score/dataset"} <= set(tags["scalars"])
     assert [step for step, _ in scalars(events, "speed/images_per_second")] == [8, 16, 24]
     images = {int(path.stem.removeprefix("images-")): path for path in (tmp_path / "run" / "samples").glob("*.png")}

@@ -63,7 +63,7 @@ class JsonLines:
 class TensorBoard:
     """What TensorBoard shows of a run, when it is installed (extra `tb`); else nothing is written.
 
-    Scalars in the groups loss, metric and speed; the pictures of `samples/`; and the settings, as text
+    Scalars in the groups loss, sign, metric and speed; the pictures of `samples/`; and the settings, as text
     and as hyperparameters. HPARAMS shows these for all runs of a folder, with the last value of every scalar.
     """
 

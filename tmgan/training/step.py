@@ -137,7 +137,6 @@ class TrainStep:
             self.guard_g.begin()
             self.guard_d.begin()
             edit = self.functions.generate(batch)
-            losses.update(edit.signs)
 
         def d_loss() -> None:
             nonlocal total
@@ -151,7 +150,7 @@ class TrainStep:
             assert edit is not None
             self.discriminator.requires_grad_(False)  # it judges, and takes no gradient
             total, g_losses = self.functions.g_loss(batch, edit)
-            losses.update({name: loss.detach() for name, loss in g_losses.items()})
+            losses.update({name: loss.detach() for name, loss in g_losses.items()} | edit.signs)
 
         def backward() -> None:
             nonlocal total

@@ -80,6 +80,16 @@ def flat(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
     return synthetic
 
 
+def unguarded(config: TrainConfig, runtime: Runtime) -> SyntheticStep:
+    """Nobody looks whether gradients are finite, and no statistics of batch norms are kept to go back to."""
+    synthetic = bench.synthetic_step(config, runtime)
+    no = torch.zeros((), device=runtime.device)
+    for guard in (synthetic.step.guard_g, synthetic.step.guard_d):
+        guard.norm = guard.skipped = no
+        guard.begin, guard.check, guard.settle = lambda: None, lambda: no, lambda *others: None
+    return synthetic
+
+
 @contextlib.contextmanager
 def frozen_in_cudnn():
     frozen_relu.check(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -121,6 +131,7 @@ CHANGES: dict[str, Change] = {
     "batch norms not folded": Change(make=with_photo(lambda photo: photo)),
     "discriminator not frozen while it judges": Change(make=judged_with_gradients),
     "flat gradient buffers": Change(make=flat),
+    "gradients not guarded": Change(make=unguarded),
     "eager": Change(runtime={"engine": "eager"}),
     "compiled": Change(runtime={"engine": "compiled"}),
 }

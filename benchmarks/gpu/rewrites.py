@@ -43,6 +43,7 @@ OTHERS = (
     "batch norms not folded",
     "discriminator not frozen while it judges",
     "flat gradient buffers",
+    "gradients not guarded",
     "eager",
 )
 ON_GPU = {

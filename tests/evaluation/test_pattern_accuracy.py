@@ -139,7 +139,7 @@ def test_a_run_on_birds_with_patterns_is_measured_by_both(patterned, tiny):
     config = dataclasses.replace(tiny, data=str(patterned.path))
     task = EditorTask(config, patterned, _encoders(config, patterned), decide(config.runtime))
     task.step(0)
-    measured = task.measure()
+    measured = task.measure(0)
     task.loader.close()
     assert measured["score"] == (measured["colour_accuracy"] + measured["pattern_accuracy"]) / 2
     assert "other_patterns_kept" in measured

@@ -113,10 +113,10 @@ def test_encoders_are_measured_on_some_photos_and_at_the_end_on_all(tiny_damsm, 
     made = bundle.build_encoders(tiny_damsm.encoder, 64, pack.vocabulary, 0)
     task = EncoderTask(tiny_damsm, pack, made, decide(tiny_damsm.runtime))
     task.step(0)
-    metrics = task.measure()
+    metrics = task.measure(4)
     assert (metrics["r_precision_photos"], metrics["r_precision_candidates"]) == (4, 51)
     task.step(3)  # the last one
-    metrics = task.measure()
+    metrics = task.measure(16)
     assert metrics["r_precision_photos"] == len(pack.test) == 6
     pairs = make_pairs(pack, "test", 6, "own", tiny_damsm.seed)
     wrong = wrong_captions(pack, pack.test, pairs.own, tiny_damsm.seed)
@@ -130,7 +130,7 @@ def test_encoders_are_measured_on_some_photos_and_at_the_end_on_all(tiny_damsm, 
     assert metrics["r_precision"] == pytest.approx(found / 6)
     assert task.conclusion() == str(task.r_precision(6)) and "6 photos" in task.conclusion()
     held_out_none = EncoderTask(tiny_damsm, dataclasses.replace(pack, test=pack.test[:0]), made, task.runtime)
-    assert held_out_none.conclusion() == "" and "r_precision" not in held_out_none.measure()
+    assert held_out_none.conclusion() == "" and "r_precision" not in held_out_none.measure(4)
 
 
 def test_tmgan_damsm_stores_it(tiny_damsm):

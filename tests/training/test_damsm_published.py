@@ -207,7 +207,7 @@ def test_adam_begins_anew_with_the_first_step_of_each_epoch(tiny_damsm, pack):
 def test_it_resumes_to_the_same_bits_around_the_end_of_an_epoch(stop, tiny_damsm, pack, tmp_path):
     def go(config, signal):
         run = RunFolder(config.run, config, 3)
-        result = train(task_of(config, pack), run, config.pretrain.images, config.output, signal)
+        result = train(signal.watch(task_of(config, pack)), run, config.pretrain.images, config.output, signal)
         run.close()
         return result
 

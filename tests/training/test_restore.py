@@ -155,7 +155,7 @@ def test_encoders_learn_from_swaps(tiny_damsm, pack, encoders):
     batch = task.loader(0)
     assert plain.loader(0).swap_tokens is None and batch.swap_tokens.shape == (4, 2, 18)
     assert torch.equal(batch.tokens, plain.loader(0).tokens)
-    assert 0.0 <= task.measure()["binding_words"] <= 1.0
+    assert 0.0 <= task.measure(0)["binding_words"] <= 1.0
     assert torch.isfinite(task.step(0)["loss"])
 
 

@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tmgan.common.interrupt import StopRequest
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
 from tmgan.config.settings import DamsmConfig, RuntimeConfig
@@ -26,7 +27,7 @@ from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.jobs import train_editor, train_encoders
 from tmgan.training.loop import train
-from tmgan.training.run_folder import RunFolder, StopRequest
+from tmgan.training.run_folder import RunFolder
 from tmgan.training.start import start_of
 
 
@@ -52,15 +53,26 @@ def latest(run) -> dict:
 
 
 class StopAfter(StopRequest):
-    """A stop request that arrives after so many steps, in place of a real signal."""
+    """A stop request that arrives during the so-many-th step of a task, in place of a real signal; 0: before any."""
 
     def __init__(self, steps: int):
+        super().__init__()
+        self.restore()
         self._left = steps
+        if steps == 0:
+            self.signal = "SIGTERM"
 
-    @property
-    def signal(self):
-        self._left -= 1
-        return "SIGTERM" if self._left < 0 else None
+    def watch(self, task):
+        train_one = task.step
+
+        def step(number):
+            self._left -= 1
+            if self._left == 0:
+                self.signal = "SIGTERM"
+            return train_one(number)
+
+        task.step = step
+        return task
 
 
 def run_gan(config, pack, encoders, stop=None):
@@ -68,8 +80,9 @@ def run_gan(config, pack, encoders, stop=None):
     run = RunFolder(config.run, config, config.output.keep)
     start = start_of(config, Path(config.run))
     task = EditorTask(config, pack, encoders, runtime, None if start is None else start.weights)
+    stop = stop or StopAfter(10**9)
     try:
-        return train(task, run, config.images, config.output, stop or StopAfter(10**9))
+        return train(stop.watch(task), run, config.images, config.output, stop)
     finally:
         task.loader.close()
         run.close()
@@ -94,11 +107,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, pack, encoders, tmp_
 def test_a_signal_that_comes_while_a_picture_is_drawn_loses_no_step(tiny, pack, encoders, monkeypatch):
     stop = StopAfter(10**9)
     draw = EditorTask.draw
-    monkeypatch.setattr(EditorTask, "draw", lambda task, path: (draw(task, path), setattr(stop, "_left", 0)))
+    monkeypatch.setattr(EditorTask, "draw", lambda task, path: (draw(task, path), setattr(stop, "signal", "SIGTERM")))
     output = dataclasses.replace(tiny.output, sample_images=4, checkpoint_images=24)
     assert run_gan(dataclasses.replace(tiny, output=output), pack, encoders, stop) == "stopped"
     stopped = json.loads((Path(tiny.run) / "run.json").read_text())
-    assert latest(Path(tiny.run))["images"] == stopped["images"] == 8
+    assert latest(Path(tiny.run))["images"] == stopped["images"] == 4
 
 
 def test_resuming_with_other_pixels_is_said(tiny, pack, encoders):
@@ -114,7 +127,8 @@ def test_damsm_resumes_exactly(tiny_damsm, pack, tmp_path):
     def go(config, stop):
         made = bundle.build_encoders(config.encoder, 64, pack.vocabulary, config.seed)
         run = RunFolder(config.run, config, 3)
-        result = train(EncoderTask(config, pack, made, decide(config.runtime)), run, 16, config.output, stop)
+        task = stop.watch(EncoderTask(config, pack, made, decide(config.runtime)))
+        result = train(task, run, 16, config.output, stop)
         run.close()
         return result
 

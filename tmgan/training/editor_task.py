@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class EditorTask:
         self._encoders_hash = encoders.hash()
         self._notes: list[str] = []
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
+        self._exported, self._complete = copy.deepcopy(self.train_step.ema).to("meta"), False
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of both networks."""
@@ -79,8 +81,8 @@ class EditorTask:
             batch = self.loader(step)
         return self.train_step(batch, step * self.batch)
 
-    def measure(self) -> dict[str, float]:
-        """The cheap metrics of `tmgan evaluate` on a few held-out photos.
+    def measure(self, images: int) -> dict[str, float]:
+        """The cheap metrics of `tmgan evaluate` on a few held-out photos, at any number of `images`.
 
         The score is colour accuracy for drawn birds, the mean of it and pattern accuracy for those with patterns, else
         manipulative precision.
@@ -129,10 +131,13 @@ class EditorTask:
     def notes(self) -> list[str]:
         return self._notes
 
-    def export(self, folder: Path, images: int) -> None:
-        """Write generator.safetensors and, so that the folder is complete, encoders.safetensors."""
-        save_encoders(self.encoders, folder)
-        save_generator(self.train_step.ema, self.config, self.encoders.vocabulary, folder, images)
+    def export(self, folder: Path, images: int, state: dict) -> None:
+        """Write generator.safetensors and, with the first one, encoders.safetensors, so that the folder is complete."""
+        if not self._complete:
+            save_encoders(self.encoders, folder)
+            self._complete = True
+        self._exported.load_state_dict(state["ema"], assign=True)
+        save_generator(self._exported, self.config, self.encoders.vocabulary, folder, images)
 
 
 def _without_masks(config: TrainConfig) -> str:

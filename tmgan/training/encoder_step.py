@@ -8,6 +8,7 @@ Source: AttnGAN (Xu et al., CVPR 2018), section 3.2.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -53,6 +54,7 @@ class EncoderStep:
         self.photos, self.runtime = photos, runtime
         self.adam = self._new_adam()
         self.guard = Guard(self.adam, text, photo)
+        self.before_update: Callable[[], None] = lambda: None  # a save waits here, see snapshot.py
 
     def __call__(
         self,
@@ -100,6 +102,7 @@ class EncoderStep:
         norm = self.guard.check()
         # As published: of the text encoder alone.
         torch.nn.utils.clip_grad_norm_(self.text.parameters(), self.pretrain.clip)
+        self.before_update()
         self.adam.step()
         self.guard.settle()
         return {"loss": total, "words": by_words.total, "sentence": by_sentence.total, "grad": norm}
@@ -120,6 +123,10 @@ class EncoderStep:
     def _new_adam(self) -> torch.optim.Adam:
         parameters = [*self.text.parameters(), *(p for p in self.photo.parameters() if p.requires_grad)]
         return torch.optim.Adam(parameters, lr=self.pretrain.lr, betas=_ADAM, fused=True)
+
+    def buffers(self) -> list[Tensor]:
+        """Of the state, what forward passes change."""
+        return [*self.text.buffers(), *self.photo.buffers()]
 
     def state_dict(self) -> dict:
         """Everything that a step changes, as plain types."""

@@ -5,6 +5,7 @@ Source: AttnGAN (Xu et al., CVPR 2018), section 3.2. The encoders stay frozen wh
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -68,14 +69,18 @@ class EncoderTask:
         self.columns = Columns(pack, self.table, runtime.device)
         self.loader, self.loader_reason = make_loader(runtime, pack, self.planner, self.columns, masks)
         self.text, self.photo = encoders.text.to(runtime.device), encoders.photo.to(runtime.device)
-        self._images = 0
         self._final: RPrecision | None = None  # of the trained encoders
         self.train_step = EncoderStep(self.text, self.photo, config.pretrain, config.loss, len(pack.train), runtime)
+        self._exported = dataclasses.replace(
+            encoders,
+            text=copy.deepcopy(self.text).to("meta"),
+            photo=copy.deepcopy(self.photo).to("meta"),
+            of=config.pretrain.images,
+        )
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update from the step's batch."""
         batch = self.loader(step)
-        self._images = (step + 1) * self.batch
         drop = self.config.pretrain.dropout
         dropout = None
         if drop > 0:
@@ -101,8 +106,11 @@ class EncoderTask:
         return images, tokens, torch.cat([other[:, None], batch.swap_tokens[:, 1:]], 1)
 
     @torch.no_grad()
-    def measure(self) -> dict[str, float]:
+    def measure(self, images: int) -> dict[str, float]:
         """How well held-out photos and captions are told apart.
+
+        Args:
+            images: seen so far.
 
         Returns:
             retrieval_top1: how often a caption finds its own photo among `retrieval_photos` photos. binding_words and
@@ -117,7 +125,7 @@ class EncoderTask:
         similarity = torch.nn.functional.normalize(sentence.float()) @ torch.nn.functional.normalize(code.float()).T
         hits = similarity.argmax(1) == torch.arange(len(code), device=similarity.device)
         retrieval = {"retrieval_top1": hits.float().mean().item(), "retrieval_photos": len(code)}
-        end = self._images >= self.config.pretrain.images
+        end = images >= self.config.pretrain.images
         found = self.r_precision(len(self.pack.test) if end else _RETRIEVED)
         if found is not None:
             self._final = found if end else None
@@ -223,6 +231,8 @@ class EncoderTask:
     def notes(self) -> list[str]:
         return []
 
-    def export(self, folder: Path, images: int) -> None:
+    def export(self, folder: Path, images: int, state: dict) -> None:
         """Write encoders.safetensors."""
-        save_encoders(dataclasses.replace(self.encoders, images=images, of=self.config.pretrain.images), folder)
+        for network, name in ((self._exported.text, "text"), (self._exported.photo, "photo")):
+            network.load_state_dict(state[name], assign=True)
+        save_encoders(dataclasses.replace(self._exported, images=images), folder)

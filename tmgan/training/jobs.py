@@ -6,7 +6,6 @@ Only this module uses loop.py.
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,7 +16,7 @@ import torch
 
 from tmgan.common.commands import command
 from tmgan.common.files import user_path, write_json
-from tmgan.common.interrupt import Interrupted
+from tmgan.common.interrupt import Interrupted, StopRequest
 from tmgan.common.text import duration
 from tmgan.config import configfile
 from tmgan.config.runtime import Runtime, decide
@@ -32,9 +31,10 @@ from tmgan.models import bundle, weights
 from tmgan.training.build import colour_table
 from tmgan.training.editor_task import EditorTask, check_fits, check_words
 from tmgan.training.encoder_task import EncoderTask
-from tmgan.training.loop import Task, train
-from tmgan.training.run_folder import RunFolder, StopRequest, require_no_import
+from tmgan.training.loop import train
+from tmgan.training.run_folder import RunFolder, require_no_import
 from tmgan.training.start import PLACES, Start, start_of
+from tmgan.training.task import Task
 
 _SMALL_EYES = (
     "small encoders learn from the photos of this pack alone, and tell the captions of other photographs hardly apart. "
@@ -232,8 +232,7 @@ def _run(path: str | Path, config: Any) -> Iterator[tuple[RunFolder, StopRequest
     run, stop = RunFolder(path, config, config.output.keep), StopRequest()
     try:
         yield run, stop
-        if stop.signal is not None:  # it came after the last look at it; whoever asked must not see this as done
-            raise Interrupted(signal.Signals[stop.signal])
+        stop.check()  # its exception may have been lost in a callback; whoever asked must not see this as done
     except Interrupted as interrupt:
         if run.state != "done":
             run.status("stopped", reason=interrupt.signal.name)
@@ -302,20 +301,21 @@ def _train_encoders(config: DamsmConfig, pack: Pack, run: RunFolder, stop: StopR
 
 
 def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: StopRequest) -> None:
-    if train(task, run, images, output, stop) == "stopped":
-        assert stop.signal is not None, "nothing else stops the loop"
-        raise Interrupted(signal.Signals[stop.signal])
+    train(task, run, images, output, stop)
+    stop.check()  # also when the signal came too late to stop it
 
 
 def _finish(editor: Editor, pack: Pack, run: RunFolder, stop: StopRequest, seconds: float) -> None:
     """Measure what can be measured, and say where everything is and what to do next."""
     photo = Path("PHOTO.jpg")
     evaluations = {}
-    for name, model in {"trained": editor, **baselines(editor)}.items():
-        if stop.signal is not None:
-            run.log("The training is complete; the same command measures it.")
-            raise Interrupted(signal.Signals[stop.signal])
-        evaluations[name] = evaluate(model, pack, quick_protocol(pack, _EVALUATED))
+    try:
+        for name, model in {"trained": editor, **baselines(editor)}.items():
+            stop.check()
+            evaluations[name] = evaluate(model, pack, quick_protocol(pack, _EVALUATED))
+    except Interrupted:
+        run.log("The training is complete; the same command measures it.")
+        raise
     write_json(run.path / "evaluation.json", {name: evaluation.to_json() for name, evaluation in evaluations.items()})
     run.log(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
     if len(pack.test):

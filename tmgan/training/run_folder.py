@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,27 +221,3 @@ def _record(path: Path) -> dict[str, Any]:
         for key, kind in kinds.items()
         if isinstance(record, dict) and isinstance(record.get(key), kind)
     }
-
-
-class StopRequest:
-    """Ctrl-C and SIGTERM: the first asks the loop to finish its step, save and leave; the second leaves at once.
-
-    Attributes:
-        signal: name of the signal that came, or None.
-    """
-
-    def __init__(self) -> None:
-        self.signal: str | None = None
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.signal is not None:
-            os.write(2, b"\nStopping at once; the last checkpoint is intact.\n")
-            os._exit(128 + number)
-        self.signal = signal.Signals(number).name
-        os.write(2, f"\n{self.signal}: finishing this step, then saving. Again to stop at once.\n".encode())
-
-    def restore(self) -> None:
-        """Give the signals back to whoever handled them before."""
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python

@@ -105,10 +105,12 @@ class TrainStep:
         self.guard_d = Guard(self.adam_d, discriminator)
         self.functions = Eager(self.objective) if runtime.engine == "eager" else Compiled(self.objective, backend)
         self._graphed = Graphed(self._step, self._state) if runtime.engine == "graphed" else None
+        self.before_update: Callable[[], None] = lambda: None  # a save waits here, see snapshot.py
 
     def __call__(self, batch: Batch, images_seen: int) -> Losses:
         self._weight.fill_(1.0 - self._decay(len(batch.images), images_seen))
         if self._graphed is not None:
+            self.before_update()
             return self._graphed(batch)
         with self.dispatch():
             return self._step(batch)
@@ -165,6 +167,7 @@ class TrainStep:
 
         def update(name: str, guard: Guard) -> None:
             losses[name] = guard.check()
+            self.before_update()
             guard.adam.step()
             guard.adam.zero_grad(set_to_none=True)  # at once: until the next backward pass they would only take memory
 
@@ -220,6 +223,10 @@ class TrainStep:
             for number, moments in enumerate(getattr(self, name).state.values()):
                 state |= {f"{name}.{number}.{key}": tensor for key, tensor in moments.items()}
         return state
+
+    def buffers(self) -> list[Tensor]:
+        """Of the state, what forward passes change."""
+        return [*self.generator.buffers(), *self.discriminator.buffers()]
 
     def state_dict(self) -> dict:
         """Plain tensors and numbers."""

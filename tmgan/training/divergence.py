@@ -1,0 +1,51 @@
+"""What is said, and left behind, when the numbers of a training go bad."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from tmgan.common.commands import command
+from tmgan.training.recorder import FILE, STREAK, Recorder, write_flight
+from tmgan.training.run_folder import RunFolder
+from tmgan.training.task import Task
+
+_LAST = 3  # bad steps in a row that must not be a run's last ones
+
+
+def require_good_steps(recorder: Recorder, task: Task, run: RunFolder, complete: bool) -> None:
+    """FloatingPointError when the last steps were bad: too many to be an accident, or to end a run with."""
+    streak = recorder.streak()
+    if streak >= (_LAST if complete else STREAK):
+        step = int(recorder.rows()[-1]["step"]) - streak + 1
+        what = "gradients or losses are not finite. Those steps were skipped, so the weights are from before"
+        raise _diverged(what, step, task, run)
+
+
+def measure(task: Task, run: RunFolder, images: int) -> dict[str, float]:
+    """The task's metrics; FloatingPointError when its networks give nothing that can be measured."""
+    try:
+        return task.measure(images)
+    except FloatingPointError as error:
+        raise _diverged("what is measured is not finite", images // task.batch - 1, task, run) from error
+
+
+def _diverged(what: str, step: int, task: Task, run: RunFolder) -> FloatingPointError:
+    """What to say when `what` is so from a step on."""
+    # Bad steps change nothing, so one that was saved among them is good too.
+    saved = run.checkpoints.paths()
+    where = f"The last good checkpoint is {saved[0]}" if saved else "There is no checkpoint yet"
+    return FloatingPointError(
+        f"Training diverged: from image {step * task.batch:,} on, {what}. {where}.\n"
+        f"What went bad first:\n  {command('replay', run.path, '--step', step)}\n"
+        "Go on with lower learning rates (they may be changed in a run), or try another run with "
+        "--runtime.precision fp32."
+    )
+
+
+def leave_flight(error: Exception, recorder: Recorder, task: Task, run: RunFolder) -> None:
+    """Write the last steps' numbers into the run's folder, if they can still be had."""
+    path = run.path / FILE
+    about = {"reason": f"{type(error).__name__}: {error}", "seed": task.seed, **task.runtime.numerics()}
+    with suppress(Exception):  # a GPU that failed gives nothing back, a full disk takes nothing
+        if write_flight(path, recorder, task.batch, about):
+            run.log(f"The numbers of the last steps: {path}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.test_interrupted import SigtermAfter
+from tests.training.test_interrupted import signal_in
 from tmgan.common.interrupt import Interrupted
 from tmgan.data.comparable import comparison_notes
-from tmgan.training import jobs
+from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.jobs import train_editor, train_encoders
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_has_begun_with_an_earlier_version_goes_on(tiny, pack, monkey
 def test_a_run_that_has_begun_with_its_own_encoders_goes_on(tiny, pack, monkeypatch, capsys):
     """It was stopped before it had a checkpoint of its own."""
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(jobs, "StopRequest", SigtermAfter)
+        signal_in(patch, EncoderTask, "step", 2)
         train_editor(tiny)
     assert not list(Path(tiny.run).glob("checkpoints/*.pt"))
     monkeypatch.setattr("tmgan.data.pack.Pack.open", lambda *_: one_class(pack))

@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from tests.training.test_train import assert_equal_states
 from tmgan.cli import main
 from tmgan.common.interrupt import Interrupted, raise_on_sigterm
 from tmgan.config import configfile
 from tmgan.editing.editor import load
 from tmgan.models import bundle
-from tmgan.training import jobs
+from tmgan.training import editor_task, jobs
+from tmgan.training.checkpoint import Checkpoints
+from tmgan.training.editor_task import EditorTask
+from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.jobs import train_editor, train_encoders
-from tmgan.training.run_folder import StopRequest
 
 
-class SigtermAfter(StopRequest):
-    """A stop request that arrives after so many looks at it, in place of a real signal."""
+def signal_in(patch: pytest.MonkeyPatch, owner: object, name: str, call: int = 1) -> None:
+    """A real SIGTERM at the beginning of the so-many-th call of OWNER.NAME."""
+    before, calls = getattr(owner, name), itertools.count(1)
 
-    looks = 2
+    def function(*arguments, **options):
+        if next(calls) == call:
+            signal.raise_signal(signal.SIGTERM)
+        return before(*arguments, **options)
 
-    def __init__(self) -> None:
-        self._left = self.looks
-
-    @property
-    def signal(self):
-        self._left -= 1
-        return "SIGTERM" if self._left < 0 else None
-
-    def restore(self) -> None:
-        pass
+    patch.setattr(owner, name, function)
 
 
 def status_of(arguments: list[str]) -> int:
@@ -60,7 +61,7 @@ def test_statuses_of_interrupts():
 
 def test_unfinished_encoders_are_refused_unless_asked_for(tiny, tiny_damsm, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(jobs, "StopRequest", SigtermAfter)
+        signal_in(patch, EncoderTask, "step", 2)
         train_encoders(tiny_damsm)
     folder = Path(tiny_damsm.run)
     status = json.loads((folder / "run.json").read_text())
@@ -94,8 +95,7 @@ def test_encoders_of_an_earlier_version_do_not_say_how_many_images_they_lack(enc
 
 def test_an_unfinished_run_is_named_when_it_is_used(tiny, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(jobs, "StopRequest", SigtermAfter)
-        patch.setattr(SigtermAfter, "looks", 7)  # the encoders take five
+        signal_in(patch, EditorTask, "step", 2)
         train_editor(tiny)
     (note,) = load(tiny.run).notes
     assert note == "this run is unfinished: it has seen 8 of 24 images."
@@ -105,33 +105,104 @@ def test_an_unfinished_run_is_named_when_it_is_used(tiny, monkeypatch):
 
 def test_an_interrupt_while_encoders_are_trained_is_one_of_the_run(tiny, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(jobs, "StopRequest", SigtermAfter)
+        signal_in(patch, EncoderTask, "step")
         train_editor(tiny)
     assert json.loads((Path(tiny.run) / "run.json").read_text())["status"] == "stopped"
 
 
+def recorded(run: str | Path) -> dict:
+    return json.loads((Path(run) / "run.json").read_text())
+
+
+def rows(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def test_nothing_is_lost_wherever_the_training_is_interrupted(tiny, encoders, monkeypatch, tmp_path):
+    """The pictures, metrics and weights of a run that was stopped five times are those of one that was not."""
+    (tmp_path / "encoders").mkdir()
+    bundle.save_encoders(encoders, tmp_path / "encoders")
+    tiny = dataclasses.replace(tiny, encoders=str(tmp_path / "encoders"))
+    whole, pieces = Path(tiny.run), tmp_path / "pieces"
+    train_editor(tiny, evaluated=False)
+    tiny = dataclasses.replace(tiny, run=str(pieces))
+    begun = [
+        ((EditorTask, "step", 1), 0, []),  # before anything is trained; it might have been compiling
+        ((EditorTask, "draw", 1), 16, ["picture", "metrics"]),
+        ((EditorTask, "measure", 1), 16, ["metrics"]),  # the picture is drawn by then
+        ((torch, "save", 1), 16, []),
+        ((EditorTask, "step", 2), 24, ["picture", "metrics"]),  # the step is finished
+    ]
+    for where, images, owed in begun:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            signal_in(patch, *where)
+            train_editor(tiny, evaluated=False)
+        record = recorded(pieces)
+        assert (record["status"], record["reason"], record["images"]) == ("stopped", "SIGTERM", images), where
+        if images:
+            state = Checkpoints(pieces / "checkpoints", 3, print).load_latest()
+            assert (state["images"], state["owed"]) == (images, owed), where
+    train_editor(tiny, evaluated=False)
+    assert recorded(pieces)["status"] == "done"
+    states = [Checkpoints(run / "checkpoints", 3, print).load_latest() for run in (whole, pieces)]
+    assert_equal_states(*states)
+    assert states[0]["owed"] == states[1]["owed"] == []
+    assert rows(whole, "metrics.jsonl") == rows(pieces, "metrics.jsonl")
+    assert [row["images"] for row in rows(pieces, "stats.jsonl")] == [8, 16, 24]
+    pictures = [{file.name: file.read_bytes() for file in (run / "samples").iterdir()} for run in (whole, pieces)]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 2
+    best = [Checkpoints(run / "checkpoints", 3, print).best() for run in (whole, pieces)]
+    assert best[0] == best[1] is not None
+
+
+@pytest.mark.parametrize("where", [(jobs, "drawn_pack"), (editor_task, "embed_captions"), (jobs, "EncoderTask")])
+def test_what_trains_nothing_is_left_at_once(where, tiny, monkeypatch):
+    signal_in(monkeypatch, *where)
+    before = getattr(*where)
+    monkeypatch.setattr(*where, lambda *arguments: pytest.fail(f"went on after {before(*arguments)}"))
+    with pytest.raises(Interrupted):
+        train_editor(dataclasses.replace(tiny, data="" if where[1] == "drawn_pack" else tiny.data))
+    assert (recorded(tiny.run)["status"], recorded(tiny.run)["images"]) == ("stopped", 0)
+
+
+def test_an_exception_that_a_callback_swallows_stops_the_run_all_the_same(tiny, monkeypatch):
+    def draw(task, path):
+        with suppress(Interrupted):  # as Python does in a __del__
+            signal.raise_signal(signal.SIGTERM)
+        return before(task, path)
+
+    before = EditorTask.draw
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(EditorTask, "draw", draw)
+        train_editor(tiny)
+    state = Checkpoints(Path(tiny.run) / "checkpoints", 3, print).load_latest()
+    assert (state["images"], state["owed"]) == (16, ["metrics"]) and recorded(tiny.run)["images"] == 16
+
+
 def test_an_interrupt_after_the_training_stops_the_measuring(tiny, monkeypatch):
     """The run is complete; the same command measures it."""
-    asked = []
-
-    class SigtermLate(SigtermAfter):
-        @property
-        def signal(self):
-            return "SIGTERM" if asked else None
-
-    def evaluate(*arguments):
-        asked.append(1)
-        return before(*arguments)
-
-    before = jobs.evaluate
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(jobs, "StopRequest", SigtermLate)
-        patch.setattr(jobs, "evaluate", evaluate)
+        signal_in(patch, jobs, "evaluate", 2)
         train_editor(tiny)
-    assert len(asked) == 1 and not (Path(tiny.run) / "evaluation.json").exists()
+    assert recorded(tiny.run)["status"] == "done" and not (Path(tiny.run) / "evaluation.json").exists()
     assert "the same command measures it" in (Path(tiny.run) / "log.txt").read_text()
     train_editor(tiny)
     assert (Path(tiny.run) / "evaluation.json").exists()
+
+
+def test_a_signal_in_the_last_save_is_not_forgotten(tiny_damsm, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        signal_in(patch, torch, "save", 2)
+        train_encoders(tiny_damsm)
+    assert (recorded(tiny_damsm.run)["status"], recorded(tiny_damsm.run)["images"]) == ("done", 16)
+
+
+def test_encoders_whose_training_fails_do_not_say_that_they_are_trained(tiny, monkeypatch):
+    monkeypatch.setattr(EncoderTask, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_editor(tiny)
+    for run in (Path(tiny.run), Path(tiny.run) / "encoders"):
+        assert recorded(run)["status"] == "failed", run
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tmgan.common.commands import command
+from tmgan.common.errors import sentence
 from tmgan.common.files import user_path, write_json
 from tmgan.common.interrupt import Interrupted, StopRequest
 from tmgan.common.text import duration
@@ -273,6 +274,11 @@ def _own_encoders(
     inner = RunFolder(folder, pretraining, config.output.keep)
     try:
         _train_encoders(pretraining, pack, inner, stop, runtime)
+    except Exception as error:
+        if inner.state == "running":
+            with suppress(OSError):
+                inner.status("failed", reason=sentence(error))
+        raise
     finally:
         inner.close()
     return bundle.load_encoders(folder)

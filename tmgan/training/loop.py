@@ -52,9 +52,9 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
     watch, speed = CollapseWatch(), Speed(count)
     stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
     board = TensorBoard(run.path / "tensorboard", count, (run.path / "config.yaml").read_text("utf-8"))
-    run.status("running", count)
 
     with stop.deferred(), Saver(task, run) as saver:
+        run.status("running", count)
         while True:
             saver.check()
             complete = count >= images
@@ -88,6 +88,7 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
                 if PICTURE in due:
                     task.draw(picture)
                     owed.remove(PICTURE)
+                    stop.check()  # the exception may have been lost in a callback
                 if METRICS in due:
                     metrics = measure(task, run, count)
                     owed.remove(METRICS)

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -45,10 +44,28 @@ def run(tiny):
     folder.close()
 
 
-def slow_copies(monkeypatch):
-    """Each copy begins when a step without a wait would long have changed everything."""
-    before = Snapshot.copy
-    monkeypatch.setattr(Snapshot, "copy", lambda snapshot: (time.sleep(0.5), before(snapshot)))
+def let_updates_overtake(monkeypatch):
+    """Each copy begins when a step is about to change the weights, and gives it time to do so, if it does not wait."""
+    about_to, changed = threading.Event(), threading.Event()
+    copies, waits, updates = Snapshot.copy, Snapshot.wait, torch.optim.Adam.step
+
+    def copy(snapshot):
+        about_to.wait()
+        changed.wait(0.3)
+        copies(snapshot)
+
+    def wait(snapshot):
+        about_to.set()
+        waits(snapshot)
+
+    def update(adam):
+        updates(adam)
+        about_to.set()
+        changed.set()
+
+    monkeypatch.setattr(Snapshot, "copy", copy)
+    monkeypatch.setattr(Snapshot, "wait", wait)
+    monkeypatch.setattr(torch.optim.Adam, "step", update)
 
 
 def state_of(task, step=1):
@@ -58,13 +75,16 @@ def state_of(task, step=1):
 @pytest.mark.parametrize("name", ["editor_task", "encoder_task"])
 def test_a_save_is_of_its_boundary_though_the_steps_go_on(name, run, monkeypatch, request):
     task = request.getfixturevalue(name)
-    slow_copies(monkeypatch)
     task.step(0)
     expected = copy.deepcopy(task.state_dict())
+    let_updates_overtake(monkeypatch)
+    written, trained = Checkpoints.save, threading.Event()
+    monkeypatch.setattr(Checkpoints, "save", lambda *arguments: (trained.wait(), written(*arguments)))
     with Saver(task, run) as saver:
         saver.save(task.batch, state_of(task), None)
         task.step(1)
         task.step(2)
+        trained.set()
     after = flat(task.state_dict())
     assert task.train_step.buffers() and not any(
         torch.equal(tensor, after[name]) for name, tensor in flat(expected).items() if "running_mean" in name

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,6 +196,14 @@ def test_a_signal_in_the_last_save_is_not_forgotten(tiny_damsm, monkeypatch):
         signal_in(patch, torch, "save", 2)
         train_encoders(tiny_damsm)
     assert (recorded(tiny_damsm.run)["status"], recorded(tiny_damsm.run)["images"]) == ("done", 16)
+
+
+def test_a_training_in_another_thread_than_the_main_one(tiny_damsm):
+    """It cannot handle signals, and trains all the same."""
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(train_encoders, tiny_damsm).result()
+    assert recorded(tiny_damsm.run)["status"] == "done" and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_encoders_whose_training_fails_do_not_say_that_they_are_trained(tiny, monkeypatch):

@@ -11,14 +11,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from tmgan.common.files import write_bytes
+from tmgan.common.files import write_atomically
 from tmgan.config.configfile import merge, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
@@ -43,6 +42,8 @@ ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
 IMPORTED = "imported"  # the status, in its run.json, of a run of `tmgan import`
 RANDOM_VGG = "random-vgg16"  # of an import: the encoders are others' and trained, but not the perceptual features
+# What networks hold; in a file, the larger ones come first.
+_NAMES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 
 
@@ -324,9 +325,26 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    data = save(contiguous, metadata={"tmgan": json.dumps(about)})
-    write_bytes(path, data)
+    """Write the bytes of `safetensors.torch.save`, tensor by tensor.
+
+    The function itself would keep other threads, a training that goes on, from running for the time that a second copy
+    of all numbers takes.
+    """
+    header: dict[str, Any] = {"__metadata__": {"tmgan": json.dumps(about)}}
+    end, parts, order = 0, [], list(_NAMES)
+    for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
+        parts.append(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # aligns the numbers
+
+    def write(file: BinaryIO) -> None:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for part in parts:
+            file.write(part)
+
+    write_atomically(path, write, 8 + len(text) + end)
 
 
 def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

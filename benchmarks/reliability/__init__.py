@@ -1,0 +1,1 @@
+"""Scripts behind docs/reliability.md: faults, endurance, fuzzing, stalls."""

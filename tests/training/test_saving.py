@@ -146,6 +146,13 @@ def test_a_state_of_another_shape_is_given_other_memory():
         assert host["a"][1] == {"b": 1} and host["c"] == "d"
 
 
+def test_what_two_networks_share_is_copied_once():
+    snapshot, shared = Snapshot(torch.device("cpu")), torch.arange(6.0)
+    host = snapshot.begin([shared, shared.detach(), shared[:3]], [shared])
+    snapshot.copy()
+    assert host[0] is host[1] and torch.equal(host[0], shared) and torch.equal(host[2], shared[:3])
+
+
 def test_a_full_disk_stops_the_training_and_is_said(tiny, encoders, monkeypatch, tmp_path):
     """The run says what it has saved, not what it has trained."""
 

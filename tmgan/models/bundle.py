@@ -93,7 +93,7 @@ def hash_of(*modules: nn.Module) -> str:
     for module in modules:
         for name, tensor in module.state_dict().items():
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -325,15 +325,11 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write the bytes of `safetensors.torch.save`, tensor by tensor.
-
-    The function itself would keep other threads, a training that goes on, from running for the time that a second copy
-    of all numbers takes.
-    """
+    """Write the bytes of `safetensors.torch.save`, which would hold up other threads: a training that goes on."""
     header: dict[str, Any] = {"__metadata__": {"tmgan": json.dumps(about)}}
     end, parts, order = 0, [], list(_NAMES)
     for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
-        parts.append(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        parts.append(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tmgan.data.masks import masks_command, open_masks, read_record
 from tmgan.data.pack import Pack, spread
 from tmgan.editing.editor import Editor
 from tmgan.evaluation.evaluate import evaluate, quick_protocol
-from tmgan.models.bundle import Encoders, hash_of, save_encoders, save_generator
+from tmgan.models.bundle import Encoders, build_generator, hash_of, save_encoders, save_generator
 from tmgan.models.detail_correction import CorrectedGenerator
 from tmgan.reports.pictures import grid, save_picture
 from tmgan.training.build import FirstWeights, build_step, colour_table, embed_captions
@@ -73,7 +72,9 @@ class EditorTask:
         self._encoders_hash = encoders.hash()
         self._notes: list[str] = []
         self.editor = Editor(self.train_step.ema, encoders, config, runtime)
-        self._exported, self._complete = copy.deepcopy(self.train_step.ema).to("meta"), False
+        with torch.device("meta"):
+            self._exported = build_generator(model, encoders)  # takes the numbers of a saved state
+        self._complete = False  # the folder, with encoders
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One update of both networks."""

@@ -40,7 +40,7 @@ class Snapshot:
         self._side = (
             _Side(torch.cuda.Stream(device), torch.cuda.Event(), torch.cuda.Event()) if device.type == "cuda" else None
         )
-        self._memory: list[Tensor] = []  # one for each tensor of the state, in the order of the state
+        self._memory: list[Tensor] = []  # one for each tensor of the state, in its order
         self._later: list[tuple[Tensor, Tensor]] = []
         self._copied = threading.Event()  # for a GPU: the copy is in the queue of its stream
         self._pending = False  # an update would have to wait
@@ -56,20 +56,22 @@ class Snapshot:
             The state on the host. Its numbers are right from the end of copy() until the next begin().
         """
         at_once = {buffer.data_ptr() for buffer in buffers}
-        pairs: list[tuple[Tensor, Tensor]] = []
+        pairs: dict[tuple, tuple[Tensor, Tensor]] = {}  # networks may share a part, which the file then has once
 
         def on_host(tensor: Tensor) -> Tensor:
-            place = len(pairs)
-            if place == len(self._memory):
-                self._memory.append(self._like(tensor))
-            elif not _alike(self._memory[place], tensor):  # the state of a new Adam is shorter
-                self._memory[place] = self._like(tensor)
-            pairs.append((self._memory[place], tensor))
-            return self._memory[place]
+            key = (tensor.data_ptr(), *_layout(tensor))
+            if key not in pairs:
+                place = len(pairs)
+                if place == len(self._memory):
+                    self._memory.append(self._like(tensor))
+                elif _layout(self._memory[place]) != _layout(tensor):  # the state of a new Adam is shorter
+                    self._memory[place] = self._like(tensor)
+                pairs[key] = (self._memory[place], tensor)
+            return pairs[key][0]
 
         host = _map(state, on_host)
         self._later = []
-        for target, source in pairs:
+        for target, source in pairs.values():
             if source.data_ptr() in at_once:
                 target.copy_(source, non_blocking=True)
             else:
@@ -108,8 +110,8 @@ class Snapshot:
         return torch.empty_like(tensor, device="cpu", pin_memory=self._side is not None)
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+def _layout(tensor: Tensor) -> tuple:
+    return tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _map(state: Any, change: Callable[[Tensor], Tensor]) -> Any:

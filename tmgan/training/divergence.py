@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from tmgan.common.commands import command
 from tmgan.training.recorder import FILE, STREAK, Recorder, write_flight
@@ -27,6 +31,16 @@ def measure(task: Task, run: RunFolder, images: int) -> dict[str, float]:
         return task.measure(images)
     except FloatingPointError as error:
         raise _diverged("what is measured is not finite", images // task.batch - 1, task, run) from error
+
+
+def require_finite(state: Any, images: int, task: Task, run: RunFolder) -> None:
+    """FloatingPointError if a tensor of nested plain types holds a number that is not finite: a step may overflow."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point() and not torch.isfinite(state).all():
+            raise _diverged("weights are not finite, and were not saved", images // task.batch - 1, task, run)
+    elif isinstance(state, (dict, list, tuple)):
+        for value in state.values() if isinstance(state, dict) else state:
+            require_finite(value, images, task, run)
 
 
 def _diverged(what: str, step: int, task: Task, run: RunFolder) -> FloatingPointError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from tmgan.training.divergence import require_finite
 from tmgan.training.run_folder import RunFolder
 from tmgan.training.snapshot import Snapshot
 from tmgan.training.task import Task
@@ -19,6 +20,7 @@ class Saver:
 
     Raises:
         OSError: a file of the last save could not be written; from any method, once.
+        FloatingPointError: the state was not finite, and is not saved; likewise.
     """
 
     def __init__(self, task: Task, run: RunFolder):
@@ -41,6 +43,7 @@ class Saver:
 
     def _write(self, images: int, state: dict, score: float | None) -> None:
         self._snapshot.copy()
+        require_finite(state, images, self._task, self._run)
         self._run.checkpoints.save(images, state, score)
         self._task.export(self._run.path, images, state["task"])
         self._run.status("running", images)

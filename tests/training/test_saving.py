@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,51 @@ def test_what_two_networks_share_is_copied_once():
     host = snapshot.begin([shared, shared.detach(), shared[:3]], [shared])
     snapshot.copy()
     assert host[0] is host[1] and torch.equal(host[0], shared) and torch.equal(host[2], shared[:3])
+
+
+def test_on_a_gpu_the_streams_wait_for_each_other_and_the_host_for_none(monkeypatch):
+    """The order of the calls, which is all that can be seen without one."""
+    calls = []
+
+    class Stream:
+        def __init__(self, name="side"):
+            self.name = name
+
+        def wait_event(self, event):
+            calls.append(f"{self.name} waits for {event.name}")
+
+    class Event:
+        names = iter(["boundary", "copy"])
+
+        def __init__(self):
+            self.name = next(self.names)
+
+        def record(self, stream):
+            calls.append(f"{self.name} is recorded on {stream.name}")
+
+        def synchronize(self):
+            calls.append(f"{threading.current_thread().name} waits for {self.name}")
+
+    training = Stream("training")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: training)
+    monkeypatch.setattr(Snapshot, "_like", lambda _, tensor: torch.empty_like(tensor))
+    snapshot = Snapshot(torch.device("cuda"))
+    host = snapshot.begin([torch.arange(3.0)], [])
+    writer = threading.Thread(target=snapshot.copy, name="the writer")
+    writer.start()
+    writer.join()
+    snapshot.wait()
+    snapshot.wait()
+    assert torch.equal(host[0], torch.arange(3.0)) and calls == [
+        "boundary is recorded on training",
+        "side waits for boundary",
+        "copy is recorded on side",
+        "the writer waits for copy",
+        "training waits for copy",
+    ]
 
 
 def test_a_full_disk_stops_the_training_and_is_said(tiny, encoders, monkeypatch, tmp_path):

@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("round")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EditorTask, "draw", lambda self, path: Image.new("RGB", (8, 8)).save(path))
-        patch.setattr(EditorTask, "measure", lambda self: {})
+        patch.setattr(EditorTask, "measure", lambda self, images: {})
         patch.setattr(jobs, "_finish", lambda *_: None)
         main(["data", "synth", str(folder / "birds"), "--count", "6", "--image-size", "304"])
         main(["data", "prepare", str(folder / "birds"), str(folder / "pack")])

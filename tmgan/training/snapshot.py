@@ -6,8 +6,8 @@ thread during the next step's forward and backward passes. The step waits for th
 host for a CPU, on the stream for a GPU, which copies on a stream of its own. Cloning everything at once would be
 simpler and hold the step up for the time of the whole copy, 0.2 s at the published size on a CPU.
 
-It takes as much memory on the host as the state has, allocated by the first snapshot and used again by the later ones;
-page-locked for a GPU.
+It takes as much memory on the host as the state has, allocated by the first snapshot and used again by the later ones.
+For a GPU it is page-locked, which takes the first snapshot a while.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ import argparse
 import functools
 import json
 import mmap
-import os
 import random
 import signal
 import tempfile
@@ -36,7 +35,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.machine import describe
-from benchmarks.reliability.smallest import Commands, differences, newest, rows, settings, write_pack, write_settings
+from benchmarks.reliability.smallest import (
+    Forks,
+    command,
+    differences,
+    newest,
+    rows,
+    settings,
+    wait_for,
+    write_pack,
+    write_settings,
+)
 from tmgan.common.files import write_json
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
@@ -61,7 +70,7 @@ def main() -> None:
         write_json(arguments.out, document)
 
 
-def kill(folder: Path, count: int, seed: int, images: int = IMAGES, commands: Commands | None = None) -> dict[str, Any]:
+def kill(folder: Path, count: int, seed: int, images: int = IMAGES, forks: Forks | None = None) -> dict[str, Any]:
     """Train in `folder`, on `images` images and half as many for the encoders, until `count` processes were killed.
 
     Returns:
@@ -70,28 +79,26 @@ def kill(folder: Path, count: int, seed: int, images: int = IMAGES, commands: Co
     Raises:
         AssertionError: something was lost; the message says what.
     """
-    start, chance, commands = time.perf_counter(), random.Random(seed), commands or Commands()
+    start, chance, forks = time.perf_counter(), random.Random(seed), forks or Forks()
     pack, output, place = write_pack(folder), folder / "output.txt", folder / "place"
 
-    def command(run: Path) -> list[str]:
+    def arguments(run: Path) -> list[str]:
         return write_settings(settings(pack, run, images, images // 2, INTERVAL), run.with_suffix(".yaml"))
 
     def train(run: Path, longest: float | None = None, aimed: bool = False) -> bool:
         """Whether it has ended within so many seconds; else it is killed, then or when it writes a file next."""
         place.write_bytes(bytes(1))
-        process = commands.start(command(run), output, record_places, place)
+        process = forks.start(recorded_command, arguments(run), output, place)
         process.join(longest)
         while aimed and process.is_alive() and not any(run.glob("**/.*.tmp-*")):
             pass
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        status = process.exitcode
-        process.close()
+            process.kill()
+        status = wait_for(process)
         assert status in (0, -signal.SIGKILL), f"it ended by itself with status {status}:\n{output.read_text()}"
         return status == 0
 
-    commands.run(["--version"], output)  # starts the server
+    forks.run(command, ["--version"], output)  # starts the server
     whole, began = folder / "whole", time.perf_counter()
     train(whole)
     seconds = time.perf_counter() - began
@@ -104,7 +111,7 @@ def kill(folder: Path, count: int, seed: int, images: int = IMAGES, commands: Co
         while not done:
             resumed += any(run.glob("**/checkpoints/images-*.pt"))
             # As long as there are kills left: from none of it to half of a whole training.
-            done = train(run, chance.uniform(0, seconds / 2), kills % 4 == 3) if kills < count else train(run)
+            done = train(run, chance.uniform(0, seconds / 2), kills % 4 == 1) if kills < count else train(run)
             if done:
                 break
             kills += 1
@@ -134,9 +141,9 @@ def kill(folder: Path, count: int, seed: int, images: int = IMAGES, commands: Co
     }
 
 
-def record_places(file: Path) -> None:
-    """From now on, say in the first byte of a file what this process is at: an index of PLACES."""
-    with open(file, "r+b") as opened:
+def recorded_command(arguments: list[str], output: Path, place: Path) -> None:
+    """`tmgan ARGUMENTS` in a process that says in the first byte of a file what it is at: an index of PLACES."""
+    with open(place, "r+b") as opened:
         shared = mmap.mmap(opened.fileno(), 1)  # the byte outlives the process
 
     def recorded(name: str, method: Any) -> Any:
@@ -153,6 +160,7 @@ def record_places(file: Path) -> None:
     for task in (EncoderTask, EditorTask):
         for name in ("step", "draw", "measure", "export"):
             setattr(task, name, recorded(name, getattr(task, name)))
+    command(arguments, output)
 
 
 def require_readable(run: Path) -> int:

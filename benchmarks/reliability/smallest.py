@@ -3,7 +3,7 @@
 Python, torch and tmgan take seconds to import, the smallest run takes less than one. So the processes come from
 multiprocessing's fork server: one process imports everything once and does nothing else, and each command is a fork of
 it. That is sound because the server runs one thread, no step and no product of matrices: there is no lock that another
-thread could hold, no pool of threads that a fork would lack (`_command` refuses to run otherwise). A kill -9 of the
+thread could hold, no pool of threads that a fork would lack (`_one_thread` refuses to run otherwise). A kill -9 of the
 fork is the kill of any process: its memory is gone at once, and what it had written stays.
 """
 
@@ -23,6 +23,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tmgan.cli import main
 from tmgan.config import configfile
 from tmgan.config.settings import TrainConfig
 from tmgan.data.drawn.dataset import write_birds
@@ -89,54 +90,51 @@ def write_settings(config: TrainConfig, path: Path) -> list[str]:
     return ["train", "--config", str(path)]
 
 
-class Commands:
-    """Starts `tmgan` commands as forks of a process that has imported everything."""
+class Forks:
+    """Starts processes as forks of one that has imported everything."""
 
     def __init__(self) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(_PRELOAD))
 
-    def start(self, arguments: list[str], output: Path, before: Callable[..., None] | None = None, *given: Any):
-        """Start `tmgan ARGUMENTS`.
-
-        Args:
-            output: file for what it prints, both streams.
-            before: a function of a module, called in the new process with `given` before the command.
-
-        Returns:
-            The process.
-        """
-        process: ForkServerProcess = self._context.Process(target=_command, args=(arguments, output, before, given))
+    def start(self, function: Callable[..., None], *given: Any) -> ForkServerProcess:
+        """Start a process that calls a function of a module, `command` for one, and ends."""
+        process = self._context.Process(target=_one_thread, args=(function, given))
         path = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server starts with the first process
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # for the server, if this is the first one
         try:
             process.start()
         finally:
             os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
         return process
 
-    def run(self, arguments: list[str], output: Path, before: Callable[..., None] | None = None, *given: Any) -> int:
+    def run(self, function: Callable[..., None], *given: Any) -> int:
         """The same, to its end. Returns its exit status; that of a signal is negative."""
-        process = self.start(arguments, output, before, *given)
-        process.join()
-        status = process.exitcode
-        process.close()
-        assert status is not None, "it has been waited for"
-        return status
+        return wait_for(self.start(function, *given))
 
 
-def _command(arguments: list[str], output: Path, before: Callable[..., None] | None, given: tuple) -> None:
+def wait_for(process: ForkServerProcess) -> int:
+    """The exit status of a process, when it has ended; that of a signal is negative."""
+    process.join()
+    status = process.exitcode
+    process.close()
+    assert status is not None, "it has been waited for"
+    return status
+
+
+def _one_thread(function: Callable[..., None], given: tuple) -> None:
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("the process that was forked had more than one thread")
-    from tmgan.cli import main
+    torch.set_num_threads(1)
+    function(*given)
 
+
+def command(arguments: list[str], output: Path) -> None:
+    """`tmgan ARGUMENTS`, with what it prints, both streams, in a file."""
     number = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (1, 2):
         os.dup2(number, stream)
     os.close(number)
-    torch.set_num_threads(1)
-    if before is not None:
-        before(*given)
     main(arguments)
 
 
@@ -157,8 +155,8 @@ def differences(one: Path, other: Path) -> list[str]:
     found = []
     for part in ("", "encoders"):
         here, there = one / part, other / part
-        if not (here / "run.json").exists() and not (there / "run.json").exists():
-            continue  # encoders that were given
+        if part and not (here.exists() and there.exists()):
+            continue  # one of them was given its encoders
         first, second = newest(here), newest(there)
         if first.name != second.name:
             found.append(f"{first}, but {second}")

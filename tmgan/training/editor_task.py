@@ -158,8 +158,9 @@ def check_fits(config: TrainConfig, pack: Pack, encoders: Encoders | None) -> No
     """Refuse a pack, and encoders if they are known yet, that do not fit the run. Called before anything is written.
 
     Raises:
-        ValueError: they do not fit; the message says why and what to do.
+        ValueError: they do not fit, or the pack's pixels were changed; the message says why and what to do.
     """
+    pack.require_unchanged()
     if config.method.keep_mask == "dataset" and pack.masks is None:
         raise ValueError(
             f"method.keep_mask is dataset, but {pack.path} has no masks. Prepare it from a source with "

@@ -40,6 +40,7 @@ class EncoderTask:
     """The encoders as a task for the training loop."""
 
     def __init__(self, config: DamsmConfig, pack: Pack, encoders: Encoders, runtime: Runtime):
+        pack.require_unchanged()
         self.config, self.pack, self.encoders, self.runtime = config, pack, encoders, runtime
         self.seed, self.batch = config.seed, config.pretrain.batch
         hard = config.pretrain.hard_negatives

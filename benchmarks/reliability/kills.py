@@ -36,6 +36,7 @@ from safetensors.torch import load_file
 
 from benchmarks.machine import describe
 from benchmarks.reliability.smallest import (
+    BATCH,
     Forks,
     command,
     differences,
@@ -50,7 +51,7 @@ from tmgan.common.files import write_json
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
 
-IMAGES, INTERVAL, BATCH = 48, 4, 2
+IMAGES, INTERVAL = 48, 4
 # What a process is at. Before its first step it loads; between the steps it reports and saves, and after the last one
 # it measures the finished editor.
 PLACES = ("start", "between steps", "step", "draw", "measure", "export")

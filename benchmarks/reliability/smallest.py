@@ -30,8 +30,9 @@ from tmgan.data.drawn.dataset import write_birds
 from tmgan.data.prepare import prepare
 
 # Lightweight GAN as small as it gets, and encoders that the same command trains; a status line after every step.
+BATCH = 2
 _SETTINGS: dict[str, Any] = {
-    "batch": 2,
+    "batch": BATCH,
     "model": {
         "image_size": 64,
         "residual_blocks": 0,
@@ -43,9 +44,9 @@ _SETTINGS: dict[str, Any] = {
         "noise_dim": 4,
     },
     "encoder": {"kind": "small", "dim": 16, "word_dim": 12, "width": 4},
-    "pretrain": {"batch": 2, "lr": 5.0e-3},
-    "runtime": {"device": "cpu", "threads": 1},
-    "output": {"tick_images": 2, "keep": 3},
+    "pretrain": {"batch": BATCH, "lr": 5.0e-3},
+    "runtime": {"threads": 1},
+    "output": {"tick_images": BATCH, "keep": 3},
 }
 _PRELOAD = ("benchmarks.reliability.smallest", "tmgan.cli.train", "tmgan.training.jobs", "torch.utils.tensorboard")
 _OF_THE_CLOCK = ("second", "time")  # in the names of what rows hold of the machine's speed
@@ -58,7 +59,9 @@ def write_pack(folder: Path, photos: int = 12, seed: int = 3) -> Path:
     return folder / "pack"
 
 
-def settings(pack: Path, run: Path, images: int, pretrain_images: int, interval: int) -> TrainConfig:
+def settings(
+    pack: Path, run: Path, images: int, pretrain_images: int, interval: int, device: str = "cpu"
+) -> TrainConfig:
     """The smallest run.
 
     Args:
@@ -72,6 +75,7 @@ def settings(pack: Path, run: Path, images: int, pretrain_images: int, interval:
         {
             "data": str(pack),
             "run": str(run),
+            "runtime": {"device": device},
             "images": images,
             "pretrain": {"images": pretrain_images},
             "output": {"checkpoint_images": interval, "sample_images": 2 * interval},

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.test_interrupted import recorded
-from tests.training.test_train import assert_equal_states, flat, latest
+from tests.training.test_train import assert_equal_states, flat, latest, run_gan
 from tmgan.config.runtime import decide
 from tmgan.models import bundle
 from tmgan.training.checkpoint import Checkpoints
@@ -222,6 +222,26 @@ def test_a_full_disk_stops_the_training_and_is_said(tiny, encoders, monkeypatch,
     assert recorded(tiny.run)["status"] == "done"
     rows = [json.loads(row)["images"] for row in (Path(tiny.run) / "metrics.jsonl").read_text().splitlines()]
     assert rows == [8, 16, 24]
+
+
+def test_an_error_of_a_save_stops_the_training_at_the_next_boundary(tiny, pack, encoders, monkeypatch):
+    def save(saver, *arguments):
+        saves.append(saver)
+        begin(saver, *arguments)
+
+    def step(task, number):
+        steps.append(number)
+        if saves:
+            assert isinstance(saves[0]._save.exception(), OSError)  # it has failed by now
+        return train_one(task, number)
+
+    saves, steps, begin, train_one = [], [], Saver.save, EditorTask.step
+    monkeypatch.setattr(Saver, "save", save)
+    monkeypatch.setattr(EditorTask, "step", step)
+    monkeypatch.setattr(Checkpoints, "save", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
+    with pytest.raises(OSError, match="unplugged"):
+        run_gan(tiny, pack, encoders)
+    assert steps == [0, 1, 2] and len(saves) == 1
 
 
 def test_a_copy_that_fails_keeps_nobody_waiting(editor_task, run, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.reliability.endurance import BOUNDS, too_much, train
+from benchmarks.reliability.endurance import BOUNDS, held, too_much, train
 from benchmarks.reliability.smallest import Forks, write_pack
 
 # Over fifty steps, what the allocator keeps for a while is the larger part of the resident memory.
@@ -62,6 +62,19 @@ def test_a_single_sample_beside_a_save_is_no_growth():
     samples = [{"step": step, "tensors": 400 + 150 * (step == 90)} for step in range(0, 100, 10)]
     assert too_much(samples, SHORT) == []
     assert too_much([{"step": step, "tensors": 400 + step // 40} for step in range(0, 300, 10)], SHORT) == ["tensors"]
+
+
+def _train_again_and_again(pack: Path, folder: Path) -> None:
+    for number in range(2):
+        train(pack, folder / str(number), 1)
+        left = {name: held()[name] for name in ("handles", "threads")}
+        (folder / f"{number}.json").write_text(json.dumps(left))
+
+
+def test_a_training_leaves_nothing_behind(forks, pack, tmp_path):
+    """As in a notebook, which calls it again."""
+    assert forks.run(_train_again_and_again, pack, tmp_path) == 0
+    assert (tmp_path / "0.json").read_text() == (tmp_path / "1.json").read_text()
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ what an undisturbed run gives, to the bit.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -124,6 +126,19 @@ def test_kills_lose_no_more_than_an_interval(forks, tmp_path):
     assert found["kills"] == 3 and found["runs_finished"] >= 1
 
 
+def test_a_kill_while_the_folder_is_made(config, whole, monkeypatch):
+    """What is there then is no stranger's folder."""
+    shutil.rmtree(config.run)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(os, "replace", _fail)
+        train_editor(config, evaluated=False)
+    require_whole(config, whole)
+
+
+def _fail(source: Path, target: Path) -> None:
+    raise OSError(errno.EIO, "Input/output error", str(target))
+
+
 # A full disk.
 
 # Parts of the names of a run's files, in the order in which they are first written, and the bytes for which there is
@@ -182,7 +197,7 @@ def test_a_full_disk(forks, config, whole, tmp_path):
         name, said = found["file"], found["said"].splitlines()[-1]
         assert found["status"] == 2, (name, found["said"])
         assert "the disk is full" in said and "Free some space and run it again" in said, (name, said)
-        if name not in ("tfevents", "log.txt", "stats.jsonl"):
+        if name != "tfevents":  # another thread writes it: what is written next is named
             assert name in said and "Traceback" not in found["said"], (name, found["said"])
     (small,) = (found for found in failed if found["file"] == "images-000000000012.pt")
     assert small["record"]["status"] == "failed" and "images-000000000012.pt" in small["record"]["reason"]
@@ -191,7 +206,70 @@ def test_a_full_disk(forks, config, whole, tmp_path):
     assert differences(whole, run) == [] and record(run)["status"] == "done"
 
 
+# A folder that allows no writing.
+
+
+def _without_the_rights_of_root(arguments: list[str], output: Path) -> None:
+    """`tmgan ARGUMENTS` as a process that modes of files apply to: root's do not, with CAP_DAC_OVERRIDE and others."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3, this process
+        assert libc.capget(header, sets) == 0, os.strerror(ctypes.get_errno())
+        for number in (0, 1):  # of the first 32 capabilities: effective, permitted
+            sets[number] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        assert libc.capset(header, sets) == 0, os.strerror(ctypes.get_errno())
+    command(arguments, output)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_folder_that_allows_no_writing(forks, config, tmp_path, begun):
+    run, output = Path(config.run), tmp_path / "output.txt"
+    if not begun:
+        shutil.rmtree(run)
+        run = run / "new"
+        run.parent.mkdir()
+        config = dataclasses.replace(config, run=str(run))
+    top = run if begun else run.parent
+    before = content(top)
+    modes = {path: path.stat().st_mode for path in (top, *top.rglob("*"))}
+    for path in modes:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        arguments = write_settings(config, tmp_path / "settings.yaml")
+        assert forks.run(_without_the_rights_of_root, arguments, output) == 2, output.read_text()
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    said = output.read_text().splitlines()[-1]
+    assert f"{run} cannot be written to" in said and "Choose another" in said and content(top) == before
+
+
 # Files that are damaged.
+
+
+@pytest.mark.parametrize("fault", ["best.json is not written", "best.json is damaged"])
+def test_the_best_checkpoint_stays_the_best(config, monkeypatch, fault):
+    """It was the one after HALF images."""
+    best = Path(config.run) / "checkpoints" / "best.json"
+    shutil.rmtree(config.run)
+    scores = iter([0.1, 0.9, 0.3, 0.2])
+    monkeypatch.setattr(EditorTask, "measure", lambda *_: {"score": next(scores)})
+    if "not written" in fault:
+        replace = os.replace
+
+        def fail_at_best(source: Path, target: Path) -> None:
+            if Path(target).name == "best.json" and "0.9" in Path(source).read_text():
+                raise OSError(errno.EIO, "Input/output error", str(target))
+            replace(source, target)
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+            patch.setattr(os, "replace", fail_at_best)
+            train_editor(config, evaluated=False)
+    else:
+        train_editor(dataclasses.replace(config, images=HALF), evaluated=False)
+        best.write_text("{")
+    train_editor(config, evaluated=False)
+    assert json.loads(best.read_text())["images"] == HALF and len(list(best.parent.glob("images-*.pt"))) == 3
 
 
 def _truncate(data: bytes) -> bytes:
@@ -228,7 +306,11 @@ def test_damaged_files_cost_an_interval_at_most(config, whole, damage):
     assert f"WARNING: {file} is damaged" in log and f"at {HALF - INTERVAL} of {IMAGES} images" in log
 
 
-@pytest.mark.parametrize("damage", [_truncate])
+def _add_what_is_no_row(data: bytes) -> bytes:
+    return data + b'5\nnull\n[1]\n{}\n{"images": "4"}\n'
+
+
+@pytest.mark.parametrize("damage", [_flip, _add_what_is_no_row])
 def test_rows_that_are_damaged_are_left_out(config, whole, damage):
     """The others stay, and what is trained is the same."""
     files = [Path(config.run) / name for name in ("stats.jsonl", "metrics.jsonl")]
@@ -238,6 +320,22 @@ def test_rows_that_are_damaged_are_left_out(config, whole, damage):
     for file in files:
         left, all_ = rows(file), rows(whole / file.name)
         assert all(row in all_ for row in left) and left[-1] == all_[-1]
+        lost = len(all_) - len(left)
+        assert damage is not _add_what_is_no_row or lost == 0
+        assert damage is not _flip or lost <= 2  # the end of a line may be among the eight bytes
+
+
+def test_damaged_settings_are_refused_and_can_be_given_back(config, tmp_path):
+    file = Path(config.run) / "config.yaml"
+    before, kept = file.read_bytes(), content(Path(config.run))
+    for damage in (*DAMAGES, lambda data: b"", lambda data: b"x: [1"):
+        file.write_bytes(damage(before))
+        said = refused(config, tmp_path)
+        # What is left of half a file may be settings, but not those of this run.
+        assert f"{file} is damaged" in said or damage is _truncate and "was started with other settings" in said, said
+        assert "choose another --run" in said
+        file.write_bytes(before)
+        assert content(Path(config.run)) == kept  # run.json says what the run has done
 
 
 # Other data, other settings.

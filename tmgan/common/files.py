@@ -71,6 +71,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append `text` as UTF-8; what a full disk cuts off stays cut off.
+
+    Raises:
+        OSError: with `path` as its filename.
+    """
+    try:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write plain types as JSON, whole or not at all. Raises ValueError for a number that is not finite."""
     write_text(Path(path), json.dumps(value, indent=1, allow_nan=False))

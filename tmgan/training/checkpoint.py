@@ -11,7 +11,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,20 @@ class Checkpoints:
             if best is None or old.name != best["file"]:
                 old.unlink()
         return path
+
+    def restore_best(self, scores: Mapping[int, float]) -> None:
+        """Name the best of the checkpoints that are there: a kill may have come before best.json, or damaged it.
+
+        Args:
+            scores: by the images that the run had seen.
+        """
+        known = {int(path.stem.removeprefix("images-")): path.name for path in self.paths()}
+        found = [(score, images) for images, score in scores.items() if images in known]
+        if found:
+            score, images = max(found)
+            best = {"file": known[images], "images": images, "score": score}
+            if best != self.best():
+                write_json(self.folder / "best.json", best)
 
     def best(self) -> dict | None:
         """File name, images and score of the best checkpoint; None when none was scored."""

@@ -5,7 +5,7 @@ It trains any task (task.py), and saves in the background (saving.py).
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 
 from tmgan.common.interrupt import Interrupted, StopRequest
 from tmgan.config.settings import OutputConfig
@@ -42,6 +42,10 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
     # Resume.
     count, step, owed = _resume(task, run)
     start = saved = count
+    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
+    run.checkpoints.restore_best(
+        {row["images"]: row["score"] for row in metrics_file.rows if isinstance(row.get("score"), float)}
+    )
     if count >= images and not owed:
         task.export(run.path, count, task.state_dict())  # a crash may have come between the checkpoint and its export
         run.log(f"{run.path} is complete: {count:,} images.")
@@ -50,10 +54,9 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
     if count:
         run.log(f"Resuming {run.path} at {count:,} of {images:,} images.")
     watch, speed = CollapseWatch(), Speed(count)
-    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
     board = TensorBoard(run.path / "tensorboard", count, (run.path / "config.yaml").read_text("utf-8"))
 
-    with stop.deferred(), Saver(task, run) as saver:
+    with stop.deferred(), closing(board), Saver(task, run) as saver:
         run.status("running", count)
         while True:
             saver.check()

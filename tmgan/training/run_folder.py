@@ -18,12 +18,12 @@ import yaml
 
 from tmgan.common.commands import command
 from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
-from tmgan.common.files import remove_orphans, user_path, write_json, write_text
+from tmgan.common.files import append_text, remove_orphans, require_writable, user_path, write_json, write_text
 from tmgan.common.progress import say
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.models import bundle
-from tmgan.training.checkpoint import Checkpoints
+from tmgan.training.checkpoint import Checkpoints, checkpoints_in
 
 # What may change when a run is resumed: how long it goes, what it keeps in memory, what it writes, where things lie
 # (what they hold is compared by the loop), and the remedy for a run that diverged.
@@ -73,6 +73,7 @@ class RunFolder:
         self._images, self.state = before.get("images", 0), ""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file. Choose another --run.")
+        require_writable(Path(os.path.realpath(self.path)))
         Path(os.path.realpath(self.path)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
         strangers = (
             []
@@ -83,7 +84,6 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). Choose another --run."
             )
-        self.samples.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until close)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,14 +93,16 @@ class RunFolder:
                 f"Another process is training in {self.path}. Wait for it, or choose another --run."
             ) from None
         try:
-            self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
             self._origin: dict[str, Any] | None = None
-            if self.checkpoints.paths():
+            if checkpoints_in(self.path / "checkpoints"):
                 self._origin = before.get("from")
                 self._check_config(config)
-            for folder in (self.path, self.samples):
-                remove_orphans(folder)
+            remove_orphans(self.path)
+            # Before anything else that has a name: also after a kill it says whose folder this is.
             write_text(self.path / "config.yaml", configfile.to_yaml(config))
+            self.samples.mkdir(exist_ok=True)
+            remove_orphans(self.samples)
+            self.checkpoints = Checkpoints(self.path / "checkpoints", keep, self.log)
         except BaseException:
             self._lock.close()
             raise
@@ -108,7 +110,7 @@ class RunFolder:
     def _check_config(self, config: Any) -> None:
         """Refuse other settings than those that the run's checkpoints were trained with, or were before they ended."""
         defaults = configfile.to_dict(type(config)())  # settings that are newer than the run
-        before = configfile.overlay(defaults, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
+        before = configfile.overlay(defaults, self._settings())
         now = configfile.to_dict(config)
         changes = configfile.differences(before, now)
         # The run of --from may have moved, but it is the same one, and a run began with one or with none.
@@ -129,10 +131,23 @@ class RunFolder:
                 "--images, or choose another --run."
             )
 
+    def _settings(self) -> dict[str, Any]:
+        """What config.yaml says. ValueError when it is damaged."""
+        path = self.path / "config.yaml"
+        try:
+            settings = yaml.safe_load(path.read_text("utf-8"))
+        except (ValueError, yaml.YAMLError):
+            settings = None
+        if not isinstance(settings, dict):
+            raise ValueError(
+                f"{path} is damaged, so nothing says which settings the checkpoints beside it were trained with. "
+                "Restore it, or choose another --run."
+            )
+        return settings
+
     def log(self, line: str) -> None:
         """Append a line to log.txt and print it."""
-        with open(self.path / "log.txt", "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+        append_text(self.path / "log.txt", f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
         say(line)
 
     def begin_with(self, origin: dict[str, Any]) -> None:

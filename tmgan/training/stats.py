@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tmgan.common.files import write_text
+from tmgan.common.files import append_text, write_text
 from tmgan.common.text import duration
 
 
@@ -42,22 +42,24 @@ class JsonLines:
 
     def __init__(self, path: Path, images: int):
         self.path = path
+        self.rows: list[dict[str, Any]] = []  # those that were kept
         lines = []
         if path.exists():
-            for line in path.read_text("utf-8").splitlines():
+            for line in path.read_text("utf-8", errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError:  # a crash cut the last line
+                    before = row["images"] <= images
+                except (ValueError, KeyError, TypeError):  # a crash cut the last line, or it is damaged
                     continue
-                if row["images"] <= images:
+                if before:
                     lines.append(line)
+                    self.rows.append(row)
             write_text(path, "".join(line + "\n" for line in lines))
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; a number that is not finite becomes null, which is all that JSON has for it."""
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        append_text(self.path, json.dumps(row, allow_nan=False) + "\n")
 
 
 class TensorBoard:
@@ -102,6 +104,11 @@ class TensorBoard:
         with Image.open(path) as file:
             self._writer.add_image("samples", np.asarray(file.convert("RGB")), images, dataformats="HWC")
         self._writer.flush()
+
+    def close(self) -> None:
+        """End the thread that writes, and its file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _hyperparameters(settings: dict[str, Any], prefix: str = "") -> dict[str, float | str]:

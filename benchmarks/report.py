@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, kernels/README.md and docs/{performance,data,metrics,tables,training}.md.
+"""Writes the tables of README.md, kernels/README.md and, in docs/, data, metrics, performance, reliability, tables, training.
 
 From benchmarks/results/*.json: no number is typed by hand.
 
@@ -23,6 +23,7 @@ from benchmarks.markdown import machine_line
 from benchmarks.offline import memory_tables
 from benchmarks.offline import tables as tables_offline
 from benchmarks.quality import tables as tables_quality
+from benchmarks.reliability import tables as tables_reliability
 from benchmarks.step import tables as tables_step
 from tmgan.paper import pages as paper_pages
 from tmgan.reports.document import Document, slug
@@ -36,6 +37,7 @@ DATA = ROOT / "docs" / "data.md"
 METRICS = ROOT / "docs" / "metrics.md"
 TABLES = ROOT / "docs" / "tables.md"
 TRAINING = ROOT / "docs" / "training.md"
+RELIABILITY = ROOT / "docs" / "reliability.md"
 NO_GPU = "No GPU has been measured yet."
 
 
@@ -107,6 +109,14 @@ def tables_page() -> Document:
     return paper_pages.document(about, pictures)
 
 
+# -------------------------------------------------------- docs/reliability.md
+def reliability_page() -> str:
+    text = RELIABILITY.read_text()
+    for marker in ("kills", "saves", "endurance", "fuzz"):
+        text = fill(text, marker, lambda marker=marker: getattr(tables_reliability, marker)(RESULTS))
+    return text
+
+
 # ------------------------------------------------------------------ the pages
 def fill(text: str, marker: str, content: Callable[[], str]) -> str:
     """A page with the part between <!-- marker --> and <!-- end --> replaced."""
@@ -137,6 +147,7 @@ def pages() -> dict[Path, str]:
         ),
         DATA: fill(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
         METRICS: fill(METRICS.read_text(), "fid", fid_table),
+        RELIABILITY: reliability_page(),
         TABLES: tables_page().markdown(TABLES.stem),
     }
 

@@ -9,10 +9,12 @@ import pytest
 from benchmarks.report import RESULTS
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("saves-*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("reliability-saves*.json")), ids=lambda path: path.stem)
 def test_saves_at_the_published_size(path):
     document = json.loads(path.read_text())
-    assert (document["kind"], document["image_size"]) == ("saves", 256) and document["checkpoint_bytes"] > 1e9
+    assert (document["kind"], document["image_size"]) == ("reliability-saves", 256) and document[
+        "checkpoint_bytes"
+    ] > 1e9
     assert len(document["rows"]) == 6
     for row in document["rows"]:
         stall = row["call_seconds"] + row.get("wait_seconds", 0)

@@ -1,6 +1,6 @@
 """How long a save holds the training up, how long until it is on the disk, and how long SIGTERM takes to get there.
 
-    python -m benchmarks.reliability.stall [--preset lightweight] [--batch 2] [--out benchmarks/results/saves-cpu.json]
+    python -m benchmarks.reliability.saves [--preset lightweight] [--batch 2] [--out FILE]
 
 The published widths at 256 pixels, on the GPU where there is one: drawn birds, encoders with random weights, the real
 loop and its files. Small batches leave the copy the least time to hide in.
@@ -75,7 +75,7 @@ def measure(preset: str, batch: int, engine: str = "auto") -> dict:
         size = run.checkpoints.paths()[0].stat().st_size
     return {
         "schema": 1,
-        "kind": "saves",
+        "kind": "reliability-saves",
         "preset": preset,
         "image_size": config.model.image_size,
         "batch": batch,

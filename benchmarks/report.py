@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, kernels/README.md and, in docs/, data, metrics, performance, reliability, tables, training.
+"""Writes the tables of README.md, kernels/README.md and, in docs/, of data, metrics, performance, reliability and more.
 
 From benchmarks/results/*.json: no number is typed by hand.
 

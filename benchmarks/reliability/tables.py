@@ -46,10 +46,8 @@ def saves(results: Path) -> str:
             ("checkpoint", f"{found['checkpoint_bytes'] / 1e9:.2f} GB, as much memory on the host"),
             ("the step waits", f"{1e3 * max(calls):.1f} ms at most"),
             ("the interpreter is held", f"{1e3 * max(turns):.0f} ms at most"),
-            (
-                "a step, and one beside a save",
-                f"{found['step_seconds']:.1f} s, {min(beside):.1f} to {max(beside):.1f} s",
-            ),
+            ("a step", f"{found['step_seconds']:.1f} s"),
+            ("a step beside a save", f"{min(beside):.1f} to {max(beside):.1f} s"),
             ("on the disk after", f"{min(durable):.1f} to {max(durable):.1f} s"),
             (
                 "SIGTERM in a step to on the disk",
@@ -95,10 +93,8 @@ def fuzz(results: Path) -> str:
         for row in found["rows"]
     ]
     head = ("reader", "cases", "read", "failures", "memory allowed", "most of it", "slowest")
-    about = (
-        f"{found['cases']:,} cases in {duration(60 * found['minutes'])} by {' and '.join(found['engines'])}; what is not "
-        "read is refused with a sentence."
-    )
+    long, engines = duration(60 * found["minutes"]), " and ".join(found["engines"])
+    about = f"{found['cases']:,} cases in {long} by {engines}; what is not read is refused with a sentence."
     return f"{about}\n\n{table(head, body)}\n\n{where}"
 
 

@@ -27,7 +27,6 @@ def kills(results: Path) -> str:
             f"{found['most_images_lost']} images, where a save comes every {found['interval_images']}",
         ),
         ("the same while a save was being written", f"{found['most_images_lost_inside_save']} images"),
-        ("finished runs that differ from one left alone", "0"),
     ]
     return f"{_list(rows)}\n\n{where}"
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": ("compare", "measure runs on the same photos, side by side, and say which differences are real"),
     "tables": ("tables", "reproduce the paper's tables and figures; with no arguments on drawn birds"),
     "report": ("report", "write a one-page report of a run: pictures, curves, metrics, settings"),
+    "replay": ("replay", "compute a step of a run once more and say which tensor went bad first"),
     "import": ("import_", "make a run of published weights: edit with them, train on from them"),
     "export": ("export", "write a run's networks as the files that the published code reads"),
     "bench": ("bench", "measure the training step on this machine"),

@@ -3,7 +3,7 @@
     python -m benchmarks.reliability.kills [--count 200] [--seed 0] [--out FILE]
 
 `tmgan train` trains encoders and an editor, the smallest there are, and saves after every second step. COUNT times it
-gets a kill -9 after a random time (each fourth time, when it writes a file next), and the same command goes on. A run
+gets a kill -9 after a random time (one time in four, when it writes a file next), and the same command goes on. A run
 that ends before is compared with one that nobody disturbed, and another begins. After every kill every file of the run
 must be readable and at most one interval may be lost; at the end of a run networks, optimisers, averages, rows of
 losses and metrics, pictures and the choice of the best checkpoint are those of the undisturbed run, to the bit. The
@@ -112,7 +112,8 @@ def kill(folder: Path, count: int, seed: int, images: int = IMAGES, forks: Forks
         while not done:
             resumed += any(run.glob("**/checkpoints/images-*.pt"))
             # As long as there are kills left: from none of it to half of a whole training.
-            done = train(run, chance.uniform(0, seconds / 2), kills % 4 == 1) if kills < count else train(run)
+            aimed = chance.random() < 0.25
+            done = train(run, chance.uniform(0, seconds / 2), aimed) if kills < count else train(run)
             if done:
                 break
             kills += 1

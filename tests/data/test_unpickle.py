@@ -97,7 +97,9 @@ def test_calls_are_refused(load, tmp_path, protocol, function, argument, named):
         (b"cbuiltins\n__import__\n(S'os'\ntR.", "__import__"),
         (b"\x80\x04\x8c\x08builtins\x8c\x0cstr.__base__\x93.", "str.__base__"),
         (b"ccollections\nOrderedDict.fromkeys\n.", "OrderedDict.fromkeys"),
-        (b"cbuiltins\nlist\n.", "type"),
+        (b"cbuiltins\nlist\n.", "builtins.list"),
+        (b"cbuiltins\nbytes\n.", "call"),
+        (b"\x80\x02]\x81.", "opcode"),
         (b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.", "rot13"),
         (b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.", "dtype('O8')"),
         (b"cnumpy\ndtype\n(S'V16'\nI0\nI1\ntR.", "dtype('V16')"),
@@ -147,8 +149,9 @@ def test_nesting_neither_explodes_nor_overflows(load):
     start = time.process_time()
     value: list = []
     for _ in range(64):
-        value = [value, value]  # 2**64 paths
-    assert len(load(pickle.dumps(value))) == 2
+        value = [value, value]  # 2**64 paths, which any reader of the list would walk
+    with pytest.raises(ValueError, match="class_info.pickle.*the same parts again and again"):
+        load(pickle.dumps(value))
     with pytest.raises(ValueError, match="class_info.pickle"):
         load(b"(l" * 1 + b"(l" * 100_000 + b"a" * 100_000 + b".")
     assert time.process_time() - start < 5
@@ -167,3 +170,31 @@ def test_a_number_of_bytes_is_refused(load):
     with pytest.raises(ValueError, match="it asks for 50000000 bytes"):
         load(call)
     assert load(pickle.dumps([b"abc", b""], protocol=2)) == [b"abc", b""]
+
+
+_TEXT = b"c_codecs\nencode\nq\x00U\x40" + b"a" * 64 + b"q\x01"
+_SMALL = {
+    "a place in the memo that takes 32 GB": (b"\x80\x02]r\xff\xff\xff\x7f.", ""),
+    "64 GB of bytes": (b"\x80\x04\x8e\0\0\0\0\x10\0\0\0.", "EOFError"),
+    "a hash of 2**40 steps": (b"\x80\x02})" + b"q\0h\0\x86" * 40 + b"K\x01s.", "a key of type tuple"),
+    "keys of one hash": (b"\x80\x02}\x8a\x0b" + (2**61 - 1).to_bytes(11, "little") + b"K\x01s.", "a key of type int"),
+    "copies of one text": (b"\x80\x02(" + _TEXT + b"h\0h\x01U\x06latin1\x86R" * 20 + b"l.", "more copies"),
+    "the text of a list": (b"\x80\x02c__builtin__\nstr\n]\x85R.", "__builtin__.str"),
+}
+
+
+@pytest.mark.parametrize(("data", "named"), _SMALL.values(), ids=_SMALL)
+def test_a_small_file_takes_neither_memory_nor_time(load, data, named):
+    """Each took gigabytes or hours, most of them out of reach of Ctrl-C."""
+    start = time.process_time()
+    if named:
+        with pytest.raises(ValueError, match=named):
+            load(data)
+    else:
+        assert load(data) == []
+    assert time.process_time() - start < 5
+
+
+def test_a_dictionary_takes_no_attributes(load):
+    with pytest.raises(ValueError, match="an opcode for a StandIn on a OrderedDict"):
+        load(b"\x80\x02ccollections\nOrderedDict\n)R}U\x01aK\x01sb.")

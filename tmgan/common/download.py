@@ -20,6 +20,7 @@ from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 
 _CHUNK = 1 << 18  # bytes
+_TOO_MUCH = 2  # times its size: more would only fill the disk
 _SILENCE = 30  # seconds that a server may say nothing
 
 
@@ -43,7 +44,7 @@ def download(url: str, path: Path, sha256: str, size: int, show: Progress | None
     Args:
         path: in a folder that is made if there is none.
         sha256: its hexadecimal digits, or the first of them, as many as are known.
-        size: bytes that are expected, for the bar; what decides is the sha256.
+        size: bytes that are expected, for the bar; what decides is the sha256, but nothing twice as large is taken.
         show: a bar; None: on a terminal.
 
     Raises:
@@ -71,6 +72,8 @@ def _fetch(url: str, file: BinaryIO, sha256: str, size: int, show: Progress) -> 
         length = int(header) if header.isdigit() else 0  # 0: not said
         with show.bar("MB", _megabytes(length or size)):
             while chunk := _read(url, answer, count):
+                if count + len(chunk) > _TOO_MUCH * size + _CHUNK:
+                    raise DownloadError(f"{url} sends more than the file that was published, of {size:,} bytes.")
                 file.write(chunk)
                 digest.update(chunk)
                 show.advance(_megabytes(count + len(chunk)) - _megabytes(count))

@@ -6,6 +6,7 @@ import errno
 import signal
 
 from tmgan.common.interrupt import Interrupted
+from tmgan.common.text import printable
 
 DONE, OUR_FAULT, REFUSED, DIVERGED = 0, 1, 2, 3
 STATUSES = """\
@@ -40,7 +41,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What the user reads about an error, without the name of the command."""
+    """What the user reads about an error, without the name of the command and what would steer a terminal."""
+    return printable(_sentence(error))
+
+
+def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "stopped."
     if isinstance(error, MemoryError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -72,3 +74,29 @@ def first_lines(problems: Sequence[str], limit: int = 20) -> str:
     if len(problems) > limit:
         lines.append(f"  ... and {len(problems) - limit} more")
     return "\n".join(lines)
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value from a file as messages show it: repr(), cut to `most` characters.
+
+    Of nested lists only the beginning is written: all of it may take more memory than there is.
+    """
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text[:most]
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 200, 200, 200
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_CONTROL |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def printable(text: str) -> str:
+    """A text without what steers a terminal, which captions and names of files may hold: such characters are escaped.
+
+    Line ends and tabs stay. Left out too is what turns the direction of writing, so that a line reads as it is.
+    """
+    return text.translate(_CONTROL)

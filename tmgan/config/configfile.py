@@ -20,6 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from tmgan.common.files import user_path
+from tmgan.common.text import shown
 from tmgan.config.settings import TrainConfig
 
 
@@ -146,6 +147,14 @@ def require_first_stage(config: TrainConfig, run: str | Path) -> None:
         )
 
 
+def read_plain(path: str | Path) -> dict:
+    """The settings of a YAML file as plain types, whatever they are called. ValueError when it holds none."""
+    values = _yaml(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no settings.")
+    return values
+
+
 def read_yaml(path: str | Path, base: Any) -> Any:
     """`base` overridden by the settings of a YAML file."""
     return merge(base, _yaml(path), where=str(path))
@@ -168,21 +177,39 @@ def _yaml(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ValueError(f"There is no configuration file {path}.")
     try:
-        values = yaml.load(Path(path).read_bytes(), _Loader)  # bytes: YAML obeys byte order marks itself
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)  # bytes: YAML obeys byte order marks itself
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f"settings of more than {_MOST_BYTES:,} bytes")
+        values = yaml.load(data, _Loader)
         return {} if values is None else values
     except Exception as error:  # tags that do not fit, and deep nesting, end in nearly anything
         raise ValueError(f"{path} is not valid YAML: {error}") from None
 
 
+_MOST_BYTES = 2**20  # all settings take 3 kB
+
+
 class _Loader(yaml.SafeLoader):
-    """Without what YAML's own loader reads as something else: the last of two equal keys, 064 as 52, 1:30 as 90."""
+    """Without what YAML's own loader reads as something else: the last of two equal keys, 064 as 52, 1:30 as 90.
+
+    Nor aliases: a few lines of them stand for more than fits into memory, and no setting needs them.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases (*) are not read", event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for place, key in enumerate(keys):
-            if key.value in [before.value for before in keys[:place]]:
-                problem = f"the key {key.value!r} occurs twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {key.value!r:.60} occurs twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def whole_number(self, node: yaml.ScalarNode) -> int | str:
@@ -214,14 +241,15 @@ def merge(base: Any, values: dict, where: str) -> Any:
         ValueError: a key is unknown (the message has the nearest one) or a value does not fit its setting.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected settings as `name: value`, found {values!r}.")
+        raise ValueError(f"{where}: expected settings as `name: value`, found {shown(values)}.")
     hints = typing.get_type_hints(type(base))
     names = {_public(f.name): f.name for f in fields(base)}
     changes = {}
     for key, value in values.items():
         if key not in names:
             raise ValueError(
-                f"{where}: unknown setting {key!r}. {_nearest(str(key), [*names])}Known here: {', '.join(names)}."
+                f"{where}: unknown setting {shown(key)}. {_nearest(str(key)[:60], [*names])}"
+                f"Known here: {', '.join(names)}."
             )
         name = names[key]
         current = getattr(base, name)
@@ -292,29 +320,29 @@ def _nearest(word: str, known: list[str]) -> str:
 def _coerce(value: Any, hint: Any, where: str) -> Any:
     """A YAML value as the field's type. YAML reads 1e-4 as text, so numbers may arrive as strings."""
     if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")
+        if isinstance(value, (list, dict)) or value not in typing.get_args(hint):
+            raise ValueError(f"{where}: {shown(value)} is not one of {', '.join(map(repr, typing.get_args(hint)))}.")
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where}: {value!r} is not a list; write it as [5, 7, 9], [] for none.")
+            raise ValueError(f"{where}: {shown(value)} is not a list; write it as [5, 7, 9], [] for none.")
         return tuple(_coerce(item, typing.get_args(hint)[0], where) for item in value)
     assert not isinstance(hint, types.UnionType), "configuration fields have one type"
     if hint is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"{where}: {value!r} is not true or false.")
+            raise ValueError(f"{where}: {shown(value)} is not true or false.")
         return value
     if hint is str:
         if not isinstance(value, str):
-            raise ValueError(f"{where}: {value!r} is not a text; write it in quotes, '' for none.")
+            raise ValueError(f"{where}: {shown(value)} is not a text; write it in quotes, '' for none.")
         return value
     if hint is int and type(value) in (int, str):
         with contextlib.suppress(ValueError):
             return int(value)  # a float is exact up to 2**53
     try:
         number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or (hint is int and number != int(number)):
-        raise ValueError(f"{where}: {value!r} is not {'a whole number' if hint is int else 'a number'}.")
+        raise ValueError(f"{where}: {shown(value)} is not {'a whole number' if hint is int else 'a number'}.")
     return hint(number)

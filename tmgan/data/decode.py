@@ -13,6 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tmgan.data.levels import bits_per_channel, level_step
 
+# What is read, by content and not by name. Not EPS, whose reader starts Ghostscript, a program that runs what it is
+# given; nor kinds that no photo is. MPO is among JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "PSD", "TGA", "ICO")
 MIN_SIDE = 32  # an image smaller than this is almost certainly in the set by mistake
 # Phones write MPO, a photo followed by its preview or depth map; of PSD the whole is read, and layers are counted.
 _ONE_AND_MORE = ("MPO", "PSD")
@@ -94,7 +97,7 @@ def read_picture(path: Path, exif: bool) -> Image.Image:
 
 
 def _load(path: Path, exif: bool) -> Image.Image:
-    image = Image.open(path)
+    image = Image.open(path, formats=FORMATS)
     try:
         _check_single(image, path)
         image.load()

@@ -19,7 +19,7 @@ from tmgan.common.commands import command
 from tmgan.common.files import user_path
 from tmgan.common.text import first_lines
 from tmgan.data.captions import label_backend, tokenize
-from tmgan.data.decode import BadImage
+from tmgan.data.decode import FORMATS, BadImage
 from tmgan.data.findings import Finding, Level
 from tmgan.data.layout_doctor import EXPECTED, examine_layout
 from tmgan.data.pack import CHANNELS, HEADER, PARTIAL
@@ -207,7 +207,7 @@ def _open_sample(source: Source, sample: list[Item]) -> _SampleResult:
 
 def _has_other_colours(path: Path) -> bool:
     """Whether a picture's numbers mean other colours than those of sRGB, by its header and the name of its profile."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         profile = image.info.get("icc_profile") or b""
         return image.mode == "CMYK" or bool(profile) and b"sRGB" not in profile.replace(b"\0", b"")
 

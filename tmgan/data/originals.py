@@ -19,8 +19,11 @@ from PIL.ExifTags import Base
 
 from tmgan.common.digest import file_digest
 from tmgan.common.files import write_bytes
+from tmgan.common.json_text import parse_json
 from tmgan.common.text import first_lines
+from tmgan.data.decode import FORMATS
 from tmgan.data.pack import ORIGINALS, Pack, prepare_command
+from tmgan.data.sources.cub_tables import is_inside
 from tmgan.data.sources.source import Source, obeys_exif
 from tmgan.data.stamps import IMAGE, MODIFIED, read_stamps
 from tmgan.data.tiles import place_tile, region
@@ -65,13 +68,17 @@ class Originals:
                 f"not. Add that with\n  {command}\n{INSTEAD}"
             )
         try:
-            rows = json.loads((pack.path / ORIGINALS).read_text("utf-8"))
+            rows = parse_json((pack.path / ORIGINALS).read_text("utf-8"))
             files, lengths = rows["files"], rows["bytes"]
+            if len(files) != len(pack) or len(lengths) != len(pack) or not all(map(is_inside, files)):
+                raise ValueError("it does not name a file of the source for each image")
             sizes, regions = (
                 np.array(rows[name], np.int32).reshape(len(pack), width)
                 for name, width in (("sizes", 2), ("regions", 4))
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if sizes.min() < 1 or (regions[:, 2:] <= regions[:, :2]).any():
+                raise ValueError("a picture of it has no pixels")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(
                 f"{pack.path / ORIGINALS} is damaged ({error}). Make it again with\n  {command}"
             ) from error
@@ -113,7 +120,7 @@ def write_originals(folder: Path, source: Source, rows: Sequence[int]) -> bool:
     for row in rows:
         item = source.items[row]
         try:
-            with Image.open(item.image) as image:
+            with Image.open(item.image, formats=FORMATS) as image:
                 sideways = source.exif and image.getexif().get(Base.Orientation) in ON_ITS_SIDE
                 size = image.size[::-1] if sideways else image.size
         except OSError as error:

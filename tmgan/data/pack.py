@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 from tmgan.common.commands import command
 from tmgan.common.digest import digest
 from tmgan.common.files import sync_to_disk, user_path, write_bytes, write_json
+from tmgan.common.json_text import parse_json
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
 from tmgan.data.captions import label_backend, word_labels
@@ -183,23 +185,16 @@ class Pack:
         try:
             text = load_file(path / "text.safetensors")
             vocabulary = Vocabulary.from_json((path / "vocabulary.json").read_text("utf-8"))
-            names = json.loads((path / "names.json").read_text("utf-8"))
+            names = parse_json((path / "names.json").read_text("utf-8"))
         except Exception as error:  # each of the three formats has its own errors
             raise ValueError(f"{path} is damaged ({error}); {again}") from error
         if vocabulary.hash != header["vocabulary_hash"]:
             raise ValueError(f"{path / 'vocabulary.json'} is damaged: its words are not those of the pack; {again}")
-        count, rows = header["count"], len(text["tokens"])
+        count = header["count"]
+        problem = _problem_of_names(names, count) or _problem_of_texts(text, count, len(vocabulary))
+        if problem:
+            raise ValueError(f"{path} is damaged: {problem}; {again}")
         first = text["first"]
-        if not (
-            len(names["names"]) == len(text["class_ids"]) == len(text["split"]) == len(first) - 1 == count
-            and first[0] == 0
-            and first[-1] == rows == len(text["lengths"])
-            and bool((first.diff() > 0).all())
-            and int(text["tokens"].max()) < len(vocabulary)
-            and int(text["lengths"].max()) <= text["tokens"].shape[1]
-            and int(text["lengths"].min()) > 0
-        ):
-            raise ValueError(f"{path / 'text.safetensors'} is damaged: it does not fit the other files; {again}")
         tile = header["tile"]
         images = {
             name: torch.from_file(
@@ -229,6 +224,51 @@ class Pack:
         )
 
 
+_TEXTS = {
+    "tokens": (torch.int32, 2), "word_labels": (torch.uint8, 2), "lengths": (torch.int32, 1), "first": (torch.int64, 1),
+    "class_ids": (torch.int64, 1), "split": (torch.uint8, 1),
+}  # fmt: skip  # type and dimensions
+_OPTIONAL = {"colours": (torch.int8, 2), "patterns": (torch.uint8, 2)}
+
+
+def _problem_of_names(names: Any, count: int) -> str:
+    """What is wrong with the contents of names.json, for `count` images; "" if nothing."""
+    if not isinstance(names, dict) or not isinstance(names.get("class_names"), dict):
+        return "names.json is of another form"
+    if not isinstance(names.get("names"), list) or not all(isinstance(name, str) for name in names["names"]):
+        return "names.json holds no list of names"
+    classes = names["class_names"].items()
+    if not all(re.fullmatch("-?[0-9]{1,19}", key) and isinstance(name, str) for key, name in classes):
+        return "names.json has other classes than numbers with names"
+    return "" if len(names["names"]) == count else f"names.json has {len(names['names']):,} names, not {count:,}"
+
+
+def _problem_of_texts(text: dict[str, torch.Tensor], count: int, words: int) -> str:
+    """What is wrong with text.safetensors, for `count` images and `words` words; "" if nothing."""
+    file = "text.safetensors"
+    for name, kind in {**_TEXTS, **{name: kind for name, kind in _OPTIONAL.items() if name in text}}.items():
+        if name not in text or (text[name].dtype, text[name].ndim) != kind:
+            return f"{file} has no {name}, or of another kind"
+    tokens, lengths, first = text["tokens"], text["lengths"], text["first"]
+    if not len(text["class_ids"]) == len(text["split"]) == len(first) - 1 == count:
+        return f"{file} is not of {count:,} images"
+    if not 0 < len(tokens) == len(lengths) or text["word_labels"].shape != tokens.shape or tokens.shape[1] == 0:
+        return f"{file} does not have as many lengths and labels as captions"
+    if first[0] != 0 or first[-1] != len(tokens) or not bool((first.diff() > 0).all()):
+        return f"{file} does not say which captions are of which image"
+    if int(tokens.min()) < 0 or int(tokens.max()) >= words or int(lengths.min()) < 1:
+        return f"{file} holds words that there are not"
+    if int(lengths.max()) > tokens.shape[1]:
+        return f"{file} holds a caption that is longer than it"
+    for name, low, high in (("colours", -1, len(PALETTE)), ("patterns", 0, len(PATTERNS))):
+        table = text.get(name)
+        if table is not None and not (
+            table.shape == (count, len(PARTS)) and low <= int(table.min()) and int(table.max()) < high
+        ):
+            return f"{file} has {name} that there are not"
+    return ""
+
+
 def spread(items: torch.Tensor, count: int) -> torch.Tensor:
     """At most `count` of the (n,) items, evenly spread: packs are often sorted by class."""
     return items[torch.linspace(0, len(items) - 1, min(count, len(items))).round().long()]
@@ -244,19 +284,33 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a pack ({why}): make one with\n  tmgan data prepare SOURCE PACK")
     again = f"delete {path} and prepare it again with `tmgan data prepare`"
     try:
-        header = json.loads(file.read_text("utf-8"))
+        header = parse_json(file.read_text("utf-8"))
         version = header["format"]
+        if version == FORMAT and not _is_plain(header):
+            raise TypeError
         pixels = {name: channels * header["count"] * header["tile"] ** 2 for name, channels in CHANNELS.items()}
         fits = header["tile"] == tile_edge(header["image_size"]) and header["placement"] in PLACEMENTS
         fits = fits and all(header["bytes"].get(name, size) == size for name, size in pixels.items())
         fits = fits and {"tiles.u8", "text.safetensors", "vocabulary.json", "names.json"} <= header["bytes"].keys()
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ValueError(f"{file} is damaged; {again}") from None
     if version != FORMAT:
         raise ValueError(f"{path} has format {version}, but this tmgan reads format {FORMAT}; {again}")
     if not fits:
         raise ValueError(f"{file} is damaged: its numbers do not fit each other; {again}")
     return header
+
+
+def _is_plain(header: dict[str, Any]) -> bool:
+    """Whether the entries that are relied on are of their kinds."""
+    numbers = (header["count"], header["tile"], header["image_size"], *header["bytes"].values())
+    texts = (header["source"], header["kind"], header["vocabulary_hash"], header.get("vocabulary_from", ""))
+    return (
+        all(type(number) is int and 0 <= number < 2**60 for number in numbers)
+        and header["count"] > 0
+        and all(isinstance(text, str) and "\0" not in text for text in texts)
+        and all(name in (*CHANNELS, *TEXTS, ORIGINALS, STAMPS) for name in header["bytes"])
+    )
 
 
 def write_texts(folder: Path, source: Source, rows: list[int], show: Progress) -> dict[str, Any]:

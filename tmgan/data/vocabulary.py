@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from tmgan.common.json_text import parse_json
 from tmgan.data.captions import tokenize
 
 END = "<end>"
@@ -82,9 +83,9 @@ class Vocabulary:
     def from_json(cls, text: str) -> Vocabulary:
         """Inverse of `to_json`. ValueError when `text` is something else."""
         try:
-            words = json.loads(text)["words"]
+            words = parse_json(text)["words"]
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise TypeError("not a list of words")
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f'a vocabulary is {{"words": ["<end>", ...]}}: {error}') from error
         return cls(tuple(words))

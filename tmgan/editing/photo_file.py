@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tmgan.editing.colour import ColourSpace, in_rgb
 JPEG = "jpeg"  # key of Image.info: how the photo's JPEG file was written, as arguments of Image.save
 _MAKER_NOTE, _WIDTH, _HEIGHT = 0x927C, 0xA002, 0xA003
 _JPEG_START = b"\xff\xd8\xff"
+_THUMBNAILS_END = b"</xmp:Thumbnails>"
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 # Python's filters of warnings belong to the process: who changes them for a moment, here and in data/decode.py, must be
 # alone, or threads would leave those of another behind.
@@ -174,7 +174,13 @@ def _exif(image: Image.Image, name: str) -> tuple[bytes, bool, tuple[str, ...]]:
 def _xmp(xmp: bytes | str | None) -> bytes | None:
     """XMP without thumbnails, which show the photo before the edit."""
     data = xmp.encode() if isinstance(xmp, str) else xmp
-    return re.sub(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", data, flags=re.DOTALL) if data else None
+    if not data:
+        return None
+    kept, place = [], 0
+    while (start := data.find(b"<xmp:Thumbnails>", place)) >= 0 and (end := data.find(_THUMBNAILS_END, start)) >= 0:
+        kept.append(data[place:start])  # no regular expression: it looks for the end once for each beginning
+        place = end + len(_THUMBNAILS_END)
+    return b"".join([*kept, data[place:]])
 
 
 def _dpi(dpi: Any) -> tuple[float, float] | None:

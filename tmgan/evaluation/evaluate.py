@@ -16,7 +16,6 @@ left out with its reason in `skipped`, and so are stored masks that are damaged;
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 from tmgan.common.files import user_path, write_json
+from tmgan.common.json_text import parse_json
 from tmgan.common.progress import Progress
 from tmgan.common.text import columns, console_number, edited_photos
 from tmgan.data.pack import Pack
@@ -114,7 +114,7 @@ class Evaluation(Mapping[str, Measure]):
             ValueError: when it is missing or something else.
         """
         try:
-            return cls.from_json(json.loads(Path(path).read_text("utf-8")))
+            return cls.from_json(parse_json(Path(path).read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no evaluation of this version of tmgan ({error}).") from None
 

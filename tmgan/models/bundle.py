@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tmgan.common.files import write_atomically
+from tmgan.common.json_text import parse_json
+from tmgan.common.text import shown
 from tmgan.config.configfile import merge, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
@@ -159,15 +162,24 @@ def load_encoders(folder: Path) -> Encoders:
         ValueError: the file is missing or damaged; the message says what to do.
     """
     tensors, about = _load(folder / ENCODERS, "Make encoders with `tmgan damsm --data PACK --run RUN`.")
-    config = merge(EncoderConfig(), about["encoder"], where=str(folder / ENCODERS))
-    vocabulary = Vocabulary(tuple(about["vocabulary"]))
-    text = TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
-    photo = _photo_encoder(config, about["image_size"])
-    for name, module in (("text.", text), ("photo.", photo)):
-        _fill(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, folder / ENCODERS)
-        module.eval().requires_grad_(False)
-    counts = about["images"], about.get("of", 0)
-    return Encoders(text, photo, vocabulary, config, about["image_size"], about["weights"], *counts)
+    path = folder / ENCODERS
+    words = _entry(about, "vocabulary", list, path)
+    size, images, of = (_entry(about, name, int, path) for name in ("image_size", "images", "of"))
+    config = merge(EncoderConfig(), _entry(about, "encoder", dict, path), where=str(path))
+    if not all(isinstance(word, str) for word in words):
+        raise _altered(path, "its vocabulary holds what are no words")
+    vocabulary = Vocabulary(tuple(words))
+
+    def build_text() -> nn.Module:
+        return TextEncoder(len(vocabulary), dim=config.dim, word_dim=config.word_dim)
+
+    networks = {}
+    for name, build in (("text.", build_text), ("photo.", lambda: _photo_encoder(config, size))):
+        own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+        networks[name] = _filled(build, own, path).eval().requires_grad_(False)
+    text, photo = networks.values()
+    assert isinstance(text, TextEncoder) and isinstance(photo, PhotoEncoder)
+    return Encoders(text, photo, vocabulary, config, size, _entry(about, "weights", str, path), images, of)
 
 
 def require_finished(encoders: Encoders, folder: Path, remedy: str = "") -> None:
@@ -191,7 +203,7 @@ def require_finished(encoders: Encoders, folder: Path, remedy: str = "") -> None
 def _stopped(folder: Path) -> bool:
     """Whether a folder of `tmgan damsm` says that it is not done: encoders of earlier versions do not say it."""
     try:
-        status = json.loads((folder / "run.json").read_text("utf-8"))["status"]
+        status = parse_json((folder / "run.json").read_text("utf-8"))["status"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return status in ("stopped", "failed") and not (folder / GENERATOR).exists()
@@ -283,15 +295,16 @@ def load_generator(
         folder / GENERATOR,
         "The command of the run, `tmgan train`, writes it with the first checkpoint, and again when it is repeated.",
     )
-    config = merge(TrainConfig(), about["config"], where=str(folder / GENERATOR))
-    if about["vocabulary_hash"] != encoders.vocabulary.hash:
+    path = folder / GENERATOR
+    config = merge(TrainConfig(), _entry(about, "config", dict, path), where=str(path))
+    if _entry(about, "vocabulary_hash", str, path) != encoders.vocabulary.hash:
         raise ValueError(
-            f"{folder / GENERATOR} was trained with another vocabulary than {folder / ENCODERS}. Both "
+            f"{path} was trained with another vocabulary than {folder / ENCODERS}. Both "
             "files must come from the same run."
         )
-    generator = build_generator(config.model, encoders)
-    _fill(generator, tensors, folder / GENERATOR)
-    return generator, config, about["images"]
+    images = None if about.get("images") is None else _entry(about, "images", int, path)
+    generator = _filled(lambda: build_generator(config.model, encoders), tensors, path)
+    return generator, config, images  # type: ignore[return-value]  # it is what build_generator makes
 
 
 def save_discriminator(state: dict[str, Tensor], model: ModelConfig, folder: Path) -> None:
@@ -314,14 +327,30 @@ def load_discriminator(folder: Path) -> dict[str, Tensor] | None:
     return _load(path, "Import its file again, or remove it.")[0] if path.exists() else None
 
 
+def _filled(build: Callable[[], nn.Module], tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """The network that a file's configuration describes, with the numbers of that file.
+
+    It is built without memory first: a configuration of a few bytes may describe a network of any size.
+
+    Raises:
+        ValueError: numbers and configuration do not fit each other.
+    """
+    try:
+        with torch.device("meta"):
+            empty = build()
+        _fill(empty, {key: value.to("meta") for key, value in tensors.items()}, path)
+        module = build()
+    except (ArithmeticError, IndexError, RuntimeError, TypeError) as error:  # sizes that no network has
+        raise _altered(path, f"its configuration describes no network ({error})") from None
+    _fill(module, tensors, path)
+    return module
+
+
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(
-            f"The numbers in {path} do not fit its own configuration ({error}). It was altered, or written "
-            "by another version of tmgan."
-        ) from None
+        raise _altered(path, f"the numbers do not fit its own configuration ({error})") from None
 
 
 def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -348,6 +377,22 @@ def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"There is no {path}. {remedy}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {k: file.get_tensor(k) for k in list(file.keys())}, json.loads((file.metadata() or {})["tmgan"])
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            about = parse_json((file.metadata() or {})["tmgan"])
+            if not isinstance(about, dict):
+                raise ValueError("its metadata are of another form")
+            return {k: file.get_tensor(k) for k in list(file.keys())}, about
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged or was not written by tmgan ({error}). {remedy}") from None
+
+
+def _entry(about: dict[str, Any], name: str, kind: type, path: Path) -> Any:
+    """An entry of a file's metadata, of its kind; `of` is missing in files of earlier versions, and counts are not
+    negative."""
+    value = about.get(name, 0) if name == "of" else about.get(name)
+    if type(value) is not kind or (kind is int and not 0 <= value < 2**63):
+        raise _altered(path, f"{name} is {shown(value)}")
+    return value
+
+
+def _altered(path: Path, why: str) -> ValueError:
+    return ValueError(f"{path} was altered, or written by another version of tmgan: {why}.")

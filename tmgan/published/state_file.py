@@ -5,13 +5,14 @@ Nothing that a file contains is run (`weights_only=True`), and no tensor is take
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tmgan.common.plain_pickle import Refused
+from tmgan.common.torch_file import check_torch_file
 
 _PARALLEL = "module."  # what DataParallel puts before every name
 
@@ -26,19 +27,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder: name the files in it' if path.is_dir() else 'missing'}.")
     try:
-        _check_archive(path)
+        check_torch_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
-        if wanted:
-            raise ValueError(
-                f"{path} is refused: it is not a plain state dict ({wanted.split('. ')[0][:200]}). Weights need no "
-                "code; do not load it by other means either, and get it again from where it was published."
-            ) from None
-        raise ValueError(_damaged(path, _beginning(path))) from None  # torch's own words advise to trust it
+    except Refused as error:
+        if "GLOBAL" not in str(error):
+            raise ValueError(_damaged(path, _beginning(path) or f"it asks for {error}")) from None
+        raise ValueError(
+            f"{path} is refused: it is not a plain state dict (it asks for {str(error)[:200]}). Weights need no "
+            "code; do not load it by other means either, and get it again from where it was published."
+        ) from None
     except Exception as error:  # a damaged file raises nearly anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(_damaged(path, lines[0].split(". ")[0][:200].rstrip(". "))) from None
+        why = _beginning(path) or lines[0].split(". ")[0][:200].rstrip(". ")
+        raise ValueError(_damaged(path, why)) from None
     if isinstance(state, dict) and {"format", "task"} <= state.keys():
         raise ValueError(f"{path} is a checkpoint of tmgan: its run edits as it is, and is trained on with --from.")
     if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
@@ -50,18 +51,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if all(key.startswith(_PARALLEL) for key in state):
         return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     return dict(state)
-
-
-def _check_archive(path: Path) -> None:
-    """RuntimeError for a zip file whose contents are not those that were written; torch checks this only in part."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise RuntimeError("it is compressed, as torch never writes")
-        broken = archive.testzip()
-    if broken is not None:
-        raise RuntimeError(f"the checksum of {broken} is wrong")
 
 
 def _problem(value: Any) -> str:
@@ -78,14 +67,14 @@ def _problem(value: Any) -> str:
 
 
 def _beginning(path: Path) -> str:
-    """What a file that is none of torch's seems to be."""
+    """What a file that is none of torch's seems to be; "" if that cannot be told."""
     with open(path, "rb") as file:
         start = file.read(16).lstrip().lower()
     if start.startswith(b"<"):
         return "it is a web page, as some servers send in place of a large file"
     if start.startswith(b"\x1f\x8b"):
         return "it is an archive: unpack it"
-    return "it does not read as one"
+    return ""
 
 
 def _kind_of(value: Any) -> str:

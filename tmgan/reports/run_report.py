@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from tmgan.common.commands import command
+from tmgan.common.json_text import parse_json
 from tmgan.common.text import duration, edited_photos, number
 from tmgan.config import configfile
 from tmgan.config.settings import DamsmConfig, TrainConfig
@@ -75,22 +75,41 @@ def _read_settings(run: Path) -> dict:
     if not path.is_file():
         raise ValueError(f"{run} is no run folder: it holds no config.yaml. `tmgan train` and `tmgan damsm` make one.")
     try:
-        settings = yaml.safe_load(path.read_text())
-        if "seed" in settings and isinstance(settings["pretrain"]["images"], int):  # near the end of both kinds
+        settings = configfile.read_plain(path)
+        default = configfile.to_dict(TrainConfig() if "model" in settings else DamsmConfig())
+        whole = {"seed", "pretrain"} <= settings.keys()  # near the end of both kinds
+        if whole and _is_like(settings, default) and ("model" not in settings or "preset" in settings):
             return settings
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+    except ValueError:
         pass
     raise ValueError(
         f"{path} is damaged: it does not hold the settings of a run. Start the run again to write it anew."
     )
 
 
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether settings are of the kinds of others; of those that are in both, since versions differ in them."""
+    if isinstance(default, dict):
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and _is_like(each, default.get(key)) for key, each in value.items()
+        )
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        return is_number(value)
+    return default is None or type(value) is type(default)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, finite and of a size that a chart can show."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
+
+
 def _status(run: Path, stats: list[dict]) -> dict:
     """run.json; where it is missing or damaged, what the other files tell."""
     path = run / "run.json"
     status = _json(path)
-    if status is not None and isinstance(status.get("images"), int) and "status" in status:
-        return status
+    if status is not None and is_number(status.get("images")) and isinstance(status.get("status"), str):
+        kinds = {"files": list, "images": (int, float)}
+        return {key: value for key, value in status.items() if isinstance(value, kinds.get(key, str))}
     if not path.exists() and not stats:
         return {"status": "not begun", "images": 0}
     why = "is damaged" if path.exists() else "is missing"
@@ -99,11 +118,14 @@ def _status(run: Path, stats: list[dict]) -> dict:
 
 def _summary(document: Document, run: Path, settings: dict, status: dict) -> None:
     versions = ", ".join(f"{name} {status[name]}" for name in ("tmgan", "torch") if name in status)
-    written = f" {versions}; last written {status['updated']}." if versions else ""
+    written = f" {versions}; last written {status.get('updated', '-')}." if versions else ""
     if status["status"] == bundle.IMPORTED:
         document.text(f"**Imported** from files of the published code, which do not say what they saw.{written}")
         names = ("file", "is", "sha256")
-        document.table(names, [[str(row[name]) for name in names] for row in status.get("files", [])])
+        document.table(
+            names,
+            [[str(row.get(name, "-")) for name in names] for row in status.get("files", []) if isinstance(row, dict)],
+        )
         return
     total = settings["images"] if "images" in settings else settings["pretrain"]["images"]
     state = {
@@ -136,8 +158,8 @@ def _notes(run: Path, settings: dict, status: dict) -> list[str]:
     about = _about(run / bundle.ENCODERS)
     if about is None:
         notes.append(f"`{bundle.ENCODERS}` is damaged: it cannot be told what the encoders were made of.")
-    elif bundle.random_note(about.get("weights", "")):
-        notes.append(f"In this run {bundle.random_note(about['weights'])}")
+    elif bundle.random_note(str(about.get("weights", ""))):
+        notes.append(f"In this run {bundle.random_note(str(about['weights']))}")
     if (run / "drawn").is_dir() or Path(settings.get("data") or "").parent.name == "drawn":
         notes.append("Trained on drawn birds: its numbers say something about the method, but nothing about photos.")
     lightweight = settings.get("model", {}).get("architecture", "lightweight") == "lightweight"
@@ -162,7 +184,7 @@ def _pictures(document: Document, run: Path) -> None:
     for k in places:
         try:
             images = int(pictures[k].stem.removeprefix("images-"))
-            with Image.open(pictures[k]) as file:
+            with Image.open(pictures[k], formats=("PNG",)) as file:
                 picture = file.convert("RGB")
         except (OSError, ValueError, SyntaxError):  # what Pillow raises for a damaged file
             document.text(f"`samples/{pictures[k].name}` cannot be read.")
@@ -180,8 +202,8 @@ def _evaluation(document: Document, path: Path) -> None:
         return
     document.heading("Evaluation")
     try:
-        _measures(document, json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        _measures(document, parse_json(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, StopIteration):
         again = command("evaluate", path.parent, "--json", path)
         document.text(f"`{path.name}` is damaged, or of another version of tmgan. To measure again: `{again}`")
 
@@ -290,22 +312,22 @@ def training_seconds(run: Path) -> float:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows that are whole: a crash cuts the last line, and a run may be writing it."""
+    """The rows that are whole: a crash cuts the last line, and a run may be writing it. What is no number is None."""
     rows = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and isinstance(row.get("images"), int):
-            rows.append(row)
+        if isinstance(row, dict) and is_number(row.get("images")):
+            rows.append({name: value if is_number(value) else None for name, value in row.items()})
     return rows
 
 
 def _json(path: Path) -> dict | None:
     """None where there is none, or it is damaged."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
@@ -317,6 +339,7 @@ def _about(path: Path) -> dict | None:
         return {}
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("tmgan", "{}"))
+            about = parse_json((file.metadata() or {}).get("tmgan", "{}"))
+            return about if isinstance(about, dict) else None
     except (OSError, ValueError, SafetensorError):
         return None

@@ -5,13 +5,13 @@ Each json file is a split by its name. Pictures have no boxes and no classes: ev
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tmgan.common.json_text import parse_json
 from tmgan.data.captions import tokenize
 from tmgan.data.sources.cub_tables import is_inside
 from tmgan.data.sources.lines import read_text
@@ -199,8 +199,8 @@ def _images(listing: _Listing, file: Path) -> list[_Image]:
 
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
-        table = json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
+        table = parse_json(read_text(file))
+    except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error}): get it again") from None
     lists = isinstance(table, dict) and [table.get(key) for key in ("images", "annotations")]
     if not lists or not all(isinstance(value, list) for value in lists):

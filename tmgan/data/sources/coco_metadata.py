@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tmgan.data.sources.caption_pickle import CAPTION_PICKLES
 from tmgan.data.sources.published_captions import read_published
@@ -39,13 +40,17 @@ class Layout:
         if file is None or (path / "CUB_200_2011").is_dir():
             return None
         names = load_metadata_pickle(file)
-        if not isinstance(names, (list, tuple)) or not names or not _NAME.fullmatch(str(names[0])):
+        if not isinstance(names, (list, tuple)) or not names or not _is_of_coco(names[0]):
             return None
 
         def first(*names: str) -> Path | None:
             return next((path / name for name in names if (path / name).exists()), None)
 
         return cls(path, text=first("text"), captions=first(*CAPTION_PICKLES), archive=first("text.zip", "coco.zip"))
+
+
+def _is_of_coco(name: Any) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def read(layout: Layout) -> Source:

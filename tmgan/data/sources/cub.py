@@ -6,10 +6,10 @@ Everything is joined by name, never by position, except where the published pick
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tmgan.common.json_text import parse_json
 from tmgan.data.sources.caption_pickle import CAPTION_PICKLES
 from tmgan.data.sources.cub_tables import integers, read_beside_images, read_boxes, read_names, read_train_ids
 from tmgan.data.sources.lines import read_text
@@ -127,8 +127,8 @@ def read(layout: Layout) -> Source:
 def _read_of_parts(file: Path, example: str) -> dict[str, dict[str, str]]:
     """What a file says of each image's parts: name -> part -> word."""
     try:
-        table = json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
+        table = parse_json(read_text(file))
+    except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error})") from None
     for name, parts in table.items() if isinstance(table, dict) else [("", table)]:
         if not isinstance(parts, dict) or not all(isinstance(word, str) for word in parts.values()):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from tmgan.common.text import shown
 from tmgan.data.sources.lines import DAMAGE, read_lines
 from tmgan.data.sources.source import Box, to_box
 
@@ -32,7 +33,7 @@ def read_table(file: Path) -> dict[int, Cell]:
             raise ValueError(f"{file}, line {line.number}: {DAMAGE}")
         number, _, rest = line.text.strip().partition(" ")
         if not _ID.fullmatch(number) or not rest or int(number) in rows:
-            raise ValueError(f"{file}, line {line.number}: expected a new id and a value, found {line.text!r}")
+            raise ValueError(f"{file}, line {line.number}: expected a new id and a value, found {line.text!r:.200}")
         rows[int(number)] = Cell(rest.strip(), line.number)
     return rows
 
@@ -118,4 +119,4 @@ def integers(values: Any, file: Path) -> list[int]:
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{file}: expected whole numbers, found {values!r:.60}")
+    raise ValueError(f"{file}: expected whole numbers, found {shown(values)}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import math
 import re
+import zlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from tmgan.data.sources.source import Split
 CLASS_LISTS: dict[str, Split] = {"trainvalclasses.txt": "train", "testclasses.txt": "test"}
 # Oxford's validation set is for training here, as it is in Reed's split: "trainval".
 SETS: dict[str, Split] = {"trnid": "train", "valid": "train", "tstid": "test"}
+_MOST_BYTES = 2**20  # the published ones have less than 20 kB
+_COMPRESSED = 15  # kind of a part, in version 5
 _MOST = 99_999  # of the five digits of image_00001
 _CLASS = re.compile(r"class_[0-9]{5}")
 
@@ -75,15 +79,43 @@ def read_class_lists(folder: Path) -> dict[str, Split]:
     return splits
 
 
+def _inflated(file: Path) -> bytes:
+    """A Matlab file with its compressed parts inflated, so that nothing later grows out of it.
+
+    Raises:
+        ValueError: it is far larger than such lists are.
+    """
+    if file.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"more than {_MOST_BYTES:,} bytes")
+    data = file.read_bytes()
+    if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):  # not of version 5, the one that is compressed
+        return data
+    order: Literal["little", "big"] = "little" if data[126:128] == b"IM" else "big"
+    parts, place = [data[:128]], 128
+    while place + 8 <= len(data):
+        kind, length = (int.from_bytes(data[start : start + 4], order) for start in (place, place + 4))
+        part = data[place : place + 8 + length]
+        if kind == _COMPRESSED:
+            inflate = zlib.decompressobj()
+            part = inflate.decompress(part[8:], _MOST_BYTES)
+            if inflate.unconsumed_tail:
+                raise ValueError(f"a part of more than {_MOST_BYTES:,} bytes")
+        parts.append(part)
+        place += 8 + length
+    return b"".join(parts)
+
+
 def _read_mat(file: Path, keys: Collection[str]) -> dict[str, list[int]]:
     """Arrays of positive whole numbers of a Matlab file."""
     from scipy.io import loadmat, whosmat  # here: it takes a while, and few sources need it
 
-    data = file.read_bytes()
     try:
+        data = _inflated(file)
         if any(math.prod(shape) > _MOST for _, shape, _ in whosmat(io.BytesIO(data))):
             raise ValueError(f"an array of more than {_MOST:,} numbers")  # compressed, it may not fit into memory
         table = loadmat(io.BytesIO(data), variable_names=list(keys))
+    except OSError:
+        raise
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(
             f"{file}: not a readable Matlab file ({type(error).__name__}: {error}): get it again"

@@ -7,13 +7,14 @@ others. Only a line that names no image is Unreadable.
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
+from tmgan.common.json_text import parse_json
 from tmgan.data.sources.lines import DAMAGE, Line
 from tmgan.data.sources.source import BOX_RULE, Box, Split, to_box
 
@@ -126,16 +127,16 @@ class _Object(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        keys = [key for key, _ in pairs]
-        self.twice = [key for key in self if keys.count(key) > 1] if len(keys) > len(self) else []
+        counts = Counter(key for key, _ in pairs)
+        self.twice = [key for key, count in counts.items() if count > 1]
 
 
 def _object(line: Line) -> _Object:
     if line.damaged:
         raise Unreadable(DAMAGE)
     try:
-        value = json.loads(line.text, object_pairs_hook=_Object)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(line.text, object_pairs_hook=_Object)
+    except ValueError as error:
         raise Unreadable(f"not JSON ({error})") from None
     if not isinstance(value, _Object):
         raise Unreadable('expected an object with "file_name", such as {"file_name": "0001.png", "text": "a bird"}')

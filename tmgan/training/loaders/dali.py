@@ -18,7 +18,7 @@ from nvidia.dali.data_node import DataNode
 from PIL import Image
 from torch import Tensor
 
-from tmgan.data.decode import BadImage, open_photo
+from tmgan.data.decode import FORMATS, BadImage, open_photo
 from tmgan.data.originals import Originals
 from tmgan.training.loaders.batch import Batch, Columns
 from tmgan.training.loaders.crops import host_keep_masks
@@ -150,7 +150,7 @@ class DaliLoader:
                 path = self.originals.paths[row]
                 try:
                     open_photo(path, self.originals.exif)
-                    with Image.open(path) as image:
+                    with Image.open(path, formats=FORMATS) as image:
                         kind = image.format
                 except BadImage as problem:
                     return f"{problem}. The dali loader needs it for step {step}."

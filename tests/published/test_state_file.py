@@ -102,7 +102,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
         ({"format": 1, "task": {}}, "is a checkpoint of tmgan"),
         ({"epoch": 3}, "'epoch' is of type int, not a tensor"),
         ({"w": torch.zeros(2, dtype=torch.float16)}, "'w' is a tensor of torch.float16"),
-        ({"w": torch.eye(2).to_sparse()}, "'w' is a tensor of torch.float32, torch.sparse_coo"),
+        ({"w": torch.eye(2).to_sparse()}, "it asks for GLOBAL torch._utils._rebuild_sparse_tensor"),
         ({"w": torch.tensor([1.0, float("nan")])}, "'w' holds numbers that are not finite"),
         ({"w": torch.zeros(1).expand(10**12)}, "'w' claims to have 1,000,000,000,000 numbers, more than the file"),
     ],

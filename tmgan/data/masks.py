@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tmgan.common.commands import command
 from tmgan.common.files import user_path, write_json
+from tmgan.common.json_text import parse_json
 from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.version import __version__
@@ -79,7 +80,7 @@ def read_record(pack: Pack, name: str) -> dict[str, Any] | None:
     if not (path.is_file() and file.is_file()):
         return None
     try:
-        record = json.loads(file.read_text("utf-8"))
+        record = parse_json(file.read_text("utf-8"))
         fits = record["pack"] == pack.hash and path.stat().st_size == _bytes(pack)
     except (ValueError, KeyError, TypeError):
         fits = False
@@ -265,10 +266,11 @@ def _fill(
 def _resume(partial: Path, progress: Path, settings: dict[str, Any], size: int) -> int:
     """How many masks of a run that was killed can be kept: those it had counted, if its settings were the same."""
     try:
-        state = json.loads(progress.read_text("utf-8"))
+        state = parse_json(progress.read_text("utf-8"))
         done = state.pop("done")
-        return done if state == settings and partial.is_file() and partial.stat().st_size <= size else 0
-    except (OSError, ValueError, KeyError):
+        whole = type(done) is int and done >= 0
+        return done if whole and state == settings and partial.is_file() and partial.stat().st_size <= size else 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
 
 

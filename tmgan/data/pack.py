@@ -193,7 +193,7 @@ class Pack:
         count = header["count"]
         problem = _problem_of_names(names, count) or _problem_of_texts(text, count, len(vocabulary))
         if problem:
-            raise ValueError(f"{path} is damaged: {problem}; {again}")
+            raise ValueError(f"{path}/{problem}; {again}")
         first = text["first"]
         tile = header["tile"]
         images = {
@@ -234,18 +234,22 @@ _OPTIONAL = {"colours": (torch.int8, 2), "patterns": (torch.uint8, 2)}
 def _problem_of_names(names: Any, count: int) -> str:
     """What is wrong with the contents of names.json, for `count` images; "" if nothing."""
     if not isinstance(names, dict) or not isinstance(names.get("class_names"), dict):
-        return "names.json is of another form"
+        return "names.json is damaged: it is of another form"
     if not isinstance(names.get("names"), list) or not all(isinstance(name, str) for name in names["names"]):
-        return "names.json holds no list of names"
+        return "names.json is damaged: it holds no list of names"
     classes = names["class_names"].items()
     if not all(re.fullmatch("-?[0-9]{1,19}", key) and isinstance(name, str) for key, name in classes):
-        return "names.json has other classes than numbers with names"
-    return "" if len(names["names"]) == count else f"names.json has {len(names['names']):,} names, not {count:,}"
+        return "names.json is damaged: it has other classes than numbers with names"
+    return (
+        ""
+        if len(names["names"]) == count
+        else f"names.json is damaged: it has {len(names['names']):,} names, not {count:,}"
+    )
 
 
 def _problem_of_texts(text: dict[str, torch.Tensor], count: int, words: int) -> str:
     """What is wrong with text.safetensors, for `count` images and `words` words; "" if nothing."""
-    file = "text.safetensors"
+    file = "text.safetensors is damaged: it"
     for name, kind in {**_TEXTS, **{name: kind for name, kind in _OPTIONAL.items() if name in text}}.items():
         if name not in text or (text[name].dtype, text[name].ndim) != kind:
             return f"{file} has no {name}, or of another kind"

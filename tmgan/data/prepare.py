@@ -19,6 +19,7 @@ import numpy as np
 import PIL
 
 from tmgan.common.files import sync_to_disk, user_path, write_bytes
+from tmgan.common.json_text import parse_json
 from tmgan.common.lock import only_one
 from tmgan.common.progress import Progress
 from tmgan.common.text import first_lines
@@ -291,8 +292,8 @@ def _difference(folder: Path, state: dict[str, Any], sizes: dict[str, int]) -> s
             f"{folder} holds {min(foreign)}, which no pack has: move that folder away, or choose another name"
         )
     try:
-        old_state = json.loads((folder / STATE).read_text("utf-8"))
-    except (OSError, ValueError):
+        old_state = dict(parse_json((folder / STATE).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         return "has no record of its state"
     for key, value in state.items():
         if old_state.get(key) != value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import yaml
 
+from tmgan.common.json_text import parse_json
 from tmgan.common.text import duration
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
@@ -46,7 +45,7 @@ class Run:
 def images_done(path: Path) -> int:
     """Images that a run has seen according to its folder; 0 when there is none."""
     try:
-        return int(json.loads((path / "run.json").read_text("utf-8"))["images"])
+        return int(parse_json((path / "run.json").read_text("utf-8"))["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
@@ -61,11 +60,11 @@ def is_finished(config: TrainConfig | DamsmConfig, images: int, result: str) -> 
     """
     path = Path(config.run)
     try:
-        status = json.loads((path / "run.json").read_text("utf-8"))
+        status = parse_json((path / "run.json").read_text("utf-8"))
         seen, state = int(status["images"]), status["status"]
-        saved = yaml.safe_load((path / "config.yaml").read_text("utf-8"))
+        saved = configfile.read_plain(path / "config.yaml")
         before = configfile.overlay(configfile.to_dict(type(config)()), saved)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # missing or damaged
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
         return False
     differences = configfile.differences(before, configfile.to_dict(config))
     batch = config.batch if isinstance(config, TrainConfig) else config.pretrain.batch

@@ -108,7 +108,7 @@ def _status(run: Path, stats: list[dict]) -> dict:
     path = run / "run.json"
     status = _json(path)
     if status is not None and is_number(status.get("images")) and isinstance(status.get("status"), str):
-        kinds = {"files": list, "images": (int, float)}
+        kinds: dict[str, Any] = {"files": list, "images": (int, float)}
         return {key: value for key, value in status.items() if isinstance(value, kinds.get(key, str))}
     if not path.exists() and not stats:
         return {"status": "not begun", "images": 0}

@@ -8,6 +8,7 @@ coco.py                COCO's captions_*.json
 coco_metadata.py       COCO as AttnGAN's metadata lists it
 flowers.py             Oxford-102 flowers with captions
 flower_tables.py       its lists, some of them Matlab's
+matlab.py              Matlab's files, without scipy
 split_pickles.py       {train,test}/filenames.pickle of published metadata
 published_captions.py  its captions: text files, captions.pickle, or both compared
 caption_pickle.py      the words and captions of AttnGAN's captions.pickle

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import math
 import re
-import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from tmgan.data.sources.lines import DAMAGE, read_lines
+from tmgan.data.sources.matlab import MOST_BYTES, read_arrays
 from tmgan.data.sources.source import Split
 
 CLASS_LISTS: dict[str, Split] = {"trainvalclasses.txt": "train", "testclasses.txt": "test"}
 # Oxford's validation set is for training here, as it is in Reed's split: "trainval".
 SETS: dict[str, Split] = {"trnid": "train", "valid": "train", "tstid": "test"}
-_MOST_BYTES = 2**20  # the published ones have less than 20 kB
-_COMPRESSED = 15  # kind of a part, in version 5
 _MOST = 99_999  # of the five digits of image_00001
 _CLASS = re.compile(r"class_[0-9]{5}")
 
@@ -79,56 +74,23 @@ def read_class_lists(folder: Path) -> dict[str, Split]:
     return splits
 
 
-def _inflated(file: Path) -> bytes:
-    """A Matlab file with its compressed parts inflated, so that nothing later grows out of it.
-
-    Raises:
-        ValueError: it is far larger than such lists are.
-    """
-    if file.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"more than {_MOST_BYTES:,} bytes")
-    data = file.read_bytes()
-    if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):  # not of version 5, the one that is compressed
-        return data
-    order: Literal["little", "big"] = "little" if data[126:128] == b"IM" else "big"
-    parts, place = [data[:128]], 128
-    while place + 8 <= len(data):
-        kind, length = (int.from_bytes(data[start : start + 4], order) for start in (place, place + 4))
-        part = data[place : place + 8 + length]
-        if kind == _COMPRESSED:
-            inflate = zlib.decompressobj()
-            part = inflate.decompress(part[8:], _MOST_BYTES)
-            if inflate.unconsumed_tail:
-                raise ValueError(f"a part of more than {_MOST_BYTES:,} bytes")
-        parts.append(part)
-        place += 8 + length
-    return b"".join(parts)
-
-
 def _read_mat(file: Path, keys: Collection[str]) -> dict[str, list[int]]:
     """Arrays of positive whole numbers of a Matlab file."""
-    from scipy.io import loadmat, whosmat  # here: it takes a while, and few sources need it
-
+    size = file.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{file}: {size:,} bytes are too much for such lists (at most {MOST_BYTES:,})")
     try:
-        data = _inflated(file)
-        if any(math.prod(shape) > _MOST for _, shape, _ in whosmat(io.BytesIO(data))):
-            raise ValueError(f"an array of more than {_MOST:,} numbers")  # compressed, it may not fit into memory
-        table = loadmat(io.BytesIO(data), variable_names=list(keys))
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(
-            f"{file}: not a readable Matlab file ({type(error).__name__}: {error}): get it again"
-        ) from None
+        table = read_arrays(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: not a readable Matlab file ({error}): get it again") from None
     arrays: dict[str, list[int]] = {}
     for key in keys:
         value = table.get(key)
         if (
-            not isinstance(value, np.ndarray)
-            or value.dtype.kind not in "iuf"
-            or not value.size
+            value is None
+            or not 0 < value.size <= _MOST
             or not ((value == np.floor(value)) & (value >= 1) & (value <= _MOST)).all()
         ):
             raise ValueError(f"{file}: expected {' and '.join(keys)}, of whole numbers from 1: it is another file")
-        arrays[key] = [int(number) for number in value.ravel()]
+        arrays[key] = [int(number) for number in value]
     return arrays

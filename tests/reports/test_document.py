@@ -83,8 +83,8 @@ def test_markdown_names_files_that_are_there(tmp_path):
 def test_two_pictures_do_not_overwrite_each_other():
     page = Document("t")
     page.picture(Image.new("RGB", (2, 2)), "a b", "")
-    with pytest.raises(AssertionError):
-        page.picture(Image.new("RGB", (2, 2)), "a-b", "")
+    page.picture(Image.new("RGB", (2, 2)), "a-b", "")
+    assert "](x/a-b.png)" in page.markdown("x") and "](x/a-b-1.png)" in page.markdown("x")
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (-3e-5, 2e-5), (12.1, 12.2), (0, 885500), (5, 5), (0, 0), (-7, -7)])
@@ -123,3 +123,59 @@ def test_intervals_are_hollow_where_nothing_is_sure():
     root = ElementTree.fromstring(intervals("t", [("yes", 2.0, 1.0, 3.0, True), ("no", 0.5, -1.0, 2.0, False)], "unit"))
     fills = [dot.get("style").split(";")[0] for dot in root.iter("{http://www.w3.org/2000/svg}circle")]
     assert "--mark" in fills[0] and "--panel" in fills[1]
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "x](javascript:alert(1))", "![x](https://x.y/z.png)",
+    "a | b", "line\n# heading\n- item", "`", "```\n<b>", "&lt;b&gt;", "<!-- ", "a\0b\x1b[31mc", "# title", "1. one",
+    "[x]: https://x.y", "\\[x](y)", "\ud800", "\u202edrow",
+)  # fmt: skip
+
+
+def hostile_page(text: str) -> Document:
+    """The text in every place that takes one."""
+    page = Document(text)
+    page.heading(text)
+    page.text(text)
+    if "`" not in text:
+        page.text(f"`{text}` and **{text}**")
+    page.note(text)
+    page.table([text, "n"], [[text, Cell(text, text)]], text)
+    page.code(text, text)
+    page.picture(Image.new("RGB", (2, 2)), text, text)
+    page.charts({text: curve(text, [1, 2], [1.0, 2.0])}, text)
+    return page
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_html_takes_no_markup_from_texts(text):
+    outline = Outline()
+    outline.feed(hostile_page(text).html())
+    assert not outline.open and set(outline.tags) <= set(_tags("plain"))
+    assert all(source.startswith("data:image/") for source in outline.sources)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", hostile_page(text).html())
+
+
+def _tags(text: str) -> list[str]:
+    outline = Outline()
+    outline.feed(hostile_page(text).html())
+    return outline.tags
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_takes_no_markup_from_texts(text, tmp_path):
+    """Without code and without what is escaped, the page has the markup that it has for a plain text."""
+
+    def markup(of: str) -> list[str]:
+        plain = hostile_page(of).markdown("pictures")
+        plain = re.sub(r"(?ms)^(`{3,})\n.*?^\1$", "", plain)
+        plain = re.sub(r"`[^`\n]+`", "", re.sub(r"\\.", "", plain))
+        marks = r"(?m)^#+ |^> |^- |^\d+\. |^\[|[<`\[\]]|&(?!amp;)\w+;|\]\("
+        bars = [line.count("|") for line in plain.splitlines() if line.startswith("|")]
+        return [*re.findall(marks, plain), *bars]
+
+    assert markup(text) == markup("plain" if "`" not in text else "pl`ain")
+    page, plain = hostile_page(text).write(tmp_path, "page")
+    assert page.is_file() and sorted(file.name for file in tmp_path.iterdir()) == ["page", "page.html", "page.md"]
+    names = re.findall(r"(?<!\\)\]\((page/[a-z0-9.-]+)\)", plain.read_text())
+    assert len(names) == 2 and all((tmp_path / name).is_file() for name in names)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from tmgan.cli.parse import parse
+from tmgan.common.text import printable
 from tmgan.config.settings import RuntimeConfig
 from tmgan.evaluation.protocol import Protocol
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
     require_writable(options.out)
     comparison = compare_runs(options.runs, options.data, options.protocol, options.runtime)
-    print(console_text(comparison))
+    print(printable(console_text(comparison)))
     paths = comparison_page(comparison).write(options.out, "compare")
     write_json(options.out / "compare.json", comparison.to_json())
     for path in (*paths, options.out / "compare.json"):

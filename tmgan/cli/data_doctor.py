@@ -10,6 +10,7 @@ import tyro
 
 from tmgan.cli.parse import parse
 from tmgan.common.errors import REFUSED
+from tmgan.common.text import printable
 
 _MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> None:
 
     findings = examine(options.directory)
     for finding in findings:
-        print(f"{_MARKS[finding.level]} {finding.text}" + (f"\n         -> {finding.remedy}" if finding.remedy else ""))
+        remedy = f"\n         -> {finding.remedy}" if finding.remedy else ""
+        print(printable(f"{_MARKS[finding.level]} {finding.text}{remedy}"))
     if any(finding.level == "problem" for finding in findings):
         sys.exit(REFUSED)

@@ -15,6 +15,7 @@ from tmgan.cli.parse import parse
 from tmgan.common.errors import sentence
 from tmgan.common.files import user_path
 from tmgan.common.progress import Progress
+from tmgan.common.text import printable
 from tmgan.config.methods import MASK_PROVIDERS
 from tmgan.config.settings import RuntimeConfig
 from tmgan.editing.batch import PICTURES, Item, find_photos, plan
@@ -287,4 +288,4 @@ def _write_all(editor: Editor, options: Arguments, outcome: Outcome, written: _W
 
 def _note(*notes: str) -> None:
     for note in notes:
-        print(f"NOTE: {note}", file=sys.stderr)
+        print(printable(f"NOTE: {note}"), file=sys.stderr)

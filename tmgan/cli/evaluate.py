@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from tmgan.cli.parse import parse
+from tmgan.common.text import printable
 from tmgan.config.settings import RuntimeConfig
 from tmgan.evaluation.protocol import Protocol
 
@@ -41,9 +42,9 @@ def main(arguments: list[str]) -> None:
     editor = load(options.run, options.runtime)
     pack = pack_of(editor, options.data)
     for note in editor.notes:
-        print(f"NOTE: {note}", file=sys.stderr)
+        print(printable(f"NOTE: {note}"), file=sys.stderr)
     models = {"trained": editor, **(baselines(editor) if options.baselines else {})}
     evaluations = {name: evaluate(model, pack, options.protocol) for name, model in models.items()}
-    print(f"{table(evaluations)}\n{describe(evaluations['trained'])}")
+    print(printable(f"{table(evaluations)}\n{describe(evaluations['trained'])}"))
     if options.json:
         write_json(options.json, {name: evaluation.to_json() for name, evaluation in evaluations.items()})

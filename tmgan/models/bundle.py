@@ -388,8 +388,8 @@ def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _entry(about: dict[str, Any], name: str, kind: type, path: Path) -> Any:
     """An entry of a file's metadata, of its kind; `of` is missing in files of earlier versions, and counts are not
     negative."""
-    value: Any = about.get(name, 0) if name == "of" else about.get(name)
-    if type(value) is not kind or (kind is int and not 0 <= value < 2**63):
+    value = about.get(name, 0) if name == "of" else about.get(name)
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**63):
         raise _altered(path, f"{name} is {shown(value)}")
     return value
 

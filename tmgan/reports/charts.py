@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean as mean
 
+from tmgan.common.text import printable
+
 _W, _H = 340, 190  # of a curve, in the SVG's own units
 _INK = "fill:var(--ink,#777)"
 _SOFT = "fill:var(--soft,#888)"
@@ -154,12 +156,12 @@ def _thin(x: Sequence[float], y: Sequence[float | None]) -> tuple[list[float], l
 def _text(x: float, y: float, text: str, anchor: str = "start", style: str = _INK, weight: str = "400") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" style="{style}" {_FONT}>'
-        f"{html.escape(text)}</text>"
+        f"{html.escape(printable(text))}</text>"
     )
 
 
 def _svg(width: int, height: int, title: str, inside: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{html.escape(title, quote=True)}">{inside}</svg>'
+        f'aria-label="{html.escape(printable(title), quote=True)}">{inside}</svg>'
     )

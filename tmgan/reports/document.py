@@ -1,8 +1,8 @@
 """Documents that are written twice: as one self-contained HTML file, and as Markdown with its pictures beside it.
 
-A Document is a list of blocks. Texts may hold `code` and **bold**; everything else in them is taken literally. The HTML
-has no script and loads nothing: pictures are data URIs, charts inline SVG, and its colours follow the reader's light
-or dark setting.
+A Document is a list of blocks. Texts may hold `code` and **bold**; everything else in them is taken literally, in both
+forms: captions, names and settings come from anywhere. The HTML has no script and loads nothing: pictures are data
+URIs, charts inline SVG, and its colours follow the reader's light or dark setting.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from pathlib import Path
 from PIL import Image
 
 from tmgan.common.files import write_bytes, write_text
+from tmgan.common.text import printable
 
+_LONGEST_NAME = 80  # of a file
 _PNG_BYTES = 400_000  # a larger picture is embedded as JPEG
 
 _STYLE = """
@@ -69,7 +72,7 @@ class Cell:
         return inline(self.main) + small
 
     def markdown(self) -> str:
-        return self.main.replace("|", "\\|") + (f" ({self.small})" if self.small else "")
+        return in_cell(self.main + (f" ({self.small})" if self.small else ""))
 
 
 @dataclass
@@ -82,21 +85,23 @@ class Document:
     _files: dict[str, bytes] = field(default_factory=dict)
 
     def heading(self, text: str, level: int = 2) -> None:
-        self._add(f"<h{level}>{inline(text)}</h{level}>", f"{'#' * level} {text}")
+        self._add(f"<h{level}>{inline(text)}</h{level}>", f"{'#' * level} {markdown(text)}")
 
     def text(self, text: str) -> None:
-        self._add(f"<p>{inline(text)}</p>", text)
+        self._add(f"<p>{inline(text)}</p>", markdown(text))
 
     def note(self, text: str) -> None:
         """What a reader must not overlook."""
-        self._add(f'<p class="note">{inline(text)}</p>', f"> **Note.** {text}")
+        self._add(f'<p class="note">{inline(text)}</p>', f"> **Note.** {markdown(text)}")
 
     def code(self, text: str, summary: str = "") -> None:
         """Verbatim text; with a summary it is collapsed in the HTML."""
+        text = printable(text)
         block = f"<pre><code>{html.escape(text)}</code></pre>"
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
         if summary:
             block = f"<details><summary>{inline(summary)}</summary>{block}</details>"
-        self._add(block, (f"{summary}:\n\n" if summary else "") + f"```\n{text}\n```")
+        self._add(block, (f"{markdown(summary)}:\n\n" if summary else "") + f"{fence}\n{text}\n{fence}")
 
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str = "", wordy: Sequence[int] = ()
@@ -114,10 +119,10 @@ class Document:
             for row in cells
         )
         below = f'<p class="caption">{inline(caption)}</p>' if caption else ""
-        lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+        lines = ["| " + " | ".join(map(in_cell, header)) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(cell.markdown() for cell in row) + " |" for row in cells]
         whole = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-        self._add(f'<div class="scroll">{whole}</div>{below}', "\n".join(lines) + (f"\n\n{caption}" if caption else ""))
+        self._add(f'<div class="scroll">{whole}</div>{below}', "\n".join(lines) + _below(caption))
 
     def picture(self, picture: Image.Image, name: str, caption: str) -> None:
         """Add a picture, with its caption as the alternative text.
@@ -127,11 +132,11 @@ class Document:
         """
         data, kind = _encode(picture)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        alternative = html.escape(re.sub(r"[`*]", "", caption), quote=True)
+        alternative = html.escape(re.sub(r"[`*]", "", printable(caption)), quote=True)
         self._add(
             f'<figure><img src="{uri}" alt="{alternative}" width="{picture.width}" height="{picture.height}">'
             f"<figcaption>{inline(caption)}</figcaption></figure>",
-            f"![{name}]({self._file(name, kind, data)})\n\n{caption}",
+            f"![{markdown(name)}]({self._file(name, kind, data)}){_below(caption)}",
         )
 
     def charts(self, charts: dict[str, str], caption: str = "") -> None:
@@ -142,8 +147,9 @@ class Document:
         """
         below = f'<p class="caption">{inline(caption)}</p>' if caption else ""
         panels = "".join(f"<div>{svg}</div>" for svg in charts.values())
-        images = "\n".join(f"![{name}]({self._file(name, 'svg', svg.encode())})" for name, svg in charts.items())
-        self._add(f'<div class="charts">{panels}</div>{below}', images + (f"\n\n{caption}" if caption else ""))
+        files = {name: self._file(name, "svg", svg.encode("utf-8", "backslashreplace")) for name, svg in charts.items()}
+        images = "\n".join(f"![{markdown(name)}]({file})" for name, file in files.items())
+        self._add(f'<div class="charts">{panels}</div>{below}', images + _below(caption))
 
     def html(self) -> str:
         """The whole page."""
@@ -151,13 +157,13 @@ class Document:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{html.escape(self.title)}</title>\n<style>{_STYLE}</style></head>\n"
+            f"<title>{html.escape(printable(self.title))}</title>\n<style>{_STYLE}</style></head>\n"
             f"<body><h1>{inline(self.title)}</h1>\n{body}\n</body></html>\n"
         )
 
     def markdown(self, folder: str) -> str:
         """The page as Markdown, with pictures in `folder`."""
-        return "\n\n".join([f"# {self.title}", *self._markdown]).replace("](\0", f"]({folder}/") + "\n"
+        return "\n\n".join([f"# {markdown(self.title)}", *self._markdown]).replace("](\0", f"]({folder}/") + "\n"
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
         """Write FOLDER/NAME.html and, as write_markdown does, FOLDER/NAME.md. Returns both paths."""
@@ -180,22 +186,52 @@ class Document:
 
     def _file(self, name: str, kind: str, data: bytes) -> str:
         """Keep a file for the Markdown. In the link returned, \\0 stands for its folder, which is not known yet."""
-        file = f"{slug(name)}.{ {'jpeg': 'jpg'}.get(kind, kind) }"
-        assert file not in self._files, file
+        ending = {"jpeg": "jpg"}.get(kind, kind)
+        names = (f"{slug(name)}{f'-{n}' if n else ''}.{ending}" for n in itertools.count())
+        file = next(file for file in names if file not in self._files)
         self._files[file] = data
         return f"\0{file}"
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """A name as part of a file's name: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST_NAME] or "picture"
 
 
 def inline(text: str) -> str:
     """Escaped HTML of a text with `code` and **bold**."""
-    markup = html.escape(text, quote=False)
+    markup = html.escape(printable(text), quote=False)
     markup = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", markup)
+
+
+def markdown(text: str, begins: bool = True) -> str:
+    """Markdown of a text with `code` and **bold**, on one line; nothing else in it is markup.
+
+    Args:
+        begins: it begins a block, where some characters make a list, a heading or a quote.
+    """
+    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", re.sub(r"\s*\n\s*", " ", printable(text)).strip())
+    return "".join(
+        part if place % 2 and part[0] == "`" else _literal(part, begins and place == 0)
+        for place, part in enumerate(parts)
+    )
+
+
+def in_cell(text: str) -> str:
+    """The same in a table, where a bar would end the cell, even one in code."""
+    return markdown(text, begins=False).replace("|", "\\|")
+
+
+def _literal(text: str, begins: bool) -> str:
+    """Text without markup."""
+    text = re.sub(r"([\\`\[\]<>])", r"\\\1", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    return re.sub(r"^([#+=~-]|\d+[.)](?= ))", r"\\\1", text) if begins else text
+
+
+def _below(caption: str) -> str:
+    return f"\n\n{markdown(caption)}" if caption else ""
 
 
 def _class(wordy: bool) -> str:

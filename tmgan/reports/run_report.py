@@ -20,6 +20,7 @@ from tmgan.reports.charts import curve
 from tmgan.reports.document import Cell, Document
 
 _GRIDS = 4  # pictures over time, the last one included
+_CURVES = 60  # in a section: a training writes some twenty numbers
 _SPEED = "images_per_second"
 
 
@@ -243,6 +244,9 @@ def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[s
     if not names:
         return
     document.heading(title)
+    if len(names) > _CURVES:
+        document.text(f"Of {len(names):,} numbers, the first {_CURVES}.")
+    names = names[:_CURVES]
     images = [row["images"] for row in rows]
     panels = {f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names}
     document.charts(

@@ -230,3 +230,18 @@ def test_through_a_proxy_of_the_environment(server, path, monkeypatch):
     monkeypatch.setattr(urllib.request, "_opener", None)
     download("http://weights.invalid/file.pth", path, DIGEST, len(DATA), QUIET)
     assert server.asked == ["http://weights.invalid/file.pth"] and path.read_bytes() == DATA
+
+
+def test_a_server_that_does_not_stop_is_left(server, path):
+    """It would fill the disk before the sha256 is looked at."""
+
+    def flood(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(DATA)
+
+    server.answer = flood
+    with pytest.raises(DownloadError, match=f"sends more than the file that was published, of {len(DATA):,} bytes"):
+        fetch(server, path)
+    assert left(path) == []

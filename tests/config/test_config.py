@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,34 @@ def test_help_shows_first_what_people_use(capsys, monkeypatch):
         "--seed",
         "--drawn-images",
     ]
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcd", "bcde", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "aliases (*) are not read"),
+        ("a: &a {b: 1}\nc: {<<: [*a, *a]}\n", "aliases (*) are not read"),
+        ("x: " + "y" * 2**20, "settings of more than 1,048,576 bytes"),
+        ("x: " + "[" * 2000, "is not valid YAML"),
+        (f"seed: {'9' * 5000}", "is not a whole number"),
+        (f"{'k' * 1000}: 1", "unknown setting 'kkk"),
+    ],
+)
+def test_a_file_from_anywhere_takes_no_more_than_it_has(text, message, tmp_path):
+    (tmp_path / "some.yaml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        configfile.read_yaml(tmp_path / "some.yaml", TrainConfig())
+    assert len(str(error.value)) < 2000
+
+
+def test_many_keys_take_time_by_their_number(tmp_path):
+    start = time.process_time()
+    (tmp_path / "some.yaml").write_text("".join(f"k{n}: 1\n" for n in range(20_000)))
+    with pytest.raises(ValueError, match="unknown setting 'k0'"):
+        configfile.read_yaml(tmp_path / "some.yaml", TrainConfig())
+    assert time.process_time() - start < 15  # a second of it is YAML's; pair by pair it took minutes

@@ -143,3 +143,16 @@ def test_doctor_of_attngans_coco(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "COCO as AttnGAN's metadata lists it" in said and "6 training and 3 test images, 9 classes" in said
     assert "captions.pickle: not found" in said and "coco.zip" in said and "would make a pack of 9 images" in said
+
+
+def test_a_list_that_is_nested_again_and_again_is_refused(tmp_path):
+    """Its text is 2**60 characters long."""
+    write_coco_metadata(tmp_path)
+    value: list = []
+    for _ in range(60):
+        value = [value, value]
+    for file in ("filenames.pickle", "class_info.pickle"):
+        (tmp_path / "train" / file).write_bytes(pickle.dumps(value, 2))
+        with pytest.raises(ValueError, match=f"{file}.*the same parts again and again"):
+            read_source(tmp_path)
+        (tmp_path / "train" / "filenames.pickle").write_bytes(pickle.dumps([coco_name(n) for n in range(6)], 2))

@@ -120,3 +120,15 @@ def test_a_transparent_colour_that_does_not_occur_is_fine(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_photo(tmp_path / "x.png", True).getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_no_other_program_reads_a_picture(tmp_path, monkeypatch):
+    """Pillow has Ghostscript run EPS, whatever the file is called."""
+    ran = []
+    monkeypatch.setattr("subprocess.check_call", lambda *arguments, **options: ran.append(arguments))
+    monkeypatch.setattr("subprocess.Popen", lambda *arguments, **options: ran.append(arguments))
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.jpg")
+    with pytest.raises(BadImage, match="no picture that can be read"):
+        decode(tmp_path / "x.jpg", exif=True)
+    assert ran == []

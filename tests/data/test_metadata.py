@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 
 import pytest
@@ -230,3 +231,11 @@ def test_windows_writes_utf_16(tmp_path):
         "\r\n".join(map(json.dumps, [GOOD, {**GOOD, "file_name": "y.png"}])), "utf-16"
     )
     assert [item.name for item in read_source(tmp_path).items] == ["x.png", "y.png"]
+
+
+def test_many_keys_take_time_by_their_number(tmp_path):
+    start = time.process_time()
+    keys = ", ".join(f'"k{number}": 1' for number in range(100_000))
+    line = f'{{"file_name": "0.png", "text": "a bird", "k0": 1, {keys}}}'
+    assert "k0" in problems_of(read_source(write(tmp_path, [line])))["0.png"]
+    assert time.process_time() - start < 10  # looked up one by one in all of them, it took minutes

@@ -32,6 +32,7 @@ from tmgan.data import cut_jobs
 from tmgan.data import prepare as prepare_module
 from tmgan.data.doctor import examine
 from tmgan.data.drawn.dataset import write_birds
+from tmgan.data.originals import Originals
 from tmgan.data.pack import Pack
 from tmgan.data.palette import PALETTE, PARTS
 from tmgan.data.prepare import prepare
@@ -690,3 +691,61 @@ def test_progress_and_silence(tmp_path, capsys, monkeypatch):
     with quiet():
         prepare(folder, tmp_path / "shown", image_size=64, workers=1)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("names.json", "[]", "names.json is damaged: it is of another form"),
+        ("names.json", '{"names": [1], "class_names": {}}', "holds no list of names"),
+        ("names.json", '{"names": ["x"], "class_names": {"a": "b"}}', "other classes than numbers"),
+        ("names.json", '{"names": ["x"], "class_names": {}}', "has 1 names, not"),
+        ("names.json", "[" * 100_000, "nested too deeply"),
+        ("vocabulary.json", "[" * 100_000, "nested too deeply"),
+        ("pack.json", "[" * 100_000, "pack.json is damaged"),
+        ("originals.json", "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_files_of_another_form_are_refused(pack_copy, file, content, message):
+    header = json.loads((pack_copy / "pack.json").read_text())
+    (pack_copy / file).write_text(content)
+    if file != "pack.json":
+        header["bytes"][file] = len(content)
+        (pack_copy / "pack.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match=message):
+        Originals.open(Pack.open(pack_copy))
+
+
+@pytest.mark.parametrize("change", [{"count": -1}, {"count": 12.0}, {"source": 1}, {"image_size": 1e300}, {"kind": []}])
+def test_a_header_of_other_kinds_is_damaged(pack_copy, change):
+    header = json.loads((pack_copy / "pack.json").read_text()) | change
+    (pack_copy / "pack.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match="pack.json is damaged"):
+        Pack.open(pack_copy)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x.jpg", "a/../../x.jpg", "x\0.jpg", "", 1])
+def test_originals_lie_inside_the_source(pack_copy, name):
+    """A pack from anywhere names no file elsewhere."""
+    rows = json.loads((pack_copy / "originals.json").read_text())
+    rows["files"][0] = name
+    (pack_copy / "originals.json").write_text(json.dumps(rows))
+    header = json.loads((pack_copy / "pack.json").read_text())
+    header["bytes"]["originals.json"] = (pack_copy / "originals.json").stat().st_size
+    (pack_copy / "pack.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match="originals.json is damaged .*it does not name a file of the source"):
+        Originals.open(Pack.open(pack_copy))
+
+
+@pytest.mark.parametrize("name", ["word_labels", "split", "class_ids"])
+def test_a_table_of_another_shape_is_noticed(pack_copy, name):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(pack_copy / "text.safetensors")
+    tensors[name] = tensors[name][:1].clone()
+    save_file(tensors, pack_copy / "text.safetensors")
+    header = json.loads((pack_copy / "pack.json").read_text())
+    header["bytes"]["text.safetensors"] = (pack_copy / "text.safetensors").stat().st_size
+    (pack_copy / "pack.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match="text.safetensors is damaged"):
+        Pack.open(pack_copy)

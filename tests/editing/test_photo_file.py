@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -288,3 +289,10 @@ def test_threads_that_read_leave_the_filters_of_warnings_as_they_were(tmp_path):
     finally:
         sys.setswitchinterval(every)
         warnings.filters[:] = before
+
+
+def test_xmp_takes_time_by_its_length(photo, tmp_path):
+    start = time.process_time()
+    photo.save(tmp_path / "x.webp", xmp=b"<xmp:Thumbnails>" * 200_000)
+    assert read_photo(tmp_path / "x.webp").info["xmp"].startswith(b"<xmp:Thumb")
+    assert time.process_time() - start < 10  # for each beginning the end was looked for: hours

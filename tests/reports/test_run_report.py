@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from PIL import Image
 
 from tmgan.cli import main
 from tmgan.common.files import write_json
@@ -159,3 +160,33 @@ def test_no_run(tmp_path, capsys):
 )
 def test_numbers(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("stats.jsonl", '{"images": 8, "loss": "<b>", "images_per_second": "x"}\n{"images": 9, "loss": 1e308}\n'),
+        ("stats.jsonl", '{"images": 8, "a b": 1, "a-b": 2, "\\ud800": 3, "%s": 4}' % ("x" * 400)),
+        ("stats.jsonl", "[" * 100_000),
+        ("run.json", '{"status": "done", "images": 8, "tmgan": 3, "torch": "2", "files": 7}'),
+        ("run.json", '{"status": [], "images": true}'),
+        ("run.json", '{"status": "imported", "images": 0, "files": [1, {"file": null}]}'),
+        ("evaluation.json", "[" * 100_000),
+        ("evaluation.json", '{"trained": {"measures": 5}}'),
+        ("log.txt", "2026 NOTE: <script>alert(1)</script> ](javascript:x)"),
+    ],
+)
+def test_files_of_another_form_cost_their_part_of_the_page(unfinished, file, content, tmp_path):
+    (unfinished / file).write_text(content)
+    page = report(unfinished)
+    page.write(tmp_path / "out", "report")
+    assert "<script" not in page.html() and "](javascript" not in page.markdown("x").partition("## Log")[0].replace(
+        "\\]", ""
+    )
+
+
+def test_a_picture_of_a_run_is_png(unfinished):
+    """Any other kind would be read by content: Pillow has Ghostscript run EPS."""
+    Image.new("RGB", (40, 40)).save(unfinished / "samples" / "x.eps")
+    (unfinished / "samples" / "x.eps").rename(unfinished / "samples" / "images-000000000008.png")
+    assert "`samples/images-000000000008.png` cannot be read" in report(unfinished).markdown("x")

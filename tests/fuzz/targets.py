@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -53,7 +54,8 @@ from tmgan.training.checkpoint import Checkpoints, newest_of
 
 LISTS = Limit(400, 48 * MEGABYTE)  # Python's objects: a list of lists takes up to 72 bytes for each of the file
 NETWORKS = Limit(6, 48 * MEGABYTE)
-PICTURES = Limit(64, 96 * MEGABYTE)  # of at most _PIXELS here; a photo takes 16 bytes per pixel at most
+PICTURES = Limit(64, 96 * MEGABYTE)  # of at most _PIXELS here, each of BYTES_PER_PIXEL
+BYTES_PER_PIXEL = 20  # that reading a photo or a mask takes at most
 _PIXELS = 4_000_000  # Pillow's own limit, less for the cases here: 178 million take gigabytes and seconds
 
 
@@ -236,6 +238,14 @@ def _attributes(folder: Path) -> Case:
     return _file(path, read, bytes(range(1, len(words))) * 20)
 
 
+def _read_source(folder: Path) -> None:
+    """Names in lists lead nowhere but into the folder."""
+    for item in read_source(folder).items:
+        for file in (item.image, item.mask, item.parts):
+            if file is not None:
+                assert os.path.normpath(file).startswith(f"{folder}{os.sep}"), file
+
+
 def _cub(file: str) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
         cub = data_folders.write_cub(folder / "cub", 8, (5, 6, 7))
@@ -245,7 +255,7 @@ def _cub(file: str) -> Callable[[Path], Case]:
             shutil.rmtree(cub / "text")
             table = [*rows, words, {word: number for number, word in words.items()}]
             (cub / file).write_bytes(pickle.dumps(table, 2))
-        return _file(cub / file, partial(read_source, cub))
+        return _file(cub / file, partial(_read_source, cub))
 
     return make
 
@@ -265,19 +275,19 @@ def _metadata(folder: Path) -> Case:
     ]
     rows[1] = {"file_name": "sub/1.png", "captions": ["a bird", "café"], "class": "blue", "split": "val"}
     source = data_folders.write_image_folder(folder / "images", rows)
-    return _file(source / "metadata.jsonl", partial(read_source, source))
+    return _file(source / "metadata.jsonl", partial(_read_source, source))
 
 
 def _metadata_row(folder: Path) -> Case:
     """One line, as JSON."""
     source = data_folders.write_image_folder(folder / "images", [{"file_name": "0.png", "text": "a bird"}])
     row = {"file_name": "0.png", "texts": ["a bird"], "class": 3, "bbox": [1, 2, 30, 20.5], "split": "test", "x": {}}
-    return _file(source / "metadata.jsonl", partial(read_source, source), json.dumps(row).encode())
+    return _file(source / "metadata.jsonl", partial(_read_source, source), json.dumps(row).encode())
 
 
 def _coco(folder: Path) -> Case:
     source = data_folders.write_coco(folder / "coco")
-    return _file(source / "annotations" / "captions_val2014.json", partial(read_source, source))
+    return _file(source / "annotations" / "captions_val2014.json", partial(_read_source, source))
 
 
 def _matlab(folder: Path) -> Case:

@@ -9,14 +9,19 @@ import os
 import pickle
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from PIL import Image
 
 from tests.fuzz.changes import changes
-from tests.fuzz.guard import MEGABYTE, Limit, judge
-from tests.fuzz.targets import TARGETS, Target, warm_up
+from tests.fuzz.guard import MEGABYTE, Limit, judge, settle
+from tests.fuzz.targets import BYTES_PER_PIXEL, TARGETS, Target, warm_up
+from tmgan.data.decode import open_photo
+from tmgan.data.mask_file import open_mask
+from tmgan.editing.photo_file import read_photo
 
 CASES = 60  # of a reader
 
@@ -38,6 +43,21 @@ def test_a_changed_file_is_read_or_refused(target: Target, tmp_path: Path):
         assert not verdict.failures, f"{target.name}, {data[:300]!r}: {verdict.failures}"
 
     check()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("RGB", "WEBP")])
+def test_a_picture_takes_memory_by_its_pixels(mode: str, kind: str, tmp_path: Path):
+    """A small file may have many of them: Pillow's limit is that of SECURITY.md."""
+    assert Image.MAX_IMAGE_PIXELS is not None and 2 * Image.MAX_IMAGE_PIXELS < 179e6
+    size, path = (2000, 2000), tmp_path / "photo"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, which copies it
+    more = {"transparency": 0} if mode == "P" else {}
+    Image.new(mode, size, 3 if mode == "P" else (9, 8, 7, 200)[: len(mode)]).save(path, kind, exif=exif, **more)
+    settle()
+    for read in (partial(open_photo, exif=True), read_photo, partial(open_mask, size=size, exif=True)):
+        limit = Limit(0, BYTES_PER_PIXEL * size[0] * size[1] + 8 * MEGABYTE)
+        assert judge(partial(read, path), tmp_path, 1, limit).failures == []
 
 
 SMALL = Limit(10, 20 * MEGABYTE)

@@ -114,7 +114,11 @@ class PlainUnpickler(_Unpickler):
     def load_missing(self) -> None:
         raise Refused("an opcode that no plain data need")
 
-    dispatch = dict.fromkeys(range(256), load_missing)
+    def load_unknown(self) -> None:
+        raise pickle.UnpicklingError("it holds what is no opcode")
+
+    dispatch = dict.fromkeys(range(256), load_unknown) | dict.fromkeys(_Unpickler.dispatch, load_missing)
+    dispatch[pickle.PERSID[0]] = load_unknown  # no writer of today uses it, and archives begin with its letter
     dispatch |= {getattr(pickle, name)[0]: _Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
     dispatch |= {
         pickle.APPEND[0]: load_append,

@@ -36,9 +36,17 @@ _CHUNK = 400  # cases of hypothesis between two looks at the clock
 _KEPT = 20  # files of failures that a process keeps
 
 ROW = {
-    "target": str, "cases": int, "seconds": float, "outcomes": dict, "failures": list, "most_memory_bytes": int,
-    "most_of_limit": float, "slowest_seconds": float, "memory_multiple": int, "memory_constant": int,
-}  # fmt: skip
+    "target": str,
+    "cases": int,
+    "seconds": float,
+    "outcomes": dict,
+    "failures": list,
+    "most_memory_bytes": int,
+    "most_of_limit": float,
+    "slowest_seconds": float,
+    "memory_multiple": int,
+    "memory_constant": int,
+}
 
 
 def check(document: dict[str, Any]) -> None:
@@ -91,11 +99,17 @@ class Tally:
 
     def row(self) -> dict[str, Any]:
         return {
-            "target": self.target.name, "cases": self.outcomes.total(), "seconds": time.monotonic() - self.start,
-            "outcomes": dict(self.outcomes), "failures": list(self.failures.values()), "most_memory_bytes": self.most,
-            "most_of_limit": self.share, "slowest_seconds": self.slowest,
-            "memory_multiple": self.target.limit.multiple, "memory_constant": self.target.limit.constant,
-        }  # fmt: skip
+            "target": self.target.name,
+            "cases": self.outcomes.total(),
+            "seconds": time.monotonic() - self.start,
+            "outcomes": dict(self.outcomes),
+            "failures": list(self.failures.values()),
+            "most_memory_bytes": self.most,
+            "most_of_limit": self.share,
+            "slowest_seconds": self.slowest,
+            "memory_multiple": self.target.limit.multiple,
+            "memory_constant": self.target.limit.constant,
+        }
 
     def write(self) -> None:
         self.written = time.monotonic()
@@ -142,9 +156,12 @@ def _hypothesis(form: str, seeds: list[bytes], seed: int, seconds: float, one: C
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         settings = hypothesis.settings(
-            max_examples=_CHUNK, database=None, deadline=None, phases=(hypothesis.Phase.generate,),
+            max_examples=_CHUNK,
+            database=None,
+            deadline=None,
+            phases=(hypothesis.Phase.generate,),
             suppress_health_check=list(hypothesis.HealthCheck),
-        )  # fmt: skip
+        )
         hypothesis.seed(seed)(settings(hypothesis.given(changes(form, seeds))(one)))()
         seed += 1
 
@@ -250,10 +267,14 @@ def main() -> None:
         add(rows, turn(TARGETS[place].name, engine, options.seed + 1000 * number, seconds, failures.resolve()))
         number += 1
         document = {
-            "kind": "fuzz", "machine": machine.describe("cpu"), "minutes": (time.monotonic() - start) / 60,
-            "seed": options.seed, "engines": engines, "cases": sum(row["cases"] for row in rows.values()),
+            "kind": "fuzz",
+            "machine": machine.describe("cpu"),
+            "minutes": (time.monotonic() - start) / 60,
+            "seed": options.seed,
+            "engines": engines,
+            "cases": sum(row["cases"] for row in rows.values()),
             "rows": list(rows.values()),
-        }  # fmt: skip
+        }
         write_json(options.out, document)
     found = {row["target"]: [each["what"] for each in row["failures"]] for row in rows.values() if row["failures"]}
     print(f"{document['cases']:,} cases in {document['minutes']:.1f} minutes, failures of {len(found)} readers.")

@@ -11,9 +11,28 @@ from hypothesis import strategies as st
 
 _LENGTHS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**40, 2**62, 2**64 - 1)
 _WORDS = (
-    b"\0", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xff\xfe", b"..", b"/", b"../../../../etc/passwd", b"\x1b[2J", b"`|*[](",
-    b"<script>", b"]]>", b"&x", b"*x", b"<<: ", b"1e400", b"NaN", b"-", b"9" * 30, b"\xed\xa0\x80", b"[" * 60,
-)  # fmt: skip
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"..",
+    b"/",
+    b"../../../../etc/passwd",
+    b"\x1b[2J",
+    b"`|*[](",
+    b"<script>",
+    b"]]>",
+    b"&x",
+    b"*x",
+    b"<<: ",
+    b"1e400",
+    b"NaN",
+    b"-",
+    b"9" * 30,
+    b"\xed\xa0\x80",
+    b"[" * 60,
+)
 
 
 @st.composite
@@ -46,10 +65,44 @@ def changed_bytes(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 
 _HOSTILE: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**70), 10**400, 1e308, float("nan"), float("inf"), 0.5, "",
-    "0", "../x", "/etc/passwd", "a/../../x", "\0", "\x1b[31m", "\ud800", "<script>alert(1)</script>", "](j:x) `|",
-    "x" * 5000, [], {}, [[]], [None], {"": None}, [1] * 50, {"a": {"a": {"a": []}}}, "NaN", "\u202e", "é", "1" * 5000,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    2**64,
+    -(2**70),
+    10**400,
+    1e308,
+    float("nan"),
+    float("inf"),
+    0.5,
+    "",
+    "0",
+    "../x",
+    "/etc/passwd",
+    "a/../../x",
+    "\0",
+    "\x1b[31m",
+    "\ud800",
+    "<script>alert(1)</script>",
+    "](j:x) `|",
+    "x" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    [1] * 50,
+    {"a": {"a": {"a": []}}},
+    "NaN",
+    "\u202e",
+    "é",
+    "1" * 5000,
+)
 _TEXTS = st.text(max_size=12)
 _VALUES = st.sampled_from(_HOSTILE) | _TEXTS | st.integers(-(2**66), 2**66) | st.floats()
 
@@ -96,17 +149,46 @@ def _change(draw: st.DrawFn, value: Any) -> Any:
 
 
 _GLOBALS = (
-    b"c__builtin__\neval\n", b"cposix\nsystem\n", b"c__builtin__\nbytes\n", b"c__builtin__\nbytearray\n",
-    b"cnumpy\ndtype\n", b"ccollections\nOrderedDict\n", b"c_codecs\nencode\n",
-    b"cnumpy.core.multiarray\n_reconstruct\n",    b"cnumpy.core.multiarray\nscalar\n", b"cnumpy\nndarray\n", 
+    b"c__builtin__\neval\n",
+    b"cposix\nsystem\n",
+    b"c__builtin__\nbytes\n",
+    b"c__builtin__\nbytearray\n",
+    b"cnumpy\ndtype\n",
+    b"ccollections\nOrderedDict\n",
+    b"c_codecs\nencode\n",
+    b"cnumpy.core.multiarray\n_reconstruct\n",
+    b"cnumpy.core.multiarray\nscalar\n",
+    b"cnumpy\nndarray\n",
     b"ctorch._utils\n_rebuild_tensor_v2\n",
-    b"ctorch\nFloatStorage\n", b"ctorch\nTensor\n", b"cbuiltins\nset\n", b"ctorch\nSize\n", b"c__builtin__\nint\n",
-)  # fmt: skip
+    b"ctorch\nFloatStorage\n",
+    b"ctorch\nTensor\n",
+    b"cbuiltins\nset\n",
+    b"ctorch\nSize\n",
+    b"c__builtin__\nint\n",
+)
 _PLAIN = (
-    b"K\x01", b"K\x00", b"J\xff\xff\xff\x7f", b"M\x00\x01", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"N", b"\x88",
-    b"U\x02i8", b"U\x06latin1", b"X\x04\0\0\0bird", b"C\x03abc", b"G?\xf0\0\0\0\0\0\0", b"]", b"}", b")", b"(",
-    b"U\x00",    b"I99999999999999999999\n", b"F1e400\n", b"V\\ud800\n", b"S'../x'\n",
-)  # fmt: skip
+    b"K\x01",
+    b"K\x00",
+    b"J\xff\xff\xff\x7f",
+    b"M\x00\x01",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"N",
+    b"\x88",
+    b"U\x02i8",
+    b"U\x06latin1",
+    b"X\x04\0\0\0bird",
+    b"C\x03abc",
+    b"G?\xf0\0\0\0\0\0\0",
+    b"]",
+    b"}",
+    b")",
+    b"(",
+    b"U\x00",
+    b"I99999999999999999999\n",
+    b"F1e400\n",
+    b"V\\ud800\n",
+    b"S'../x'\n",
+)
 _BUILDERS = (
     b"\x85",
     b"\x86",

@@ -141,9 +141,18 @@ def _encoded(formats: dict[str, tuple[str, ...]]) -> list[bytes]:
 
 
 _FORMATS: dict[str, tuple[str, ...]] = {
-    "JPEG": ("RGB", "L", "CMYK"), "WEBP": ("RGB", "RGBA"), "GIF": ("P",), "BMP": ("RGB", "P"), "TIFF": ("RGB", "CMYK"),
-    "PPM": ("RGB",), "TGA": ("RGBA",), "ICO": ("RGBA",), "JPEG2000": ("RGB",), "EPS": ("RGB",), "PCX": ("P",),
-}  # fmt: skip
+    "JPEG": ("RGB", "L", "CMYK"),
+    "WEBP": ("RGB", "RGBA"),
+    "GIF": ("P",),
+    "BMP": ("RGB", "P"),
+    "TIFF": ("RGB", "CMYK"),
+    "PPM": ("RGB",),
+    "TGA": ("RGBA",),
+    "ICO": ("RGBA",),
+    "JPEG2000": ("RGB",),
+    "EPS": ("RGB",),
+    "PCX": ("P",),
+}
 
 
 def _small_pictures(read: Callable[[], Any]) -> Callable[[], Any]:
@@ -481,7 +490,7 @@ def _run_file(name: str) -> Callable[[Path], Case]:
             "stats.jsonl": '{"images": 8, "loss": 1.5, "images_per_second": 3}\n{"images": 16, "loss": null}\n',
             "evaluation.json": json.dumps({"trained": evaluation.to_json()}),
             "log.txt": "2026 NOTE: [a](b) <i>\n",
-        }  # fmt: skip
+        }
         for file, text in files.items():
             (run / file).write_text(text)
 

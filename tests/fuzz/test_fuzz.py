@@ -33,9 +33,12 @@ def test_a_changed_file_is_read_or_refused(target: Target, tmp_path: Path):
 
     @seed(0)
     @settings(
-        max_examples=CASES, database=None, deadline=None, phases=(Phase.generate,),
+        max_examples=CASES,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(changes(target.form, case.seeds))
     def check(data: bytes) -> None:
         case.place(data)

@@ -126,10 +126,24 @@ def test_intervals_are_hollow_where_nothing_is_sure():
 
 
 HOSTILE = (
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "x](javascript:alert(1))", "![x](https://x.y/z.png)",
-    "a | b", "line\n# heading\n- item", "`", "```\n<b>", "&lt;b&gt;", "<!-- ", "a\0b\x1b[31mc", "# title", "1. one",
-    "[x]: https://x.y", "\\[x](y)", "\ud800", "\u202edrow",
-)  # fmt: skip
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "x](javascript:alert(1))",
+    "![x](https://x.y/z.png)",
+    "a | b",
+    "line\n# heading\n- item",
+    "`",
+    "```\n<b>",
+    "&lt;b&gt;",
+    "<!-- ",
+    "a\0b\x1b[31mc",
+    "# title",
+    "1. one",
+    "[x]: https://x.y",
+    "\\[x](y)",
+    "\ud800",
+    "\u202edrow",
+)
 
 
 def hostile_page(text: str) -> Document:

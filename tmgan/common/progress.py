@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tmgan.common.text import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -37,11 +39,11 @@ def quiet() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a status line on standard output, unless inside `quiet()`: there notes go to standard error."""
+    """Print a line on standard output, unless inside `quiet()`: there notes and warnings go to standard error."""
     if not _quiet:
-        print(text, flush=True)
-    elif text.startswith("NOTE: "):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), flush=True)
+    elif text.startswith(("NOTE: ", "WARNING: ")):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -57,7 +59,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Show a remark."""
         self.notes.append(text)
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, unit: str, total: int, start: int = 0) -> Iterator[None]:

@@ -17,8 +17,17 @@ from typing import Any, BinaryIO
 from tmgan.common.plain_pickle import Call, PlainUnpickler, Refused, StandIn, check_tree
 
 _BYTES = {
-    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
-}  # fmt: skip  # of a number, by the name of its storage
+    "Double": 8,
+    "Float": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Long": 8,
+    "Int": 4,
+    "Short": 2,
+    "Char": 1,
+    "Byte": 1,
+    "Bool": 1,
+}  # of a number, by the name of its storage
 _STORAGES = tuple(f"{name}Storage" for name in _BYTES)
 _BEFORE = 5  # pickles of the format before 1.6: a magic number, the version, the machine, the data, the storages' keys
 _MOST_NUMBERS = 2**50

@@ -225,9 +225,13 @@ class Pack:
 
 
 _TEXTS = {
-    "tokens": (torch.int32, 2), "word_labels": (torch.uint8, 2), "lengths": (torch.int32, 1), "first": (torch.int64, 1),
-    "class_ids": (torch.int64, 1), "split": (torch.uint8, 1),
-}  # fmt: skip  # type and dimensions
+    "tokens": (torch.int32, 2),
+    "word_labels": (torch.uint8, 2),
+    "lengths": (torch.int32, 1),
+    "first": (torch.int64, 1),
+    "class_ids": (torch.int64, 1),
+    "split": (torch.uint8, 1),
+}  # type and dimensions
 _OPTIONAL = {"colours": (torch.int8, 2), "patterns": (torch.uint8, 2)}
 
 

@@ -6,11 +6,8 @@ No random or loader state is in it: both follow from (seed, step), see plan.py.
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,8 @@ from typing import Any
 import torch
 
 from tmgan.common.files import remove_orphans, write_atomically, write_json
+from tmgan.common.json_text import parse_json
+from tmgan.common.torch_file import check_torch_file
 
 FORMAT = 1
 _NAME = re.compile(r"images-(\d+)\.pt")
@@ -67,7 +66,7 @@ class Checkpoints:
     def best(self) -> dict | None:
         """File name, images and score of the best checkpoint; None when none was scored."""
         try:
-            best = json.loads((self.folder / "best.json").read_text("utf-8"))
+            best = parse_json((self.folder / "best.json").read_text("utf-8"))
             return best if (self.folder / best["file"]).exists() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -100,7 +99,9 @@ def newest_of(paths: list[Path], log: Callable[[str], None]) -> dict | None:
     for path in paths:
         try:
             state = _load(path)
-        except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file raises nearly anything
             log(f"WARNING: {path} is damaged ({error}); falling back to the checkpoint before it.")
             continue
         if state.get("format") != FORMAT:
@@ -121,8 +122,8 @@ def _size(state: Any) -> int:
 
 
 def _load(path: Path) -> dict:
-    with zipfile.ZipFile(path) as archive:  # torch does not verify every checksum itself
-        broken = archive.testzip()
-    if broken is not None:
-        raise ValueError(f"checksum of {broken} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    check_torch_file(path)  # every checksum too, of which torch verifies only some
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}")
+    return state

@@ -51,7 +51,9 @@ def table(rows: Sequence[Row]) -> str:
     """A line for each part of the step: how many tensors, the largest value, how many values are not finite, and how
     many are not but do not last."""
     bad = {row.order for row in lasting(rows)}
-    lines: list[tuple[str, ...]] = [("part", "tensors", "largest", "NaN", "infinite", "masked", "first bad, or where the largest is")]
+    lines: list[tuple[str, ...]] = [
+        ("part", "tensors", "largest", "NaN", "infinite", "masked", "first bad, or where the largest is")
+    ]
     for part in dict.fromkeys(row.part for row in rows):
         inside = [row for row in rows if row.part == part]
         wrong = [row for row in inside if row.order in bad]

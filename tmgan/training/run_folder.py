@@ -6,7 +6,6 @@ config.yaml  run.json (status)  log.txt  stats.jsonl  metrics.jsonl  tensorboard
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import traceback
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from tmgan.common.commands import command
 from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
 from tmgan.common.files import append_text, remove_orphans, require_writable, user_path, write_json, write_text
+from tmgan.common.json_text import parse_json
 from tmgan.common.progress import say
 from tmgan.common.version import __version__
 from tmgan.config import configfile
@@ -135,15 +134,12 @@ class RunFolder:
         """What config.yaml says. ValueError when it is damaged."""
         path = self.path / "config.yaml"
         try:
-            settings = yaml.safe_load(path.read_text("utf-8"))
-        except (ValueError, yaml.YAMLError):
-            settings = None
-        if not isinstance(settings, dict):
+            return configfile.read_plain(path)
+        except ValueError as error:
             raise ValueError(
                 f"{path} is damaged, so nothing says which settings the checkpoints beside it were trained with. "
                 "Restore it, or choose another --run."
-            )
-        return settings
+            ) from error
 
     def log(self, line: str) -> None:
         """Append a line to log.txt and print it."""
@@ -227,7 +223,7 @@ def _shown(settings: dict, name: str) -> str:
 def _record(path: Path) -> dict[str, Any]:
     """What run.json says of a run, of the right kind; {} without one."""
     try:
-        record = json.loads((path / "run.json").read_text("utf-8"))
+        record = parse_json((path / "run.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     kinds = {"images": int, "status": str, "from": dict}

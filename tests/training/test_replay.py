@@ -15,17 +15,16 @@ import torch
 from PIL import Image
 
 from tests.conftest import SMALL, TINY
-from tests.training import steps
 from tests.training.test_train import assert_equal_states
 from tmgan.cli import main
 from tmgan.config import configfile
-from tmgan.config.settings import TrainConfig
-from tmgan.training import replay as replay_module
+from tmgan.config.runtime import decide
+from tmgan.config.settings import RuntimeConfig, TrainConfig
 from tmgan.training.checkpoint import newest_of
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
-from tmgan.training.intermediates import Intermediates
 from tmgan.training.jobs import train_editor
+from tmgan.training.recorder import FILE
 from tmgan.training.reopen import reopen, settings_of
 from tmgan.training.replay import record_step, replay
 from tmgan.training.run_folder import RunFolder
@@ -44,7 +43,7 @@ def finished(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:  # what takes long and changes no weight
         for task in (EditorTask, EncoderTask):
-            patch.setattr(task, "measure", lambda task: {})
+            patch.setattr(task, "measure", lambda task, images: {})
             patch.setattr(task, "draw", lambda task, path: Image.new("RGB", (8, 8)).save(path))
         return train_editor(tiny_config(packed, run), evaluated=False)
 
@@ -176,8 +175,8 @@ def test_a_bad_moment_was_bad_before(run):
 
 
 def write_record(run: Path, rows: list[dict]) -> None:
-    record = {"format": 1, "reason": "streak", "seed": 0, "batch": 4, "rows": rows}
-    (run / replay_module.FLIGHT).write_text(json.dumps(record))
+    numerics = decide(RuntimeConfig(device="cpu", threads=1)).numerics()
+    (run / FILE).write_text(json.dumps({"format": 1, "reason": "", "seed": 0, **numerics, "batch": 4, "rows": rows}))
 
 
 def test_what_was_recorded_is_what_comes_out(run):
@@ -196,29 +195,24 @@ def test_what_was_recorded_is_what_comes_out(run):
     assert "recorded this step as bad, and here it is not" in text
 
 
-def test_a_skipped_step_is_a_bad_one(run):
-    write_record(run / "encoders", [{"step": 0, "images": 0, "skipped": 0}, {"step": 2, "images": 8, "skipped": 1}])
+def test_the_first_bad_step_of_the_record(run):
+    rows = [{"step": n, "images": 4 * n, "loss": 1.0, "grad": "inf" if n > 1 else 2.0} for n in range(4)]
+    write_record(run / "encoders", rows)
     assert replay(run / "encoders").step == 2
 
 
-def test_norms_of_gradients_as_a_record_has_them():
-    step, batch = steps.make("lightweight")
-    twin, _ = steps.make("lightweight")
-    _, gradients = steps.losses_and_gradients(twin, batch)
-    with Intermediates(step) as seen:
-        step(batch, 0)
-    numbers = replay_module._of_gradients(tuple(seen.rows()))
-    # Both passes of losses_and_gradients see the first weights; in a step only the discriminator's does.
-    norm = math.sqrt(sum(g.double().square().sum().item() for n, g in gradients.items() if n.startswith("disc")))
-    assert numbers["grad_d"] == pytest.approx(norm, rel=1e-6)
-    assert numbers.keys() == {"grad_d", "grad_g", "skipped_d", "skipped_g"}
-    assert numbers["skipped_d"] == numbers["skipped_g"] == 0
+def test_without_a_checkpoint_the_record_says_what_the_run_was_computed_with(run):
+    numerics = decide(RuntimeConfig(device="cpu", threads=1, precision="bf16")).numerics()
+    assert reopen(run, settings_of(run), 1, numerics=numerics).runtime.precision == "bf16"
+    assert reopen(run, settings_of(run), 2, numerics=numerics).runtime.precision == "fp32", (
+        "a checkpoint says it itself"
+    )
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"rows": [{"step": 1, "images": 4, "d": 0.5}]}', '{"rows": 3}'])
 def test_without_a_bad_step_one_must_be_named(run, content):
     if content is not None:
-        (run / replay_module.FLIGHT).write_text(content)
+        (run / FILE).write_text(content)
     with pytest.raises(ValueError, match="--step N"):
         replay(run)
 

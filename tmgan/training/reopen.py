@@ -28,6 +28,7 @@ from tmgan.training.run_folder import require_no_import
 from tmgan.training.start import start_of
 
 Config = TrainConfig | DamsmConfig
+NUMERICS = ("device", "precision", "engine", "threads", "torch")  # what Runtime.numerics tells
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,13 @@ def size_of(config: Config) -> tuple[int, int]:
     return -(-own.images // own.batch), own.batch
 
 
-def reopen(folder: Path, config: Config, step: int, data: str = "") -> Reopened:
+def reopen(folder: Path, config: Config, step: int, data: str = "", numerics: dict[str, Any] | None = None) -> Reopened:
     """The run as it was at its last checkpoint before `step` that can be read, or else at its beginning.
 
     Args:
         config: what `settings_of` returns.
         data: the pack; "": where the run had it.
+        numerics: what the run was computed with, where a checkpoint does not say it. None or {}: not known.
 
     Raises:
         ValueError: what the run was trained with is not there any more; the message says what to do.
@@ -112,7 +114,7 @@ def reopen(folder: Path, config: Config, step: int, data: str = "") -> Reopened:
     files = [file for file in checkpoints_in(folder / "checkpoints") if _images_of(file) <= step * batch]
     state = newest_of(files, notes.append)
     pack = _pack(folder, config, data)
-    runtime, more = _runtime(config.runtime, None if state is None else state["numerics"])
+    runtime, more = _runtime(config.runtime, numerics if state is None else state["numerics"])
     begins = state is None
     build: Callable[[Runtime], EditorTask | EncoderTask]
     if isinstance(config, TrainConfig):
@@ -201,15 +203,17 @@ def _encoders(config: DamsmConfig, pack: Pack, begins: bool) -> Callable[[Runtim
 
 
 def _runtime(config: RuntimeConfig, numerics: dict[str, Any] | None) -> tuple[Runtime, list[str]]:
-    """What a checkpoint was computed with, as far as it is here, and what is not as a sentence."""
-    if numerics is None:
+    """What a run was computed with, as far as it is here, and what is not as a sentence."""
+    if not numerics:
         return decide(config), []
     wanted = {name: numerics[name] for name in ("device", "precision", "engine", "threads")}
     if wanted["device"] == "cuda" and not torch.cuda.is_available():
         wanted |= {"device": "cpu", "engine": "eager"}
     runtime = decide(dataclasses.replace(config, **wanted))
     now = runtime.numerics()
-    differs = ", ".join(f"{name} {numerics[name]} then, {now[name]} now" for name in now if now[name] != numerics[name])
+    differs = ", ".join(
+        f"{name} {numerics[name]} then, {now[name]} now" for name in NUMERICS if now[name] != numerics[name]
+    )
     return runtime, [f"{differs}: what is replayed need not have the same bits."] if differs else []
 
 

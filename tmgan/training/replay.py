@@ -13,6 +13,7 @@ import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tmgan.common.files import require_writable, user_path, write_text
 from tmgan.common.progress import Progress, say
@@ -22,12 +23,11 @@ from tmgan.training.diagnosis import lasting, table, verdict
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.intermediates import Intermediates, WatchedLoader
-from tmgan.training.reopen import Reopened, reopen, settings_of, size_of
+from tmgan.training.recorder import FILE
+from tmgan.training.reopen import NUMERICS, Reopened, reopen, settings_of, size_of
 from tmgan.training.tensor_stats import Row
 
-FLIGHT = "flight.json"  # in a run folder: numbers of its last steps before it ended badly
 _FAR = 1000  # steps up to the one that is asked for, from which on a hint is worth its line
-_NETWORKS = {"d": "discriminator.", "g": "generator."}  # behind grad_ and skipped_ of the flight record
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Replay:
         run: its folder.
         step: number of the step, from 0.
         start: step before which the state was loaded; 0 for the beginning of the run.
-        losses: of the step, by name.
+        losses: of the step, by name, and its other numbers, such as the norms of its gradients.
         recorded: what the run's flight record says of the step, by name; None where it says nothing.
         tensors: statistics of all tensors, in the order in which they came about.
         notes: what is not as it was in the run, as sentences.
@@ -57,11 +57,6 @@ class Replay:
         """The first tensor that is not finite in a way that lasts, see diagnosis.py; None where all are sound."""
         return next(iter(lasting(self.tensors)), None)
 
-    @property
-    def values(self) -> dict[str, float]:
-        """What a flight record says of a step, as it came out now: the losses, and what follows from gradients."""
-        return _of_gradients(self.tensors) | self.losses
-
     def __str__(self) -> str:
         lines = [f"NOTE: {note}" for note in self.notes]
         if self.recorded is not None:
@@ -77,9 +72,8 @@ class Replay:
     def _compared(self) -> str:
         assert self.recorded is not None
         lines = [("", "recorded", "now", "difference")]
-        now = self.values
         for name, before in self.recorded.items():
-            after = now.get(name)
+            after = self.losses.get(name)
             shown = "-" if after is None else f"{after:.6g}"
             lines.append(
                 (name, f"{before:.6g}", shown, "not computed" if after is None else _difference(before, after))
@@ -110,14 +104,14 @@ def replay(run: str | Path, step: int | None = None, data: str = "", out: str | 
     """
     folder = user_path(run)
     config = settings_of(folder)
-    record = _flight(folder)
+    numerics, record = _flight(folder)
     step = _first_bad_step(folder, record) if step is None else step
     steps, batch = size_of(config)
     if not 0 <= step < steps:
         raise ValueError(f"--step {step}: {folder} has steps 0 to {steps - 1}, of {batch} images each.")
     if out is not None:
         require_writable(user_path(out))
-    reopened = reopen(folder, config, step, data)
+    reopened = reopen(folder, config, step, data, numerics)
     _say_where(reopened, step)
     rows, losses = _run(reopened, step)
     recorded = next((numbers for number, numbers in record if number == step), None)
@@ -187,43 +181,37 @@ def record_step(task: EditorTask | EncoderTask, step: int) -> tuple[list[Row], d
     return seen.rows(), {name: loss.item() for name, loss in losses.items()}
 
 
-def _of_gradients(rows: tuple[Row, ...]) -> dict[str, float]:
-    """grad_d, grad_g: L2 norms of both networks' gradients; skipped_d, skipped_g: 1 where one of them is not finite."""
-    numbers = {}
-    for key, network in _NETWORKS.items():
-        inside = [row for row in rows if row.kind == "gradient" and row.name.startswith(f"gradient of {network}")]
-        if inside:
-            finite = all(row.finite for row in inside)
-            bad = math.nan if any(row.nan for row in inside) else math.inf
-            numbers[f"grad_{key}"] = math.sqrt(sum(row.norm**2 for row in inside)) if finite else bad
-            numbers[f"skipped_{key}"] = float(not finite)
-    return numbers
+_Record = list[tuple[int, dict[str, float]]]
 
 
-def _flight(folder: Path) -> list[tuple[int, dict[str, float]]]:
-    """(step, its numbers) of the flight record, oldest first; none where there is no record, or a damaged one."""
+def _flight(folder: Path) -> tuple[dict[str, Any], _Record]:
+    """What a run has left when it ended badly: what it was computed with, and (step, its numbers), oldest first.
+
+    Both are empty where there is no record, or a damaged one.
+    """
     try:
-        rows = json.loads((folder / FLIGHT).read_text("utf-8"))["rows"]
-        return [
-            (int(row["step"]), {k: float(v) for k, v in row.items() if k not in ("step", "images")}) for row in rows
+        record = json.loads((folder / FILE).read_text("utf-8"))
+        rows = [
+            (int(row["step"]), {name: float(x) for name, x in row.items() if name not in ("step", "images")})
+            for row in record["rows"]
         ]
+        return {name: record[name] for name in NUMERICS}, rows
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        return {}, []
 
 
-def _first_bad_step(folder: Path, record: list[tuple[int, dict[str, float]]]) -> int:
+def _first_bad_step(folder: Path, record: _Record) -> int:
     for step, numbers in record:
         if not _is_sound(numbers):
             return step
     none = "knows no bad step" if record else "is not there: a run writes it when it ends badly"
-    inside = folder / "encoders" / FLIGHT
+    inside = folder / "encoders" / FILE
     hint = f" One of its encoders is in {inside}." if inside.exists() else ""
-    raise ValueError(f"{folder / FLIGHT} {none}. Say which step to replay: --step N.{hint}")
+    raise ValueError(f"{folder / FILE} {none}. Say which step to replay: --step N.{hint}")
 
 
 def _is_sound(numbers: dict[str, float]) -> bool:
-    skipped = any(value for name, value in numbers.items() if name.startswith("skipped"))
-    return not skipped and all(math.isfinite(value) for value in numbers.values())
+    return all(math.isfinite(value) for value in numbers.values())
 
 
 def _difference(before: float, after: float) -> str:

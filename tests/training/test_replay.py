@@ -41,11 +41,16 @@ def tiny_config(packed: Path, run: Path) -> TrainConfig:
 def finished(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps, and of four of its encoders, with checkpoints before every second one."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:  # what takes long and changes no weight
-        for task in (EditorTask, EncoderTask):
-            patch.setattr(task, "measure", lambda task, images: {})
-            patch.setattr(task, "draw", lambda task, path: Image.new("RGB", (8, 8)).save(path))
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_what_takes_long(patch)
         return train_editor(tiny_config(packed, run), evaluated=False)
+
+
+def leave_out_what_takes_long(patch: pytest.MonkeyPatch) -> None:
+    """And changes no weight."""
+    for task in (EditorTask, EncoderTask):
+        patch.setattr(task, "measure", lambda task, images: {})
+        patch.setattr(task, "draw", lambda task, path: Image.new("RGB", (8, 8)).save(path))
 
 
 @pytest.fixture
@@ -95,7 +100,8 @@ def test_from_the_beginning(run, inside):
     assert_equal_states(state_after(run / inside, 1, start=0), expected)
 
 
-def test_from_the_beginning_of_a_run_that_went_on_from_another(finished, packed, tmp_path):
+def test_from_the_beginning_of_a_run_that_went_on_from_another(finished, tmp_path, monkeypatch):
+    leave_out_what_takes_long(monkeypatch)
     second = tmp_path / "second"
     config = dataclasses.replace(configfile.started_from(str(finished), run=str(second)), run=str(second))
     train_editor(dataclasses.replace(config, images=8, seed=7), evaluated=False)
@@ -117,7 +123,11 @@ def test_another_engine_computes_the_steps_before(run, monkeypatch, capsys):
     found = replay(run, 3)
     assert any("engine is compiled" in note for note in found.notes)
     assert "eager" not in capsys.readouterr().out
-    assert found.losses == pytest.approx(replay(run, 3).losses)
+    with changed(run, 8) as state:
+        state["numerics"]["engine"] = "eager"
+    task = (reopened := reopen(run, settings_of(run), 3)).task(reopened.runtime)
+    task.step(2)
+    assert found.losses == pytest.approx({name: loss.item() for name, loss in task.step(3).items()})
     assert any(row.module == "generator.coarse.spatial" for row in found.tensors)
 
 
@@ -161,6 +171,26 @@ def test_a_loss_that_is_not_a_number_from_some_step_on(finished, monkeypatch):
     text = str(found)
     assert "First bad: aten.mul.Tensor (tmgan/training/objective.py:" in text
     assert text.count("\n  before it ") == 5 and "\n  made of " in text
+
+
+def test_a_step_that_the_run_has_skipped(run, monkeypatch):
+    """Its own gradients are bad, and the steps after it are those of the run."""
+    import tmgan.training.objective as objective
+
+    leave_out_what_takes_long(monkeypatch)
+    kl, step, now = objective.kl_loss, EditorTask.step, [0]
+    monkeypatch.setattr(EditorTask, "step", lambda task, number: (now.__setitem__(0, number), step(task, number))[1])
+    monkeypatch.setattr(objective, "kl_loss", lambda *inputs: kl(*inputs) * (math.nan if now[0] == 3 else 1))
+    without_checkpoints(run, 16, 24)
+    train_editor(dataclasses.replace(settings_of(run), run=str(run)), evaluated=False)
+    before, after = (checkpoint(run, images)["task"]["adam_g"]["state"][0]["step"] for images in (8, 16))
+    assert after - before == 1, "of two steps one was skipped"
+    found = replay(run, 3)
+    assert (found.first_bad.part, found.first_bad.operation) == ("generator loss", "aten.mul.Tensor")
+    assert math.isnan(found.losses["grad_g"]) and math.isfinite(found.losses["grad_d"])
+    expected = checkpoint(run, 24)["task"]
+    without_checkpoints(run, 16)
+    assert_equal_states(state_after(run, 5, start=2), expected)
 
 
 def test_a_bad_moment_was_bad_before(run):

@@ -8,6 +8,7 @@ computes 0 / 0 in the gradient of a norm before it puts a 0 there.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,6 +19,8 @@ from tmgan.training.parts import LOAD
 from tmgan.training.tensor_stats import Row
 
 _FLIPS = ("neg", "sub", "rsub", "mul", "div")  # how the names of operations begin that may turn -inf into +inf
+_HALF = ("bfloat16", "float16")
+_BOUNDED = {"div", "sqrt", "rsqrt", "log", "pow", "reciprocal"}  # in names of operations that dislike 0
 _BEFORE, _LARGEST = 5, 5  # operations before the first bad one, and the largest tensors, that are shown
 
 
@@ -123,9 +126,9 @@ def _remedy(first: Row, step: int, start: int) -> str:
             "The checkpoint holds it. Move the newest checkpoints away until one is sound, and repeat the command of "
             "the run: it goes on from there."
         )
-    half = first.dtype in ("bfloat16", "float16")
-    precision = "another run with --runtime.precision fp32" if half else "a smaller weight of that loss"
-    rates = (
-        "lower learning rates (--optim.lr-g, --optim.lr-d; of encoders --pretrain.lr), which may be changed in a run"
-    )
-    return f"Try {rates}, or {precision}. If this line of code divides or takes a root or logarithm, bound its input."
+    advice = "Try lower learning rates (--optim.lr-g, --optim.lr-d; of encoders --pretrain.lr): a run may change them."
+    if first.dtype in _HALF:
+        advice += " Or another run with --runtime.precision fp32."
+    if _BOUNDED.intersection(re.split(r"[._]", first.operation)):
+        advice += " What this line of code divides by, or takes a root or logarithm of, may have come near 0: bound it."
+    return advice

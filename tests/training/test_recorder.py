@@ -103,7 +103,7 @@ def test_a_streak_stops_the_run_and_says_what_to_do(tiny, pack, encoders, monkey
     assert flight["rows"][3]["grad_d"] == "nan" and flight["seed"] == tiny.seed and flight["engine"] == "eager"
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     assert [row.get("bad_steps", 0) for row in rows[:3]] == [0, 1, 2] and rows[1]["d"] > 0
-    assert "skipped 2 steps" in (run / "log.txt").read_text()
+    assert "  skipped 2\n" in (run / "log.txt").read_text()
     two = torch.load(run / "checkpoints" / "images-000000000040.pt"), latest(run)
     assert_equal_states(two[0]["task"], two[1]["task"])  # nothing has moved since
 
@@ -149,3 +149,12 @@ def test_skipped_steps_resume_as_they_were(tiny, pack, encoders, monkeypatch, tm
     pieces = dataclasses.replace(tiny, run=str(tmp_path / "pieces"))
     assert [run_gan(pieces, pack, encoders, StopAfter(2)), run_gan(pieces, pack, encoders)] == ["stopped", "done"]
     assert_equal_states(latest(Path(tiny.run))["task"], latest(tmp_path / "pieces")["task"])
+
+
+def test_what_cannot_be_measured_is_a_divergence_since_its_first_bad_step(tiny, pack, encoders):
+    wild = dataclasses.replace(tiny, images=400, optim=dataclasses.replace(tiny.optim, lr_g=1e30))
+    with pytest.raises(
+        FloatingPointError, match=r"from image 4 on, what is measured is not finite.*--step 1\n"
+    ) as error:
+        run_gan(wild, pack, encoders)
+    assert "edits hold numbers that are not finite" in str(error.value.__cause__)

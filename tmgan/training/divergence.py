@@ -18,19 +18,23 @@ _LAST = 3  # bad steps in a row that must not be a run's last ones
 
 def require_good_steps(recorder: Recorder, task: Task, run: RunFolder, complete: bool) -> None:
     """FloatingPointError when the last steps were bad: too many to be an accident, or to end a run with."""
-    streak = recorder.streak()
-    if streak >= (_LAST if complete else STREAK):
-        step = int(recorder.rows()[-1]["step"]) - streak + 1
+    if recorder.streak() >= (_LAST if complete else STREAK):
         what = "gradients or losses are not finite. Those steps were skipped, so the weights are from before"
-        raise _diverged(what, step, task, run)
+        raise _diverged(what, _first_bad(recorder), task, run)
 
 
-def measure(task: Task, run: RunFolder, images: int) -> dict[str, float]:
+def measure(task: Task, run: RunFolder, images: int, recorder: Recorder) -> dict[str, float]:
     """The task's metrics; FloatingPointError when its networks give nothing that can be measured."""
     try:
         return task.measure(images)
     except FloatingPointError as error:
-        raise _diverged("what is measured is not finite", images // task.batch - 1, task, run) from error
+        raise _diverged("what is measured is not finite", _first_bad(recorder), task, run) from error
+
+
+def _first_bad(recorder: Recorder) -> int:
+    """The step with which the last streak began; the last step where there is none."""
+    rows = recorder.rows()
+    return int(rows[-1]["step"]) - max(recorder.streak() - 1, 0) if rows else 0
 
 
 def require_finite(state: Any, images: int, task: Task, run: RunFolder) -> None:

@@ -93,7 +93,7 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
                     owed.remove(PICTURE)
                     stop.check()  # the exception may have been lost in a callback
                 if METRICS in due:
-                    metrics = measure(task, run, count)
+                    metrics = measure(task, run, count, recorder)
                     owed.remove(METRICS)
             if PICTURE in due and PICTURE not in owed:
                 board.picture(picture, count)
@@ -176,5 +176,5 @@ def _numerics(task: Task) -> dict[str, str | int]:
 
 def _status_line(count: int, images: int, rate: float, left: str, tick: Tick) -> str:
     parts = "  ".join(f"{name} {value:.3f}" for name, value in tick.means.items() if name not in SIGNS)
-    parts += f"  skipped {tick.bad} steps" if tick.bad else ""
+    parts += f"  skipped {tick.bad}" if tick.bad else ""
     return f"{count:>10,} images {min(100 * count / images, 100):5.1f}%  left {left:>6}  {rate:7.1f} images/s  {parts}"

@@ -153,11 +153,12 @@ def _run(reopened: Reopened, step: int) -> tuple[list[Row], dict[str, float]]:
         if task.runtime.engine == "eager":
             return record_step(task, step)
         state = task.state_dict()
+    del task
+    gc.collect()  # of the other engine only the state is needed
     task = reopened.task(eager)
     with closing(task.loader):
         task.load_state_dict(state)
         del state
-        gc.collect()  # the networks of the other engine
         return record_step(task, step)
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tmgan.training.follow import configure, configure_encoders
     from tmgan.training.jobs import train_editor as train
     from tmgan.training.jobs import train_encoders
+    from tmgan.training.replay import Replay, replay
 
 _HOME = {
     # settings
@@ -63,6 +64,8 @@ _HOME = {
     # training
     "train": "tmgan.training.jobs:train_editor",
     "train_encoders": "tmgan.training.jobs",
+    "replay": "tmgan.training.replay",
+    "Replay": "tmgan.training.replay",
     # weights that others have trained
     "import_published": "tmgan.published.read",
     "Import": "tmgan.published.read",
@@ -102,6 +105,7 @@ __all__ = [
     "Pack",
     "PerImage",
     "Protocol",
+    "Replay",
     "RunComparison",
     "RuntimeConfig",
     "TrainConfig",
@@ -120,6 +124,7 @@ __all__ = [
     "make_provider",
     "prepare",
     "quiet",
+    "replay",
     "save_photo",
     "train",
     "train_encoders",

@@ -21,13 +21,13 @@ def test_a_turn_is_counted(tmp_path):
     fuzz.add(rows, dict(row))
     whole = rows["Matlab lists"]
     assert whole["cases"] == 2 * row["cases"]
-    document = {"kind": "fuzz", "machine": {}, "minutes": 1.0, "seed": 0, "engines": ["hypothesis"], "rows": [whole]}
+    document = {"kind": fuzz.KIND, "machine": {}, "minutes": 1.0, "seed": 0, "engines": ["hypothesis"], "rows": [whole]}
     fuzz.check(document | {"cases": whole["cases"]})
     with pytest.raises(SchemaError, match="not the rows' sum"):
         fuzz.check(document | {"cases": 1})
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("fuzz*.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("reliability-fuzz*.json")), ids=lambda path: path.name)
 def test_the_results_that_are_there(path):
     document = json.loads(path.read_text())
     fuzz.check(document)

@@ -134,12 +134,15 @@ class RunFolder:
         """What config.yaml says. ValueError when it is damaged."""
         path = self.path / "config.yaml"
         try:
-            return configfile.read_plain(path)
-        except ValueError as error:
+            settings = configfile.read_plain(path)
+        except ValueError:
+            settings = {}
+        if not settings:
             raise ValueError(
                 f"{path} is damaged, so nothing says which settings the checkpoints beside it were trained with. "
                 "Restore it, or choose another --run."
-            ) from error
+            )
+        return settings
 
     def log(self, line: str) -> None:
         """Append a line to log.txt and print it."""

@@ -103,3 +103,10 @@ def test_kill_9_never_leaves_an_unreadable_checkpoint(tmp_path):
         state = checkpoints.load_latest()
         assert state is not None and state["task"]["w"].shape == (1_000_000,) and not said
         assert not list(tmp_path.glob(".*tmp*"))
+
+
+def test_a_checkpoint_of_another_form_is_damaged(tmp_path):
+    checkpoints, said = store(tmp_path)
+    checkpoints.save(10, {"step": 1, "task": {}})
+    torch.save({"format": 1, "images": 20}, tmp_path / "images-000000000020.pt")
+    assert checkpoints.load_latest()["images"] == 10 and "it holds no step and no task" in said[0]

@@ -180,12 +180,12 @@ def test_a_step_that_the_run_has_skipped(run, monkeypatch):
     leave_out_what_takes_long(monkeypatch)
     kl, step, now = objective.kl_loss, EditorTask.step, [0]
     monkeypatch.setattr(EditorTask, "step", lambda task, number: (now.__setitem__(0, number), step(task, number))[1])
-    monkeypatch.setattr(objective, "kl_loss", lambda *inputs: kl(*inputs) * (math.nan if now[0] == 3 else 1))
+    monkeypatch.setattr(objective, "kl_loss", lambda *inputs: kl(*inputs) * (math.nan if now[0] == 2 else 1))
     without_checkpoints(run, 16, 24)
     train_editor(dataclasses.replace(settings_of(run), run=str(run)), evaluated=False)
     before, after = (checkpoint(run, images)["task"]["adam_g"]["state"][0]["step"] for images in (8, 16))
     assert after - before == 1, "of two steps one was skipped"
-    found = replay(run, 3)
+    found = replay(run, 2)
     assert (found.first_bad.part, found.first_bad.operation) == ("generator loss", "aten.mul.Tensor")
     assert math.isnan(found.losses["grad_g"]) and math.isfinite(found.losses["grad_d"])
     expected = checkpoint(run, 24)["task"]
@@ -340,3 +340,12 @@ def test_a_machine_without_the_gpu_of_the_run(run):
         state["numerics"] |= {"device": "cuda", "engine": "graphed"}
     if not torch.cuda.is_available():
         assert any("device cuda then, cpu now" in note for note in replay(run, 2).notes)
+
+
+def test_learning_rates_that_were_changed_are_named(run):
+    text = (run / "config.yaml").read_text()
+    rate = settings_of(run).optim.lr_g
+    assert text.count(f"lr_g: {rate}") == 1
+    (run / "config.yaml").write_text(text.replace(f"lr_g: {rate}", f"lr_g: {rate / 2}"))
+    (note,) = replay(run, 3).notes
+    assert note == f"optim.lr_g was {rate:g} at the checkpoint and is {rate / 2:g} now, as this step takes it."

@@ -385,3 +385,13 @@ def test_the_last_batch_may_go_past_the_end_but_not_its_status_line(tiny, pack, 
     run_gan(dataclasses.replace(tiny, images=10, batch=4), pack, encoders, StopAfter(10**9))
     line = next(line for line in (Path(tiny.run) / "log.txt").read_text().splitlines() if " 12 images " in line)
     assert "100.0%" in line and "left     0s" in line
+
+
+def test_a_checkpoint_without_the_networks_is_refused(tiny, pack, encoders):
+    run_gan(tiny, pack, encoders, StopAfter(2))
+    path = Checkpoints(Path(tiny.run) / "checkpoints", 3, print).paths()[0]
+    state = torch.load(path)
+    state["task"]["generator"] = {}
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="does not hold the networks of this run"):
+        run_gan(tiny, pack, encoders)

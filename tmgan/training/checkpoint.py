@@ -19,6 +19,7 @@ from tmgan.common.json_text import parse_json
 from tmgan.common.torch_file import check_torch_file
 
 FORMAT = 1
+_KINDS = {"images": int, "step": int, "task": dict}
 _NAME = re.compile(r"images-(\d+)\.pt")
 
 
@@ -55,7 +56,7 @@ class Checkpoints:
         Args:
             scores: by the images that the run had seen.
         """
-        known = {int(path.stem.removeprefix("images-")): path.name for path in self.paths()}
+        known = {images_of(path): path.name for path in self.paths()}
         found = [(score, images) for images, score in scores.items() if images in known]
         if found:
             score, images = max(found)
@@ -90,6 +91,11 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("*.pt") if _NAME.fullmatch(p.name)), reverse=True)
 
 
+def images_of(path: Path) -> int:
+    """How many images the run had seen, by a checkpoint's name."""
+    return int(path.stem.removeprefix("images-"))
+
+
 def newest_of(paths: list[Path], log: Callable[[str], None]) -> dict | None:
     """The first checkpoint that can be read, on the CPU; None when none can. `log` is told of those that are damaged.
 
@@ -99,6 +105,8 @@ def newest_of(paths: list[Path], log: Callable[[str], None]) -> dict | None:
     for path in paths:
         try:
             state = _load(path)
+        except FileNotFoundError:  # the run goes on, and keeps the newest ones only
+            continue
         except MemoryError:
             raise
         except Exception as error:  # a damaged file raises nearly anything
@@ -126,4 +134,8 @@ def _load(path: Path) -> dict:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}")
+    if state.get("format") == FORMAT:
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(state.get(name), kind)]
+        if wrong:
+            raise ValueError(f"it holds no {' and no '.join(wrong)}")
     return state

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tmgan.common.commands import command
+from tmgan.training.checkpoint import images_of
 from tmgan.training.recorder import FILE, STREAK, Recorder, write_flight
 from tmgan.training.run_folder import RunFolder
 from tmgan.training.task import Task
@@ -19,8 +20,9 @@ _LAST = 3  # bad steps in a row that must not be a run's last ones
 def require_good_steps(recorder: Recorder, task: Task, run: RunFolder, complete: bool) -> None:
     """FloatingPointError when the last steps were bad: too many to be an accident, or to end a run with."""
     if recorder.streak() >= (_LAST if complete else STREAK):
-        what = "gradients or losses are not finite. Those steps were skipped, so the weights are from before"
-        raise _diverged(what, _first_bad(recorder), task, run)
+        first = recorder.first_bad()
+        assert first is not None, "a streak is of steps"
+        raise _diverged("gradients are not finite. Those steps were skipped", first, task, run)
 
 
 def measure(task: Task, run: RunFolder, images: int, recorder: Recorder) -> dict[str, float]:
@@ -28,13 +30,9 @@ def measure(task: Task, run: RunFolder, images: int, recorder: Recorder) -> dict
     try:
         return task.measure(images)
     except FloatingPointError as error:
-        raise _diverged("what is measured is not finite", _first_bad(recorder), task, run) from error
-
-
-def _first_bad(recorder: Recorder) -> int:
-    """The step with which the last streak began; the last step where there is none."""
-    rows = recorder.rows()
-    return int(rows[-1]["step"]) - max(recorder.streak() - 1, 0) if rows else 0
+        first = recorder.first_bad()
+        first = images // task.batch - 1 if first is None else first
+        raise _diverged("what is measured is not finite", first, task, run) from error
 
 
 def require_finite(state: Any, images: int, task: Task, run: RunFolder) -> None:
@@ -49,11 +47,14 @@ def require_finite(state: Any, images: int, task: Task, run: RunFolder) -> None:
 
 def _diverged(what: str, step: int, task: Task, run: RunFolder) -> FloatingPointError:
     """What to say when `what` is so from a step on."""
-    # Bad steps change nothing, so one that was saved among them is good too.
-    saved = run.checkpoints.paths()
-    where = f"The last good checkpoint is {saved[0]}" if saved else "There is no checkpoint yet"
+    images = step * task.batch
+    saved = [path for path in run.checkpoints.paths() if images_of(path) <= images]
+    where = f"The last good checkpoint is {saved[0]}." if saved else "There is no checkpoint yet."
+    if saved and images_of(saved[0]) == images:  # its very next step is bad, so its weights may be the cause
+        before = f"the one before it, {saved[1].name}," if len(saved) > 1 else "the run's beginning"
+        where = f"The checkpoint before it is {saved[0]}. If it goes bad there again, move that away: {before} is next."
     return FloatingPointError(
-        f"Training diverged: from image {step * task.batch:,} on, {what}. {where}.\n"
+        f"Training diverged: from image {images:,} on, {what}. {where}\n"
         f"What went bad first:\n  {command('replay', run.path, '--step', step)}\n"
         "Go on with lower learning rates (they may be changed in a run), or try another run with "
         "--runtime.precision fp32."

@@ -10,7 +10,7 @@ from contextlib import closing, nullcontext, suppress
 from tmgan.common.interrupt import Interrupted, StopRequest
 from tmgan.config.settings import OutputConfig
 from tmgan.training.divergence import leave_flight, measure, require_good_steps
-from tmgan.training.recorder import Recorder, Tick
+from tmgan.training.recorder import Recorder, Tick, set_aside
 from tmgan.training.run_folder import RunFolder
 from tmgan.training.saving import Saver
 from tmgan.training.signs import SIGNS, CollapseWatch
@@ -42,7 +42,10 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
     # Resume.
     count, step, owed = _resume(task, run)
     start = saved = count
-    stats_file, metrics_file = JsonLines(run.path / "stats.jsonl", count), JsonLines(run.path / "metrics.jsonl", count)
+    stats_file = JsonLines(run.path / "stats.jsonl", count)
+    metrics_file = JsonLines(
+        run.path / "metrics.jsonl", count - (METRICS in owed)
+    )  # a row of this boundary comes again
     run.checkpoints.restore_best(
         {row["images"]: row["score"] for row in metrics_file.rows if isinstance(row.get("score"), float)}
     )
@@ -51,6 +54,7 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
         run.log(f"{run.path} is complete: {count:,} images.")
         run.status("done", count)
         return "done"
+    set_aside(run.path)
     if count:
         run.log(f"Resuming {run.path} at {count:,} of {images:,} images.")
     watch, speed = CollapseWatch(), Speed(count)
@@ -82,7 +86,7 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
                 board.scalars("speed", {"images_per_second": rate}, count)
                 for line in watch.look(tick.means):
                     run.log(line)
-            if report or due:
+            if report or due or recorder.full:
                 require_good_steps(recorder, task, run, complete)
 
             # Draw and measure. What a signal cuts off is owed: the checkpoint says so, the resumed run begins with it.
@@ -95,6 +99,7 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
                 if METRICS in due:
                     metrics = measure(task, run, count, recorder)
                     owed.remove(METRICS)
+                    stop.check()
             if PICTURE in due and PICTURE not in owed:
                 board.picture(picture, count)
             if metrics and METRICS not in owed:
@@ -106,7 +111,8 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
             # run says that it stopped where it did not save.
             signal = stop.signal
             save = len(owed) < len(due) if count == saved else METRICS in due or signal is not None
-            if save:
+            # Weights whose every next step is bad would replace those of before; on leaving, there is no later.
+            if save and (complete or signal is not None or recorder.streak() == 0):
                 state = {"step": step, "task": task.state_dict(), "identity": task.identity()}
                 state |= {"numerics": _numerics(task), "owed": owed}
                 saver.save(count, state, None if METRICS in owed else metrics.get("score"))
@@ -151,19 +157,28 @@ def _resume(task: Task, run: RunFolder) -> tuple[int, int, list[str]]:
     state = run.checkpoints.load_latest()
     if state is None:
         return 0, 0, []
-    names = [name for name, value in task.identity().items() if state["identity"].get(name) != value]
+    names = [name for name, value in task.identity().items() if state.get("identity", {}).get(name) != value]
     if names:
         raise ValueError(
             f"{run.path} was trained with another {' and another '.join(names)}. Restore the previous one "
             "to resume, or choose another --run."
         )
-    now, before = _numerics(task), {"pixels": "tiles", **state["numerics"]}  # runs of earlier versions had no others
+    now, before = (
+        _numerics(task),
+        {"pixels": "tiles", **state.get("numerics", {})},
+    )  # runs of earlier versions had no others
     if now != before:
         differs = ", ".join(
             f"{name} {before.get(name)} then, {now[name]} now" for name in now if now[name] != before.get(name)
         )
         run.log(f"NOTE: {differs}: the run goes on, but not to the same bits.")
-    task.load_state_dict(state["task"])
+    try:
+        task.load_state_dict(state["task"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"The newest checkpoint in {run.checkpoints.folder} does not hold the networks of this run "
+            f"({error!r:.200}). Move it away to go on from the one before."
+        ) from error
     for note in task.notes():
         run.log(f"NOTE: {note}")
     return state["images"], state["step"], state.get("owed", [])  # earlier versions stopped when all was done

@@ -1,12 +1,15 @@
-"""The numbers of the steps, gathered on the device: means of a tick, steps that went bad, and a flight record.
+"""The numbers of the steps: means of a tick, steps that were skipped, and a flight record.
 
-A step is bad when one of its numbers, a loss or the norm of its gradients, is not finite; guard.py has then kept the
-weights. A tick that a stop cut short is averaged over what came after resuming.
+A step is bad when the norm of a gradient is not finite; guard.py has then kept the weights. A step's numbers stay on
+the device, in a table of 100 rows, and are fetched for a status line, for a save, and when the table is full. A tick
+that a stop cut short is averaged over what came after resuming.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +22,7 @@ from tmgan.common.files import write_json
 FILE = "flight.json"  # in a run's folder
 FORMAT = 1
 STREAK = 10  # bad steps in a row that are no accident any more
+BEFORE = "flight-before.json"  # that of the run before it went on
 _LENGTH = 100  # steps of a flight record
 
 
@@ -26,8 +30,8 @@ class Tick(NamedTuple):
     """What happened since the last tick.
 
     Attributes:
-        means: of every number, over the steps that were not bad; empty when there was none.
-        bad: steps whose numbers were not all finite.
+        means: of every number, over those of its values that are finite; NaN where none is.
+        bad: how many steps had gradients that are not finite.
     """
 
     means: dict[str, float]
@@ -35,54 +39,76 @@ class Tick(NamedTuple):
 
 
 class Recorder:
-    """`add` takes a step's numbers and never waits for the device; `read`, `streak` and `rows` do.
+    """`add` takes a step's numbers and never waits for the device; the others do.
 
-    The last 100 steps' numbers stay on the device. At the end of a streak of bad steps no more are taken, so that the
-    steps that led to it are kept.
+    Attributes:
+        full: whether `add` takes no more before the numbers were looked at: `streak` does.
     """
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._steps = 0  # taken so far
-        self._taken = 0  # since the last tick
+        self._table: Tensor | None = None
+        self._steps: list[int] = []  # of the rows that are in the table
+        self._flight: deque[dict[str, float]] = deque(maxlen=_LENGTH)
+        self._values: dict[str, list[float]] = {}  # of this tick
+        self._bad = self._streak = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._steps) == _LENGTH
 
     def add(self, step: int, numbers: Mapping[str, Tensor]) -> None:
-        """A step's scalars on the device, the same names in every step."""
-        row = torch.stack([number.detach() for number in numbers.values()]).double()
-        if not self._names:
-            self._names = list(numbers)
-            self._ring = row.new_full((_LENGTH, 1 + len(row)), -1.0)
-            self._sum, self._bad, self._streak = torch.zeros_like(row), row.new_zeros(()), row.new_zeros(())
-        diverged = self._streak >= STREAK
-        bad = ~torch.isfinite(row).all()
-        self._sum += torch.where(bad, 0.0, row)
-        self._bad += bad
-        place = self._ring[self._steps % _LENGTH]
-        place.copy_(torch.where(diverged, place, torch.cat([row.new_full((1,), step), row])))
-        self._streak = torch.where(diverged, self._streak, (self._streak + 1) * bad)
-        self._steps, self._taken = self._steps + 1, self._taken + 1
+        """A step's scalars on the device, the same names in every step; norms of gradients begin with "grad"."""
+        assert not self.full, "nobody has looked at the last 100 steps"
+        row = torch.stack([number.detach() for number in numbers.values()])
+        if self._table is None:
+            self._names, self._table = list(numbers), row.new_empty(_LENGTH, len(row))
+        self._table[len(self._steps)].copy_(row)
+        self._steps.append(step)
 
     def read(self) -> Tick:
-        """What happened since the last call. Waits for the device."""
-        if not self._taken:
-            return Tick({}, 0)
-        *sums, bad = torch.cat([self._sum, self._bad[None]]).tolist()
-        good = self._taken - int(bad)
-        means = {name: value / good for name, value in zip(self._names, sums, strict=True)} if good else {}
-        self._sum.zero_()
-        self._bad.zero_()
-        self._taken = 0
-        return Tick(means, int(bad))
+        """What happened since the last call."""
+        self._fetch()
+        means = {name: sum(v) / len(v) if v else math.nan for name, v in self._values.items()}
+        tick = Tick(means, self._bad)
+        self._values, self._bad = {}, 0
+        return tick
 
     def streak(self) -> int:
-        """How many bad steps the last ones were in a row, STREAK at most. Waits for the device."""
-        return int(self._streak) if self._names else 0
+        """How many bad steps the last ones were in a row."""
+        self._fetch()
+        return self._streak
 
     def rows(self) -> list[dict[str, float]]:
-        """The flight record, the oldest step first: `step` and its numbers. Waits for the device."""
-        rows = [row for row in self._ring.tolist() if row[0] >= 0] if self._names else []
-        rows.sort(key=lambda row: row[0])
-        return [{"step": int(step), **dict(zip(self._names, numbers, strict=True))} for step, *numbers in rows]
+        """The flight record, the oldest step first: `step` and its numbers. Of a streak only the first steps."""
+        self._fetch()
+        return [dict(row) for row in self._flight]
+
+    def first_bad(self) -> int | None:
+        """The step with which the present streak began; without one, the last step. None before the first."""
+        rows = self.rows()
+        return int(rows[-1]["step"]) - max(min(self._streak, STREAK) - 1, 0) if rows else None
+
+    def _fetch(self) -> None:
+        if self._table is None:
+            return
+        rows = self._table[: len(self._steps)].tolist()
+        for step, row in zip(self._steps, rows, strict=True):
+            numbers = dict(zip(self._names, row, strict=True))
+            bad = any(name.startswith("grad") and not math.isfinite(value) for name, value in numbers.items())
+            self._bad += bad
+            self._streak = self._streak + 1 if bad else 0
+            if self._streak <= STREAK:  # what led to a streak is worth more than its end
+                self._flight.append({"step": step, **numbers})
+            for name, value in numbers.items():
+                self._values.setdefault(name, []).extend([value] if math.isfinite(value) else [])
+        self._steps = []
+
+
+def set_aside(folder: Path) -> None:
+    """Keep a flight record of before under another name: a run that goes on may have other learning rates by now."""
+    if (folder / FILE).exists():
+        os.replace(folder / FILE, folder / BEFORE)
 
 
 def write_flight(path: Path, recorder: Recorder, batch: int, about: Mapping[str, Any]) -> bool:

@@ -6,8 +6,8 @@ The run may be going on meanwhile: its lock is not taken.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from tmgan.common.files import user_path
+from tmgan.common.json_text import parse_json
 from tmgan.config import configfile
 from tmgan.config.runtime import Runtime, decide
 from tmgan.config.settings import DamsmConfig, RuntimeConfig, TrainConfig
 from tmgan.data.pack import Pack
 from tmgan.models import bundle
 from tmgan.training.build import FirstWeights
-from tmgan.training.checkpoint import checkpoints_in, newest_of
+from tmgan.training.checkpoint import checkpoints_in, images_of, newest_of
 from tmgan.training.editor_task import EditorTask, check_fits
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.run_folder import require_no_import
@@ -111,7 +112,7 @@ def reopen(folder: Path, config: Config, step: int, data: str = "", numerics: di
     """
     notes: list[str] = []
     batch = size_of(config)[1]
-    files = [file for file in checkpoints_in(folder / "checkpoints") if _images_of(file) <= step * batch]
+    files = [file for file in checkpoints_in(folder / "checkpoints") if images_of(file) <= step * batch]
     state = newest_of(files, notes.append)
     pack = _pack(folder, config, data)
     runtime, more = _runtime(config.runtime, numerics if state is None else state["numerics"])
@@ -119,14 +120,24 @@ def reopen(folder: Path, config: Config, step: int, data: str = "", numerics: di
     build: Callable[[Runtime], EditorTask | EncoderTask]
     if isinstance(config, TrainConfig):
         build = _editor(folder, config, pack, begins)
+        more += _other_rates(config, state)
     else:
         build = _encoders(config, pack, begins)
     start, images = (0, 0) if state is None else (state["step"], state["images"])
     return Reopened(folder, config, start, images, runtime, (*notes, *more), state, build)
 
 
-def _images_of(file: Path) -> int:
-    return int(file.stem.partition("-")[2])
+def _other_rates(config: TrainConfig, state: dict[str, Any] | None) -> list[str]:
+    """A note where the learning rates were changed after a checkpoint: steps are computed with the present ones."""
+    notes = []
+    for name, rate in (("lr_g", config.optim.lr_g), ("lr_d", config.optim.lr_d)):
+        with suppress(KeyError, IndexError, TypeError):  # of another form, which loading it will say
+            before = rate if state is None else state["task"][f"adam_{name[-1]}"]["param_groups"][0]["lr"]
+            if before != rate:
+                notes.append(
+                    f"optim.{name} was {before:g} at the checkpoint and is {rate:g} now, which this step takes."
+                )
+    return notes
 
 
 def _pack(folder: Path, config: Config, data: str) -> Pack:
@@ -180,7 +191,7 @@ def _require_same_beginning(folder: Path, config: TrainConfig, record: dict[str,
 def _status(folder: Path) -> dict[str, Any]:
     """run.json; {} where it cannot be read."""
     try:
-        return json.loads((folder / "run.json").read_text("utf-8"))
+        return parse_json((folder / "run.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
 

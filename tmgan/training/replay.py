@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tmgan.common.files import require_writable, user_path, write_text
+from tmgan.common.json_text import parse_json
 from tmgan.common.progress import Progress, say
 from tmgan.common.text import columns
 from tmgan.config.settings import TrainConfig
@@ -191,7 +192,7 @@ def _flight(folder: Path) -> tuple[dict[str, Any], _Record]:
     Both are empty where there is no record, or a damaged one.
     """
     try:
-        record = json.loads((folder / FILE).read_text("utf-8"))
+        record = parse_json((folder / FILE).read_text("utf-8"))
         rows = [
             (int(row["step"]), {name: float(x) for name, x in row.items() if name not in ("step", "images")})
             for row in record["rows"]

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from tmgan.common.files import append_text, write_text
+from tmgan.common.json_text import parse_json
 from tmgan.common.text import duration
 
 
@@ -47,7 +48,7 @@ class JsonLines:
         if path.exists():
             for line in path.read_text("utf-8", errors="replace").splitlines():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     before = row["images"] <= images
                 except (ValueError, KeyError, TypeError):  # a crash cut the last line, or it is damaged
                     continue

@@ -6,19 +6,25 @@ outside the case's folder; memory in proportion to the file; no hang.
 
 from __future__ import annotations
 
+import ast
+import collections
+import dataclasses
 import gc
 import os
 import signal
 import sys
 import sysconfig
 import time
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tmgan.common.errors import REFUSED, exit_status
+from tmgan.config import configfile
 
 SECONDS = 10  # of processor time that a case may take; most take a millisecond
 MEGABYTE = 2**20
@@ -61,6 +67,9 @@ _NEVER = (
 _OURS = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")} | {str(Path(__file__).parents[2])}
 )
+
+
+_MAKERS = {collections.__file__, dataclasses.__file__, typing.__file__}  # which run texts of their own
 
 
 class Hang(BaseException):
@@ -124,12 +133,10 @@ class Watch:
             problem = next(filter(None, (self._outside(event, path) for path in arguments[: _CHANGES[event]])), "")
         elif event in _NEVER:
             problem = f"{event}{arguments!r:.200}"
-        elif event == "exec":
-            name = getattr(arguments[0], "co_filename", "")
-            problem = "" if self._is_ours(name) else f"exec of {name!r}"
-        elif event == "compile":
-            name = arguments[1] if isinstance(arguments[1], str) else os.fsdecode(arguments[1] or b"")
-            problem = "" if self._is_ours(name) else f"compile of {name!r}"
+        elif event in ("exec", "compile"):
+            name = getattr(arguments[0], "co_filename", "") if event == "exec" else arguments[1]
+            name = name if isinstance(name, str) else os.fsdecode(name or b"")
+            problem = "" if _is_import(name, sys._getframe(1)) else f"{event} of {name!r}"
         if problem:
             self.seen.append(problem)
             raise PermissionError(f"not while a file from anywhere is read: {problem}")
@@ -140,10 +147,27 @@ class Watch:
         real = os.path.realpath(os.fsdecode(path))
         return "" if real.startswith(self._folder + os.sep) or real == os.devnull else f"{event} of {real}"
 
-    @staticmethod
-    def _is_ours(name: str) -> bool:
-        """Modules that are imported late, and what dataclasses and namedtuples make."""
-        return name.startswith(_OURS) or name.startswith("<frozen ") or name in ("<string>", "<unknown>")
+
+def _is_import(name: str, frame: FrameType) -> bool:
+    """Whether code named `name` is made or run by an import, or for a class or a type of ours; `frame` asks for it.
+
+    The name alone says nothing: whoever makes code names it.
+    """
+    asks = frame.f_code.co_filename
+    if asks.startswith("<frozen importlib"):
+        return name.startswith((*_OURS, "<frozen "))
+    if asks == ast.__file__:
+        return True  # a tree of syntax, as of numpy's headers: what runs it asks again
+    if asks not in _MAKERS:
+        return False
+    outer: FrameType | None = frame
+    while outer is not None and outer.f_code.co_filename == asks:
+        outer = outer.f_back
+    if outer is None or not outer.f_code.co_filename.startswith(_OURS):
+        return False
+    if asks == typing.__file__:
+        return outer.f_code.co_filename == configfile.__file__
+    return outer.f_code.co_name == "<module>"  # a class of a module that is imported late
 
 
 _watch: Watch | None = None

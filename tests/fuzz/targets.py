@@ -463,7 +463,12 @@ def _checkpoint(inside: bool) -> Callable[[Path], Case]:
         path = Checkpoints(folder / "checkpoints", 2, lambda line: None).save(8, state)
         path.rename(path.with_name("images-000000000009.pt"))
         path = path.with_name("images-000000000009.pt")
-        case = _file(path, partial(newest_of, [path], lambda line: None))
+
+        def read() -> None:
+            if newest_of([path], lambda line: None) is None:
+                raise ValueError("it is damaged")
+
+        case = _file(path, read)
         if not inside:
             return case
         seed, place = _inside(case.seeds[0], "data.pkl")

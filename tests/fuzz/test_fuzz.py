@@ -78,6 +78,9 @@ def _swallows(folder: Path) -> None:
         raise ValueError("damaged") from None
 
 
+# typing.ForwardRef("1"), evaluated by typing.
+_ANNOTATIONS = b"ctyping\n_eval_type\n(ctyping\nForwardRef\n(V1\ntR}}tR."
+
 _FORBIDDEN = {
     "a write outside": (_writes_outside, "open of"),
     "a write outside, swallowed": (_swallows, "open of"),
@@ -89,6 +92,10 @@ _FORBIDDEN = {
     "a connection": (lambda folder: socket.create_connection(("127.0.0.1", 1)), "socket"),
     "code": (lambda folder: exec(compile("1", "/tmp/foreign.py", "exec")), "compile of"),
     "a pickle that runs": (lambda folder: pickle.loads(b"cposix\nsystem\n(S'true'\ntR."), "os.system"),
+    "a pickle that executes": (lambda folder: pickle.loads(b"cbuiltins\nexec\n(V1\ntR."), "compile of"),
+    "a pickle that evaluates": (lambda folder: pickle.loads(b"cbuiltins\neval\n(V1\ntR."), "compile of"),
+    "code named as ours": (lambda folder: exec(compile("1", os.__file__, "exec")), "compile of"),
+    "a pickle through a maker": (lambda folder: pickle.loads(_ANNOTATIONS), "compile of"),
     "memory": (lambda folder: bytes(bytearray(os.urandom(64)) * 2**20), "MB of memory"),
     "another error": (lambda folder: {}["x"], "KeyError"),
     "no message": (lambda folder: (_ for _ in ()).throw(ValueError), "without a message"),

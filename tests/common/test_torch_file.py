@@ -56,6 +56,19 @@ _PROGRAMS = {
     "a hash of 2**40 steps": (b"\x80\x02})" + b"q\0h\0\x86" * 40 + b"K\x01s.", "key of type tuple"),
     "a tree of 2**40 leaves": (b"\x80\x02)" + b"q\0h\0\x86" * 40 + b".", "the same parts"),
     "8 GB that are not there": (b"\x80\x02" + _STORAGE, "larger than what the file holds"),
+    "a dictionary made of a text": (b"\x80\x02ccollections\nOrderedDict\nX\x02\0\0\0ab\x85R.", "other than pairs"),
+    "a dictionary with a list as its key": (
+        b"\x80\x02ccollections\nOrderedDict\n](](]K\x01ee\x85R.",
+        "other than pairs",
+    ),
+    "a dictionary of the same pairs again and again": (
+        b"\x80\x02(ccollections\nOrderedDict\nq\0](](X\x01\0\0\0aK\x01eq\1"
+        + b"h\1" * 200
+        + b"eq\2\x85R"
+        + b"h\0h\2\x85R" * 9999
+        + b"t.",
+        "more copies than",
+    ),
     "attributes": (b"\x80\x02ccollections\nOrderedDict\n)R}X\x01\0\0\0aK\x01sb.", "attributes"),
 }
 

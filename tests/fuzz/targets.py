@@ -28,6 +28,7 @@ from PIL import Image, ImageCms
 from tests.conftest import SMALL, TINY, write_run
 from tests.data import data_folders
 from tests.fuzz.guard import MEGABYTE, Limit, settle
+from tests.old_torch import old_file
 from tmgan.config import configfile
 from tmgan.config.settings import TrainConfig
 from tmgan.data import captions, decode, mask_file
@@ -428,7 +429,9 @@ def _state(present: bool) -> Callable[[Path], Case]:
         torch.save(_STATE, out, _use_new_zipfile_serialization=present)
         path = folder / "state.pth"
         return _file(
-            path, _any_of(partial(read_state, path), lambda: recognise(read_state(path), path)), out.getvalue()
+            path,
+            _any_of(partial(read_state, path), lambda: recognise(read_state(path), path)),
+            *([out.getvalue()] if present else [out.getvalue(), old_file(_STATE)]),
         )
 
     return make

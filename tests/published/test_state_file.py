@@ -5,10 +5,12 @@ import io
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
 
+from tests.old_torch import old_file
 from tmgan.published.state_file import read_state
 
 STATE = {"layer.weight": torch.arange(6.0).view(2, 3), "layer.num_batches_tracked": torch.tensor(3)}
@@ -20,6 +22,17 @@ def test_both_formats_of_torch_are_read(tmp_path, present):
     state = read_state(tmp_path / "x.pth")
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[key], value) and state[key].dtype == value.dtype for key, value in STATE.items())
+
+
+def test_a_file_of_python_2_and_of_torch_before_0_4_is_read(tmp_path):
+    """As those of AttnGAN's time: torch's own reader reads them too."""
+    state = OrderedDict(STATE)
+    state._metadata = OrderedDict([("", {"version": 1}), ("layer", {"version": 2})])
+    data = old_file(state)
+    assert b"_rebuild_tensor\n" in data and b"U\x0clayer.weight" in data and b"OrderedDict\nq\x00]" in data
+    (tmp_path / "x.pth").write_bytes(data)
+    found = read_state(tmp_path / "x.pth")
+    assert [*found] == [*STATE] and all(torch.equal(found[key], value) for key, value in STATE.items())
 
 
 def test_the_prefix_of_parallel_training_is_taken_off(tmp_path):

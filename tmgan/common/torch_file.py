@@ -31,6 +31,7 @@ _BYTES = {
 _STORAGES = tuple(f"{name}Storage" for name in _BYTES)
 _BEFORE = 5  # pickles of the format before 1.6: a magic number, the version, the machine, the data, the storages' keys
 _MOST_NUMBERS = 2**50
+_ENTRY = 60  # bytes of the file that a pair of a dictionary has at least, with the tensor or the version in it
 
 
 def check_torch_file(path: Path) -> None:
@@ -106,7 +107,7 @@ class _Reader(PlainUnpickler):
             return _Storage(_BYTES[name.removesuffix("Storage")])
         if (module, name) == ("collections", "OrderedDict"):
             return Call(name, self._ordered)
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):  # the first until 0.3
             return Call(name, self._tensor)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return Call(name, self._parameter)
@@ -134,10 +135,12 @@ class _Reader(PlainUnpickler):
 
     dispatch = PlainUnpickler.dispatch | {pickle.BUILD[0]: load_build}
 
-    def _ordered(self, *pairs: Any) -> OrderedDict:
-        if pairs not in ((), ([],)):
-            raise Refused("a dictionary made of another list")
-        return OrderedDict()
+    def _ordered(self, pairs: Any = (), *more: Any) -> OrderedDict:
+        """Empty, to be filled later; Python 2 gives its pairs at once, each as a list."""
+        if more or not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
+            raise Refused("a dictionary made of other than pairs of a text and a value")
+        self.pay(_ENTRY * len(pairs))
+        return OrderedDict(pairs)
 
     def _tensor(self, storage: Any, *about: Any) -> _Tensor:
         if not isinstance(storage, _Tensor):
@@ -146,3 +149,7 @@ class _Reader(PlainUnpickler):
 
     def _parameter(self, tensor: Any, *about: Any) -> Any:
         return tensor
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str)

@@ -178,7 +178,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
     [
         (LAUGHS, "aliases (*) are not read"),
         ("a: &a {b: 1}\nc: {<<: [*a, *a]}\n", "aliases (*) are not read"),
-        ("x: " + "y" * 2**20, "settings of more than 1,048,576 bytes"),
+        ("x: " + "y" * 2**16, "settings of more than 65,536 bytes"),
         ("x: " + "[" * 2000, "is not valid YAML"),
         (f"seed: {'9' * 5000}", "is not a whole number"),
         (f"{'k' * 1000}: 1", "unknown setting 'kkk"),
@@ -193,7 +193,7 @@ def test_a_file_from_anywhere_takes_no_more_than_it_has(text, message, tmp_path)
 
 def test_many_keys_take_time_by_their_number(tmp_path):
     start = time.process_time()
-    (tmp_path / "some.yaml").write_text("".join(f"k{n}: 1\n" for n in range(20_000)))
+    (tmp_path / "some.yaml").write_text("".join(f"k{n:x}:\n" for n in range(9_000)))
     with pytest.raises(ValueError, match="unknown setting 'k0'"):
         configfile.read_yaml(tmp_path / "some.yaml", TrainConfig())
-    assert time.process_time() - start < 15  # a second of it is YAML's; pair by pair it took minutes
+    assert time.process_time() - start < 5  # half a second is YAML's; pair by pair it took minutes for twice as many

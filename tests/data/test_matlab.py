@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -41,6 +42,20 @@ def test_what_inflates_to_gigabytes_is_refused():
     assert len(data) < MOST_BYTES / 50
     with pytest.raises(ValueError, match="a part of more than 1,048,576 bytes"):
         read_arrays(data)
+
+
+def test_many_parts_that_inflate_share_one_budget():
+    """A file of 1 MB had 966 of them, and took as many megabytes."""
+    part = {"labels": np.zeros((1, MOST_BYTES - 200), np.uint8)}
+    first, header = saved(part, do_compression=True), 128
+    assert read_arrays(first + 6 * first[header:])["labels"].size == MOST_BYTES - 200
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="inflates to more than 8,388,608 bytes"):
+            read_arrays(first + 900 * first[header:])
+        assert tracemalloc.get_traced_memory()[1] < 16 * MOST_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 MOST_BYTES = 2**20  # of a file, and of what each of its parts inflates to; Oxford's have less than 20 kB
+_MOST_INFLATED = 2**23  # bytes that all parts of a file inflate to
 _HEADER = 128
 _COMPRESSED, _MATRIX = 15, 14
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -43,9 +44,14 @@ def read_arrays(data: bytes) -> dict[str, np.ndarray]:
     if order is None:
         raise ValueError("it is not of Matlab's version 5")
     arrays: dict[str, np.ndarray] = {}
+    left = _MOST_INFLATED
     for element in _elements(data[_HEADER:], order):
         if element.kind == _COMPRESSED:
-            element = next(_elements(_inflated(element.data), order), _Element(0, b""))
+            whole = _inflated(element.data)
+            left -= len(whole)
+            if left < 0:
+                raise ValueError(f"it inflates to more than {_MOST_INFLATED:,} bytes")
+            element = next(_elements(whole, order), _Element(0, b""))
         if element.kind == _MATRIX:
             arrays |= _array(list(_elements(element.data, order)), order)
     return arrays

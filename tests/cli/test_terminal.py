@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+import tmgan.training.replay
 from tests.data.data_folders import write_image_folder
 from tmgan.cli import main
 from tmgan.common.errors import sentence
 from tmgan.common.text import printable, shown
+from tmgan.training.replay import Replay
+from tmgan.training.tensor_stats import Row
 
 STEERS = "\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"
 
@@ -27,6 +30,19 @@ def test_errors_and_findings_show_them(tmp_path, capsys):
     said = "".join(capsys.readouterr())
     assert "\\x1b[2J" in said and "\x1b" not in said and "\u202e" not in said
     assert "\x1b" not in sentence(OSError(2, "No such file", f"{STEERS}.jpg"))
+
+
+def test_a_replay_shows_them(tmp_path, capsys, monkeypatch):
+    """The names of numbers come from flight.json of a run that may be a stranger's."""
+    row = Row(
+        *(0, "generator", "operation", "", "conv", "aten::conv2d", "a.py:1 in f", 0, (1,), "float32"),
+        *(-1.0, 1.0, 0.0, 0.5, 0, 0, 0, (), False),
+    )
+    found = Replay(tmp_path, 3, 2, {"loss": 1.0}, {f"{STEERS}loss": 1.0}, (row,), (f"note {STEERS}",))
+    monkeypatch.setattr(tmgan.training.replay, "replay", lambda *arguments: found)
+    main(["replay", str(tmp_path), "--out", str(tmp_path / f"out{STEERS}")])
+    said = capsys.readouterr().out
+    assert said.count("\\x1b[2J") == 3 and "\x1b" not in said and "\u202e" not in said
 
 
 def test_values_are_shown_by_their_beginning():

@@ -29,9 +29,9 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     options = parse(Arguments, arguments, "replay")
+    from tmgan.common.text import printable
     from tmgan.training.replay import replay
 
     out = options.out or options.run / "replay"
     found = replay(options.run, options.step, options.data, out)
-    print(found)
-    print(f"All {len(found.tensors):,} tensors: {found.write(out)}")
+    print(printable(f"{found}\nAll {len(found.tensors):,} tensors: {found.write(out)}"))

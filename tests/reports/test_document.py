@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tmgan.reports.charts import _thin, curve, intervals, nice_ticks, short
-from tmgan.reports.document import Cell, Document
+from tmgan.reports.document import Cell, Document, markdown
 
 VOID = {"meta", "br", "img", "line", "circle", "polyline"}
 
@@ -143,6 +143,11 @@ HOSTILE = (
     "\\[x](y)",
     "\ud800",
     "\u202edrow",
+    "*red* _bird_ ~~gone~~",
+    "* item",
+    "~~~",
+    "***all*** __of__ ~it~",
+    "\\*red\\* \\_bird_",
 )
 
 
@@ -159,6 +164,11 @@ def hostile_page(text: str) -> Document:
     page.picture(Image.new("RGB", (2, 2)), text, text)
     page.charts({text: curve(text, [1, 2], [1.0, 2.0])}, text)
     return page
+
+
+def test_markdown_stays_readable_where_nothing_is_markup():
+    assert markdown("a_b, 2 * 3, **mask_score** and `_x_ *y*`") == "a_b, 2 * 3, **mask_score** and `_x_ *y*`"
+    assert markdown("**_x_** *y* ~z") == "**\\_x\\_** \\*y\\* \\~z"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -183,8 +193,9 @@ def test_markdown_takes_no_markup_from_texts(text, tmp_path):
     def markup(of: str) -> list[str]:
         plain = hostile_page(of).markdown("pictures")
         plain = re.sub(r"(?ms)^(`{3,})\n.*?^\1$", "", plain)
-        plain = re.sub(r"`[^`\n]+`", "", re.sub(r"\\.", "", plain))
-        marks = r"(?m)^#+ |^> |^- |^\d+\. |^\[|[<`\[\]]|&(?!amp;)\w+;|\]\("
+        plain = re.sub(r"`[^`\n]+`", "", re.sub(r"\\.", ",", plain))
+        plain = re.sub(r"\*\*([^*\n]+)\*\*", r"\1", plain)
+        marks = r"(?m)^#+ |^> |^- |^\d+\. |^\[|[<`\[\]*~]|&(?!amp;)\w+;|\]\(|(?<![^\W_])_|_(?![^\W_])"
         bars = [line.count("|") for line in plain.splitlines() if line.startswith("|")]
         return [*re.findall(marks, plain), *bars]
 

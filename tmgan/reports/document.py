@@ -22,6 +22,7 @@ from tmgan.common.files import write_bytes, write_text
 from tmgan.common.text import printable
 
 _LONGEST_NAME = 80  # of a file
+_CODE, _BOLD = re.compile(r"`[^`]+`"), re.compile(r"\*\*[^*]+\*\*")
 _PNG_BYTES = 400_000  # a larger picture is embedded as JPEG
 
 _STYLE = """
@@ -211,11 +212,8 @@ def markdown(text: str, begins: bool = True) -> str:
     Args:
         begins: it begins a block, where some characters make a list, a heading or a quote.
     """
-    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", re.sub(r"\s*\n\s*", " ", printable(text)).strip())
-    return "".join(
-        part if place % 2 and part[0] == "`" else _literal(part, begins and place == 0)
-        for place, part in enumerate(parts)
-    )
+    parts = re.split(f"({_CODE.pattern}|{_BOLD.pattern})", re.sub(r"\s*\n\s*", " ", printable(text)).strip())
+    return "".join(_part(part, begins and place == 0) for place, part in enumerate(parts))
 
 
 def in_cell(text: str) -> str:
@@ -223,11 +221,19 @@ def in_cell(text: str) -> str:
     return markdown(text, begins=False).replace("|", "\\|")
 
 
+def _part(part: str, begins: bool) -> str:
+    """`code` or **bold** as it is, or text without markup."""
+    if _CODE.fullmatch(part):
+        return part
+    return f"**{_literal(part[2:-2], False)}**" if _BOLD.fullmatch(part) else _literal(part, begins)
+
+
 def _literal(text: str, begins: bool) -> str:
-    """Text without markup."""
+    """Text without markup; a mark of emphasis stays as it is between spaces, and an underscore within a word."""
     text = re.sub(r"([\\`\[\]<>])", r"\\\1", text)
+    text = re.sub(r"(?<!\s)[*~]|[*~](?!\s)|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
-    return re.sub(r"^([#+=~-]|\d+[.)](?= ))", r"\\\1", text) if begins else text
+    return re.sub(r"^([#+=-]|\d+[.)](?= ))", r"\\\1", text) if begins else text
 
 
 def _below(caption: str) -> str:

@@ -169,6 +169,8 @@ def hostile_page(text: str) -> Document:
 def test_markdown_stays_readable_where_nothing_is_markup():
     assert markdown("a_b, 2 * 3, **mask_score** and `_x_ *y*`") == "a_b, 2 * 3, **mask_score** and `_x_ *y*`"
     assert markdown("**_x_** *y* ~z") == "**\\_x\\_** \\*y\\* \\~z"
+    assert markdown("1. one") == "1\\. one" and markdown("12)") == "12\\)" and markdown("1.5") == "1.5"
+    assert markdown("1-2") == "1-2" and markdown("-2") == "\\-2" and markdown("** **") == "\\*\\* \\*\\*"
 
 
 @pytest.mark.parametrize("text", HOSTILE)

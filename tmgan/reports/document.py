@@ -22,7 +22,7 @@ from tmgan.common.files import write_bytes, write_text
 from tmgan.common.text import printable
 
 _LONGEST_NAME = 80  # of a file
-_CODE, _BOLD = re.compile(r"`[^`]+`"), re.compile(r"\*\*[^*]+\*\*")
+_CODE, _BOLD = re.compile(r"`[^`]+`"), re.compile(r"\*\*(?!\s+\*)[^*]+\*\*")
 _PNG_BYTES = 400_000  # a larger picture is embedded as JPEG
 
 _STYLE = """
@@ -202,8 +202,8 @@ def slug(name: str) -> str:
 def inline(text: str) -> str:
     """Escaped HTML of a text with `code` and **bold**."""
     markup = html.escape(printable(text), quote=False)
-    markup = re.sub(r"`([^`]+)`", r"<code>\1</code>", markup)
-    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", markup)
+    markup = _CODE.sub(lambda code: f"<code>{code[0][1:-1]}</code>", markup)
+    return _BOLD.sub(lambda bold: f"<strong>{bold[0][2:-2]}</strong>", markup)
 
 
 def markdown(text: str, begins: bool = True) -> str:
@@ -233,7 +233,7 @@ def _literal(text: str, begins: bool) -> str:
     text = re.sub(r"([\\`\[\]<>])", r"\\\1", text)
     text = re.sub(r"(?<!\s)[*~]|[*~](?!\s)|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
-    return re.sub(r"^([#+=-]|\d+[.)](?= ))", r"\\\1", text) if begins else text
+    return re.sub(r"^(?:([#+=-])|(\d+)([.)](?= |$)))", r"\2\\\1\3", text) if begins else text
 
 
 def _below(caption: str) -> str:

@@ -45,7 +45,7 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_is_intact(tmp_path, small_di
 def test_a_full_disk_while_torch_writes_a_checkpoint(tmp_path, monkeypatch):
     """torch.save turns the error of the file into a RuntimeError of its own writer."""
     checkpoints = Checkpoints(tmp_path, 3, print)
-    first = checkpoints.save(10, {"weights": torch.zeros(1000)})
+    first = checkpoints.save(10, {"step": 1, "task": {"weights": torch.zeros(1000)}})
     before = files._File.write
 
     def write(file, data):
@@ -56,7 +56,7 @@ def test_a_full_disk_while_torch_writes_a_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files._File, "write", write)
     with pytest.raises(OSError, match="File too large, and about 0.4 MB are needed") as error:
-        checkpoints.save(20, {"weights": torch.zeros(100_000)})
+        checkpoints.save(20, {"step": 2, "task": {"weights": torch.zeros(100_000)}})
     assert error.value.filename == str(tmp_path / "images-000000000020.pt")
     assert checkpoints.paths() == [first] and checkpoints.load_latest()["images"] == 10
 

@@ -19,7 +19,7 @@ import yaml
 
 from tests.training.test_train import assert_equal_states
 from tmgan.cli import main
-from tmgan.common.interrupt import Interrupted, raise_on_sigterm
+from tmgan.common.interrupt import Interrupted, StopRequest, raise_on_signals
 from tmgan.config import configfile
 from tmgan.editing.editor import load
 from tmgan.models import bundle
@@ -55,7 +55,7 @@ def settings_file(config, path: Path) -> Path:
 
 def test_statuses_of_interrupts():
     assert [Interrupted(number).status for number in (signal.SIGINT, signal.SIGTERM)] == [130, 143]
-    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_sigterm():
+    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_signals():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -247,3 +247,41 @@ def test_nobody_who_reads(tmp_path):
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141
+
+
+def test_a_signal_that_an_import_swallows_stops_the_command_all_the_same():
+    def loads_what_swallows():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            raise ImportError("cannot load module more than once per process") from error
+
+    with pytest.raises(Interrupted, match="SIGINT"), raise_on_signals():
+        loads_what_swallows()
+    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_signals():
+        with suppress(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+        StopRequest()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    StopRequest().restore()
+
+
+def test_encoders_of_an_editor_that_has_begun_are_not_trained_further(tiny):
+    train_editor(tiny, evaluated=False)
+    before = (Path(tiny.run) / bundle.ENCODERS).read_bytes()
+    more = dataclasses.replace(tiny, pretrain=dataclasses.replace(tiny.pretrain, images=160), images=32)
+    with pytest.raises(ValueError, match="encoders that have seen 16 images, and 160 are wanted"):
+        train_editor(more, evaluated=False)
+    assert (Path(tiny.run) / bundle.ENCODERS).read_bytes() == before
+    train_editor(dataclasses.replace(tiny, images=32), evaluated=False)
+
+
+def test_encoders_whose_last_steps_were_all_skipped_are_not_done(tiny_damsm, monkeypatch):
+    """Also when there were fewer of them than a streak has: a run that resumes near its end."""
+    step = EncoderTask.step
+    monkeypatch.setattr(EncoderTask, "step", lambda task, n: {**step(task, n), "grad": torch.tensor(float("nan"))})
+    short = dataclasses.replace(tiny_damsm, pretrain=dataclasses.replace(tiny_damsm.pretrain, images=8))
+    with pytest.raises(FloatingPointError, match="from image 0 on"):
+        train_encoders(short)
+    assert json.loads((Path(short.run) / "run.json").read_text())["status"] == "failed"
+    assert "FAILED: Training diverged" in (Path(short.run) / "log.txt").read_text()

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tests.training.test_train import run_gan
+from tmgan.reports.run_report import _SIGNS
 from tmgan.training.editor_task import EditorTask
 from tmgan.training.objective import Objective
-from tmgan.training.signs import CollapseWatch, life_signs
+from tmgan.training.signs import SIGNS, CollapseWatch, life_signs
 
 GOOD = {"d": 0.8, "g_adv": 4.0, "changed": 9.0, "contrast": 0.7, "variety": 0.6}
 
@@ -33,6 +34,7 @@ def test_signs_by_definition():
     ("change", "said"),
     [
         ({"d": 0.05}, "the discriminator wins: its loss is 0.050, and guessing would cost 1.39"),
+        ({"d": 33_570.0}, "the discriminator's loss is 33,570, and guessing would cost 1.39: it explodes"),
         ({"changed": 0.2}, "edits copy their photos: they differ by 0.20 of 255 levels"),
         ({"contrast": 0.01}, "edits are a constant picture: their contrast is 1.0%"),
         ({"variety": 0.02}, "edits are a constant picture"),
@@ -99,3 +101,7 @@ def test_an_ordinary_run_is_not_called_a_collapse(tiny, pack, encoders):
     assert "WARNING" not in (Path(tiny.run) / "log.txt").read_text()
     row = json.loads((Path(tiny.run) / "stats.jsonl").read_text().splitlines()[-1])
     assert row["changed"] > 1 and row["contrast"] > 0.05 and row["grad_g"] > 0
+
+
+def test_the_report_shows_all_signs():
+    assert {*SIGNS, "bad_steps"} == set(_SIGNS)

@@ -14,7 +14,7 @@ import sys
 import traceback
 
 from tmgan.common.errors import OUR_FAULT, REFUSED, STATUSES, exit_status, sentence
-from tmgan.common.interrupt import raise_on_sigterm
+from tmgan.common.interrupt import raise_on_signals
 from tmgan.common.progress import quiet
 from tmgan.common.version import __version__
 
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != QUIET]
     name = " ".join(arguments[: 2 if arguments[:1] == ["data"] else 1])
     try:
-        with raise_on_sigterm(), quiet() if silent else contextlib.nullcontext():
+        with raise_on_signals(), quiet() if silent else contextlib.nullcontext():
             _run(name, arguments)
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
     except BaseException as error:

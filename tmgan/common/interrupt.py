@@ -29,21 +29,39 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.signal
 
 
+_came: list[int] = []  # signals in this raise_on_signals()
+
+
 @contextlib.contextmanager
-def raise_on_sigterm() -> Iterator[None]:
-    """SIGTERM raises Interrupted here, as Ctrl-C raises KeyboardInterrupt: what is being written is tidied up."""
+def raise_on_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise Interrupted here, so that what is being written is tidied up.
+
+    Whatever else becomes of the exception, as in a module that is imported just then, it leaves here as Interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
+        _came.append(number)
         raise Interrupted(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as in the background
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+        if _came:
+            raise Interrupted(_came[0])
+    except BaseException as error:
+        if _came and not isinstance(error, KeyboardInterrupt):
+            raise Interrupted(_came[0]) from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not set from Python
+        _came.clear()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
 
 
 class StopRequest:
@@ -57,6 +75,8 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
+        if _came:  # while modules were imported, one of which has swallowed it
+            raise Interrupted(_came[0])
         self.signal: str | None = None
         self._deferred = False
         self._before: dict[signal.Signals, Any] = {}

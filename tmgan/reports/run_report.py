@@ -21,6 +21,7 @@ from tmgan.reports.document import Cell, Document
 
 _GRIDS = 4  # pictures over time, the last one included
 _CURVES = 60  # in a section: a training writes some twenty numbers
+_SIGNS = ("changed", "contrast", "variety", "grad_g", "grad_d", "grad", "bad_steps")  # of stats.jsonl
 _SPEED = "images_per_second"
 
 
@@ -47,7 +48,8 @@ def report(run: Path) -> Document:
     _next_steps(document, run)
     _pictures(document, run)
     _evaluation(document, run / "evaluation.json")
-    _curves(document, "Losses", stats, leave_out=(_SPEED,))
+    _curves(document, "Losses", stats, leave_out=(_SPEED, *_SIGNS))
+    _signs(document, stats)
     _curves(
         document,
         "Metrics while training",
@@ -251,10 +253,24 @@ def _curves(document: Document, title: str, rows: list[dict], leave_out: tuple[s
     panels = {f"{title.split()[0]}-{name}": curve(name, images, [row.get(name) for row in rows]) for name in names}
     document.charts(
         panels,
-        "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good. Not losses: "
-        "kept, and the signs of life changed, contrast, variety and grad."
+        "Means over each tick. A loss of a GAN says whether it trains, not whether its edits are good."
         if title == "Losses"
         else "Measured at each checkpoint, on a few held-out photos.",
+    )
+
+
+def _signs(document: Document, stats: list[dict]) -> None:
+    """What tells a collapse, and how many steps changed nothing because their gradients were not finite."""
+    names = [name for name in _SIGNS if any(name in row for row in stats)]
+    if not names:
+        return
+    document.heading("Signs of life")
+    images = [row["images"] for row in stats]
+    document.charts(
+        {f"signs-{name}": curve(name, images, [row.get(name) for row in stats]) for name in names},
+        "How far edits are from their photos (changed, of 255 levels; below 0.5 they copy), their contrast and how "
+        "they vary within a batch (of the photos'; below 0.05 they are one picture), the norms of the gradients (grad), "
+        "and how many steps since the last line were skipped, since these were not finite (bad_steps).",
     )
 
 

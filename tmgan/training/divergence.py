@@ -19,7 +19,8 @@ _LAST = 3  # bad steps in a row that must not be a run's last ones
 
 def require_good_steps(recorder: Recorder, task: Task, run: RunFolder, complete: bool) -> None:
     """FloatingPointError when the last steps were bad: too many to be an accident, or to end a run with."""
-    if recorder.streak() >= (_LAST if complete else STREAK):
+    streak = recorder.streak()
+    if streak >= (_LAST if complete else STREAK) or (complete and streak == recorder.steps > 0):
         first = recorder.first_bad()
         assert first is not None, "a streak is of steps"
         raise _diverged("gradients are not finite. Those steps were skipped", first, task, run)
@@ -53,11 +54,11 @@ def _diverged(what: str, step: int, task: Task, run: RunFolder) -> FloatingPoint
     if saved and images_of(saved[0]) == images:  # its very next step is bad, so its weights may be the cause
         before = f"the one before it, {saved[1].name}," if len(saved) > 1 else "the run's beginning"
         where = f"The checkpoint before it is {saved[0]}. If it goes bad there again, move that away: {before} is next."
+    other = "" if task.runtime.precision == "fp32" else ", or try another run with --runtime.precision fp32"
     return FloatingPointError(
         f"Training diverged: from image {images:,} on, {what}. {where}\n"
         f"What went bad first:\n  {command('replay', run.path, '--step', step)}\n"
-        "Go on with lower learning rates (they may be changed in a run), or try another run with "
-        "--runtime.precision fp32."
+        f"Go on with lower learning rates (they may be changed in a run){other}."
     )
 
 

@@ -33,7 +33,7 @@ from tmgan.training.build import colour_table
 from tmgan.training.editor_task import EditorTask, check_fits, check_words
 from tmgan.training.encoder_task import EncoderTask
 from tmgan.training.loop import train
-from tmgan.training.run_folder import RunFolder, require_no_import
+from tmgan.training.run_folder import RunFolder, images_seen, require_no_import
 from tmgan.training.start import PLACES, Start, start_of
 from tmgan.training.task import Task
 
@@ -260,6 +260,13 @@ def _own_encoders(
 ) -> bundle.Encoders:
     """Encoders of kind config.encoder.kind, trained inside the run folder."""
     folder = run.path / "encoders"
+    seen = images_seen(folder)
+    if run.checkpoints.paths() and 0 < seen < config.pretrain.images:
+        raise ValueError(
+            f"{run.path} has begun to train its editor on encoders that have seen {seen:,} images, and "
+            f"{config.pretrain.images:,} are wanted: the editor could not go on with others. Repeat --pretrain.images "
+            "of the run, or choose another --run."
+        )
     pretraining = DamsmConfig(
         data=str(pack.path),
         run=str(folder),

@@ -82,7 +82,8 @@ def _train(task: Task, run: RunFolder, images: int, output: OutputConfig, stop: 
                 bad = {"bad_steps": tick.bad} if tick.bad else {}
                 stats_file.write({"images": count, **tick.means, **bad, "images_per_second": rate})
                 board.scalars("loss", {name: value for name, value in tick.means.items() if name not in SIGNS}, count)
-                board.scalars("sign", {name: value for name, value in tick.means.items() if name in SIGNS}, count)
+                signs = {name: value for name, value in tick.means.items() if name in SIGNS}
+                board.scalars("sign", {**signs, "bad_steps": tick.bad}, count)
                 board.scalars("speed", {"images_per_second": rate}, count)
                 for line in watch.look(tick.means):
                     run.log(line)

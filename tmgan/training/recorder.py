@@ -42,6 +42,7 @@ class Recorder:
     """`add` takes a step's numbers and never waits for the device; the others do.
 
     Attributes:
+        steps: how many were taken.
         full: whether `add` takes no more before the numbers were looked at: `streak` does.
     """
 
@@ -51,7 +52,7 @@ class Recorder:
         self._steps: list[int] = []  # of the rows that are in the table
         self._flight: deque[dict[str, float]] = deque(maxlen=_LENGTH)
         self._values: dict[str, list[float]] = {}  # of this tick
-        self._bad = self._streak = 0
+        self._bad = self._streak = self.steps = 0
 
     @property
     def full(self) -> bool:
@@ -65,6 +66,7 @@ class Recorder:
             self._names, self._table = list(numbers), row.new_empty(_LENGTH, len(row))
         self._table[len(self._steps)].copy_(row)
         self._steps.append(step)
+        self.steps += 1
 
     def read(self) -> Tick:
         """What happened since the last call."""

@@ -19,6 +19,7 @@ from tmgan.common.errors import OUR_FAULT, REFUSED, exit_status, sentence
 from tmgan.common.files import append_text, remove_orphans, require_writable, user_path, write_json, write_text
 from tmgan.common.json_text import parse_json
 from tmgan.common.progress import say
+from tmgan.common.text import printable
 from tmgan.common.version import __version__
 from tmgan.config import configfile
 from tmgan.models import bundle
@@ -79,6 +80,11 @@ class RunFolder:
             if not self.path.exists() or (self.path / "config.yaml").exists()
             else [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
         )
+        if strangers and checkpoints_in(self.path / "checkpoints"):
+            raise ValueError(
+                f"{self.path} is a run whose config.yaml is missing, so nothing says which settings its checkpoints "
+                "were trained with. Put it back, or choose another --run."
+            )
         if strangers:
             raise ValueError(
                 f"{self.path} is not a tmgan run and is not empty (it holds {strangers[0]}). Choose another --run."
@@ -119,7 +125,7 @@ class RunFolder:
             lines = "\n".join(f"  {n}: {_shown(before, n)} in the run, {_shown(now, n)} now" for n in names)
             raise ValueError(
                 f"{self.path} was started with other settings:\n{lines}\nRepeat the settings of the run to "
-                "resume it, or choose another --run."
+                f"resume it (--config {self.path / 'config.yaml'} has them), or choose another --run."
             )
         images, batch = _size_of(config)
         late = [name for name in changes if name in _RATES and self._images >= images]
@@ -146,8 +152,12 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Append a line to log.txt and print it."""
-        append_text(self.path / "log.txt", f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+        self._append(line)
         say(line)
+
+    def _append(self, line: str) -> None:
+        line = printable(line)
+        append_text(self.path / "log.txt", f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
 
     def begin_with(self, origin: dict[str, Any]) -> None:
         """Record in run.json, from now on, what the run of --from gave to this one."""
@@ -187,7 +197,7 @@ class RunFolder:
             path = self.path / "traceback.txt"
             write_text(path, "".join(traceback.format_exception(error)))
             error.add_note(f"Saved in {path}.")
-        self.log(f"FAILED: {type(error).__name__}")  # the message itself is printed by the command
+        self._append(f"FAILED: {sentence(error)}")  # the command prints it
 
     def close(self) -> None:
         """Release the lock."""
@@ -208,6 +218,11 @@ def require_no_import(path: Path) -> None:
             f"{path} is an import; train on with `{command('train', '--from', path, '--run', 'NEW')}`, or choose "
             "another --run."
         )
+
+
+def images_seen(path: Path) -> int:
+    """How many images a run has seen, by its run.json; 0 without one."""
+    return _record(path).get("images", 0)
 
 
 def _may_be_same(before: str | None, now: str | None) -> bool:

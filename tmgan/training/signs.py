@@ -14,6 +14,7 @@ SIGNS = ("changed", "contrast", "variety", "grad_d", "grad_g", "grad")
 _COPY = 0.5  # levels
 _CONSTANT = 0.05
 _CERTAIN = 0.05  # of the loss of guessing
+_EXPLODES = 50
 _TICKS = 2  # in a row: networks begin with grey pictures
 
 
@@ -74,6 +75,11 @@ class CollapseWatch:
                 f"the discriminator wins: its loss is {means['d']:.3f}, and guessing would cost {guess:.2f}. Edits "
                 "learn nothing from a judge that is always certain. Lower --optim.lr-d; with few photos it may know "
                 "them by heart, and more would help.",
+            )
+            found["a discriminator that explodes"] = (
+                means["d"] > _EXPLODES * guess,
+                f"the discriminator's loss is {means['d']:,.0f}, and guessing would cost {guess:.2f}: it explodes. "
+                "Lower --optim.lr-d and --optim.lr-g, and go back to an earlier checkpoint.",
             )
         if "changed" in means:
             found["copying"] = (

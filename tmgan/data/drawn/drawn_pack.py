@@ -45,4 +45,9 @@ def drawn_pack(
             write_birds(source, count, seed, _SCALE * image_size, lambda done, total: show.advance())
         prepare(source, pack, image_size, workers=1, progress=False)
         write_json(record, settings)
-    return Pack.open(pack, image_size)
+    try:
+        return Pack.open(pack, image_size)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}\nThese birds are drawn: delete {folder}, and the same command draws them again."
+        ) from None

@@ -268,9 +268,9 @@ def _signs(document: Document, stats: list[dict]) -> None:
     images = [row["images"] for row in stats]
     document.charts(
         {f"signs-{name}": curve(name, images, [row.get(name) for row in stats]) for name in names},
-        "How far edits are from their photos (changed, of 255 levels; below 0.5 they copy), their contrast and how "
-        "they vary within a batch (of the photos'; below 0.05 they are one picture), the norms of the gradients (grad), "
-        "and how many steps since the last line were skipped, since these were not finite (bad_steps).",
+        "How far edits are from their photos (changed, of 255 levels; below 0.5 they copy), their contrast, and how "
+        "they vary within a batch (of the photos'; below 0.05 they are one picture), the norms of gradients (grad), "
+        "and how many steps since the last line were skipped because these were not finite (bad_steps).",
     )
 
 

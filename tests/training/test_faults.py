@@ -197,8 +197,8 @@ def test_a_full_disk(forks, config, whole, tmp_path):
         name, said = found["file"], found["said"].splitlines()[-1]
         assert found["status"] == 2, (name, found["said"])
         assert "the disk is full" in said and "Free some space and run it again" in said, (name, said)
-        if name != "tfevents":  # another thread writes it: what is written next is named
-            assert name in said and "Traceback" not in found["said"], (name, found["said"])
+        # TensorBoard's thread writes beside the others, may be the first that finds the disk full, and says so itself.
+        assert name in said and "Traceback" not in found["said"] or "tensorboard" in said, (name, found["said"])
     (small,) = (found for found in failed if found["file"] == "images-000000000012.pt")
     assert small["record"]["status"] == "failed" and "images-000000000012.pt" in small["record"]["reason"]
     assert small["record"]["images"] == HALF

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,34 +83,48 @@ class TensorBoard:
         except ImportError:
             self._writer = None
             return
-        # On resuming, hide what comes after the checkpoint: those steps come again.
-        self._writer = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
-        self._writer.add_text("settings", f"```yaml\n{settings}\n```", images)
-        # Not add_hparams, which makes a run of its own in a folder below, without the curves.
-        _, session, _ = hparams(_hyperparameters(yaml.safe_load(settings)), {})
-        self._writer._get_file_writer().add_summary(session)
-        self._writer.flush()
+        self._folder = folder
+        with self._errors():
+            # On resuming, hide what comes after the checkpoint: those steps come again.
+            self._writer = SummaryWriter(str(folder), purge_step=images + 1 if images else None)
+            self._writer.add_text("settings", f"```yaml\n{settings}\n```", images)
+            # Not add_hparams, which makes a run of its own in a folder below, without the curves.
+            _, session, _ = hparams(_hyperparameters(yaml.safe_load(settings)), {})
+            self._writer._get_file_writer().add_summary(session)
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """A thread of TensorBoard writes, and its errors name no file."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._folder)) from error
 
     def scalars(self, group: str, values: Mapping[str, float], images: int) -> None:
         """Numbers after so many images, each shown as GROUP/NAME."""
         if self._writer is None:
             return
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, images)
-        self._writer.flush()
+        with self._errors():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, images)
+            self._writer.flush()
 
     def picture(self, path: Path, images: int) -> None:
         """A picture of `samples/`, drawn after so many images."""
         if self._writer is None:
             return
         with Image.open(path) as file:
-            self._writer.add_image("samples", np.asarray(file.convert("RGB")), images, dataformats="HWC")
-        self._writer.flush()
+            pixels = np.asarray(file.convert("RGB"))
+        with self._errors():
+            self._writer.add_image("samples", pixels, images, dataformats="HWC")
+            self._writer.flush()
 
     def close(self) -> None:
-        """End the thread that writes, and its file."""
+        """End the thread that writes, and its file. All that matters was flushed, where an error is one of the run."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):
+                self._writer.close()
 
 
 def _hyperparameters(settings: dict[str, Any], prefix: str = "") -> dict[str, float | str]:

@@ -30,7 +30,7 @@ from tmgan.common.files import write_json
 
 KIND = "reliability-fuzz"
 ENGINES = ("hypothesis", "atheris")
-TURN = 30.0  # seconds that a process fuzzes
+TURN = 20.0  # seconds that a process fuzzes
 ADDRESSES = 8 * 2**30  # bytes of address space of a process: a bomb ends there
 SILENCE = 120  # seconds of processor time without a sign of life: a process hangs where no signal reaches it
 _CHUNK = 400  # cases of hypothesis between two looks at the clock

@@ -444,3 +444,20 @@ def test_label_maps_are_unchanged(tmp_path):
         image.save(tmp_path / "m.png")
         with pytest.raises(BadImage, match=r"m.png has (the mode|more than 8 bits)"):
             open_map(tmp_path / "m.png", (8, 8), True, labels=True)
+
+
+def test_a_palette_that_is_not_there_is_no_crash(tmp_path):
+    """Found by fuzzing: Pillow asserts that there is one."""
+    path = tmp_path / "mask.png"
+    image = Image.new("P", (40, 36))
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.paste(1, (5, 5, 20, 20))
+    image.save(path, transparency=0)
+    data = path.read_bytes()
+    place = data.index(b"PLTE")
+    (size,) = struct.unpack(">I", data[place - 4 : place])
+    end = place + 4 + size
+    chunk = b"plTe" + data[place + 4 : end]  # one that may be passed over
+    path.write_bytes(data[:place] + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[end + 4 :])
+    with pytest.raises(BadImage, match="no palette"):
+        open_mask(path, (40, 36), exif=True)

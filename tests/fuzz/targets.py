@@ -86,6 +86,7 @@ class Target:
 
 def warm_up(case: Case) -> None:
     """Read the seeds: what is imported late takes memory once. Most of them must be valid."""
+    Image.init()  # or the first file that no common format fits would import all of Pillow's
     read = 0
     for data in case.seeds:
         case.place(data)
@@ -462,7 +463,8 @@ def _inside(archive: bytes, name: str) -> tuple[bytes, Callable[[bytes], bytes]]
 
 def _checkpoint(inside: bool) -> Callable[[Path], Case]:
     def make(folder: Path) -> Case:
-        state = {"task": {"generator": _STATE, "optimiser": {"state": {0: {"step": 3.0}}, "param_groups": []}}}
+        adam = {"state": {0: {"step": 3.0}}, "param_groups": []}
+        state = {"step": 1, "task": {"generator": _STATE, "optimiser": adam}}
         path = Checkpoints(folder / "checkpoints", 2, lambda line: None).save(8, state)
         path.rename(path.with_name("images-000000000009.pt"))
         path = path.with_name("images-000000000009.pt")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 
 from tests.conftest import write_run
 from tests.fuzz.targets import join_safetensors, split_safetensors
-from tmgan.models import bundle
+from tmgan.models import network_file
 from tmgan.models.bundle import load_encoders, load_generator
 
 
@@ -104,9 +104,9 @@ def test_the_bytes_are_those_of_safetensors(tmp_path):
         "none": numbers[:0],
         "exact": numbers.double(),
     }
-    bundle._save(tmp_path / "file", tensors, {"größe": 1})
+    network_file.write_network(tmp_path / "file", tensors, {"größe": 1})
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    about = bundle._load(tmp_path / "file", "")[1]
+    about = network_file.read_network(tmp_path / "file", "")[1]
     assert about == {"größe": 1}
     assert (tmp_path / "file").read_bytes() == save(plain, metadata={"tmgan": '{"gr\\u00f6\\u00dfe": 1}'})
     assert all(torch.equal(tensor, plain[name]) for name, tensor in load_file(tmp_path / "file").items())
@@ -114,4 +114,4 @@ def test_the_bytes_are_those_of_safetensors(tmp_path):
 
 def test_a_network_of_other_numbers_is_no_silent_mistake(tmp_path):
     with pytest.raises(ValueError, match="bool"):
-        bundle._save(tmp_path / "file", {"a": torch.tensor(True)}, {})
+        network_file.write_network(tmp_path / "file", {"a": torch.tensor(True)}, {})

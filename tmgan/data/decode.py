@@ -101,6 +101,8 @@ def _load(path: Path, exif: bool) -> Image.Image:
     try:
         _check_single(image, path)
         image.load()
+        if image.mode in ("P", "PA") and image.palette is None:
+            raise BadImage(f"{path} has colours by number, and no palette that says which. Save it again")
         if image.mode == "L" and isinstance(image.info.get("transparency"), int):  # as stored, unlike the pixels
             image.info["transparency"] *= level_step(bits_per_channel(image, path))
         if exif:

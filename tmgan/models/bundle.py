@@ -8,19 +8,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from tmgan.common.files import write_atomically
 from tmgan.common.json_text import parse_json
-from tmgan.common.text import shown
 from tmgan.config.configfile import merge, to_dict
 from tmgan.config.settings import EncoderConfig, ModelConfig, TrainConfig
 from tmgan.data.vocabulary import Vocabulary
@@ -40,13 +35,13 @@ from tmgan.models.encoders import (
 from tmgan.models.layers import init_default, init_frozen, init_weights
 from tmgan.models.lightweight import Generator
 from tmgan.models.manigan import MainModule
+from tmgan.models.network_file import altered, entry, filled, read_network, write_network
 
 ENCODERS, GENERATOR = "encoders.safetensors", "generator.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
 IMPORTED = "imported"  # the status, in its run.json, of a run of `tmgan import`
 RANDOM_VGG = "random-vgg16"  # of an import: the encoders are others' and trained, but not the perceptual features
 # What networks hold; in a file, the larger ones come first.
-_NAMES = {torch.int64: "I64", torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 RANDOM_NOTE = "the encoders' ImageNet weights are random numbers; pictures and metrics mean little."
 
 
@@ -152,7 +147,7 @@ def save_encoders(encoders: Encoders, folder: Path) -> None:
         "weights": encoders.weights,
         "vocabulary": list(encoders.vocabulary.words),
     }
-    _save(folder / ENCODERS, tensors, about)
+    write_network(folder / ENCODERS, tensors, about)
 
 
 def load_encoders(folder: Path) -> Encoders:
@@ -161,13 +156,13 @@ def load_encoders(folder: Path) -> Encoders:
     Raises:
         ValueError: the file is missing or damaged; the message says what to do.
     """
-    tensors, about = _load(folder / ENCODERS, "Make encoders with `tmgan damsm --data PACK --run RUN`.")
+    tensors, about = read_network(folder / ENCODERS, "Make encoders with `tmgan damsm --data PACK --run RUN`.")
     path = folder / ENCODERS
-    words = _entry(about, "vocabulary", list, path)
-    size, images, of = (_entry(about, name, int, path) for name in ("image_size", "images", "of"))
-    config = merge(EncoderConfig(), _entry(about, "encoder", dict, path), where=str(path))
+    words = entry(about, "vocabulary", list, path)
+    size, images, of = (entry(about, name, int, path) for name in ("image_size", "images", "of"))
+    config = merge(EncoderConfig(), entry(about, "encoder", dict, path), where=str(path))
     if not all(isinstance(word, str) for word in words):
-        raise _altered(path, "its vocabulary holds what are no words")
+        raise altered(path, "its vocabulary holds what are no words")
     vocabulary = Vocabulary(tuple(words))
 
     def build_text() -> nn.Module:
@@ -176,10 +171,10 @@ def load_encoders(folder: Path) -> Encoders:
     networks = {}
     for name, build in (("text.", build_text), ("photo.", lambda: _photo_encoder(config, size))):
         own = {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
-        networks[name] = _filled(build, own, path).eval().requires_grad_(False)
+        networks[name] = filled(build, own, path).eval().requires_grad_(False)
     text, photo = networks.values()
     assert isinstance(text, TextEncoder) and isinstance(photo, PhotoEncoder)
-    return Encoders(text, photo, vocabulary, config, size, _entry(about, "weights", str, path), images, of)
+    return Encoders(text, photo, vocabulary, config, size, entry(about, "weights", str, path), images, of)
 
 
 def require_finished(encoders: Encoders, folder: Path, remedy: str = "") -> None:
@@ -275,7 +270,7 @@ def save_generator(
     Args:
         images: seen in training; None: unknown, of an import.
     """
-    _save(
+    write_network(
         folder / GENERATOR,
         generator.state_dict(),
         {"config": to_dict(config), "images": images, "vocabulary_hash": vocabulary.hash},
@@ -291,19 +286,19 @@ def load_generator(
     Raises:
         ValueError: the file is missing or damaged, or its vocabulary is not that of the encoders.
     """
-    tensors, about = _load(
+    tensors, about = read_network(
         folder / GENERATOR,
         "The command of the run, `tmgan train`, writes it with the first checkpoint, and again when it is repeated.",
     )
     path = folder / GENERATOR
-    config = merge(TrainConfig(), _entry(about, "config", dict, path), where=str(path))
-    if _entry(about, "vocabulary_hash", str, path) != encoders.vocabulary.hash:
+    config = merge(TrainConfig(), entry(about, "config", dict, path), where=str(path))
+    if entry(about, "vocabulary_hash", str, path) != encoders.vocabulary.hash:
         raise ValueError(
             f"{path} was trained with another vocabulary than {folder / ENCODERS}. Both "
             "files must come from the same run."
         )
-    images = None if about.get("images") is None else _entry(about, "images", int, path)
-    generator = _filled(lambda: build_generator(config.model, encoders), tensors, path)
+    images = None if about.get("images") is None else entry(about, "images", int, path)
+    generator = filled(lambda: build_generator(config.model, encoders), tensors, path)
     return generator, config, images  # type: ignore[return-value]  # it is what build_generator makes
 
 
@@ -314,7 +309,7 @@ def save_discriminator(state: dict[str, Tensor], model: ModelConfig, folder: Pat
         state: of what `training.build.build_discriminator` makes: a Discriminator, or those of ManiGAN's three scales.
         model: the settings that it fits.
     """
-    _save(folder / DISCRIMINATOR, state, {"model": to_dict(model)})
+    write_network(folder / DISCRIMINATOR, state, {"model": to_dict(model)})
 
 
 def load_discriminator(folder: Path) -> dict[str, Tensor] | None:
@@ -324,75 +319,4 @@ def load_discriminator(folder: Path) -> dict[str, Tensor] | None:
         ValueError: the file is damaged.
     """
     path = folder / DISCRIMINATOR
-    return _load(path, "Import its file again, or remove it.")[0] if path.exists() else None
-
-
-def _filled(build: Callable[[], nn.Module], tensors: dict[str, Tensor], path: Path) -> nn.Module:
-    """The network that a file's configuration describes, with the numbers of that file.
-
-    It is built without memory first: a configuration of a few bytes may describe a network of any size.
-
-    Raises:
-        ValueError: numbers and configuration do not fit each other.
-    """
-    try:
-        with torch.device("meta"):
-            empty = build()
-        _fill(empty, {key: value.to("meta") for key, value in tensors.items()}, path)
-        module = build()
-    except (ArithmeticError, IndexError, RuntimeError, TypeError) as error:  # sizes that no network has
-        raise _altered(path, f"its configuration describes no network ({error})") from None
-    _fill(module, tensors, path)
-    return module
-
-
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise _altered(path, f"the numbers do not fit its own configuration ({error})") from None
-
-
-def _save(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write the bytes of `safetensors.torch.save`, which would hold up other threads: a training that goes on."""
-    header: dict[str, Any] = {"__metadata__": {"tmgan": json.dumps(about)}}
-    end, parts, order = 0, [], list(_NAMES)
-    for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
-        parts.append(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # aligns the numbers
-
-    def write(file: BinaryIO) -> None:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for part in parts:
-            file.write(part)
-
-    write_atomically(path, write, 8 + len(text) + end)
-
-
-def _load(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.exists():
-        raise ValueError(f"There is no {path}. {remedy}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = parse_json((file.metadata() or {})["tmgan"])
-            if not isinstance(about, dict):
-                raise ValueError("its metadata are of another form")
-            return {k: file.get_tensor(k) for k in list(file.keys())}, about
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or was not written by tmgan ({error}). {remedy}") from None
-
-
-def _entry(about: dict[str, Any], name: str, kind: type, path: Path) -> Any:
-    """An entry of a file's metadata, of its kind; `of` is missing in files of earlier versions, and counts are not
-    negative."""
-    value = about.get(name, 0) if name == "of" else about.get(name)
-    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**63):
-        raise _altered(path, f"{name} is {shown(value)}")
-    return value
-
-
-def _altered(path: Path, why: str) -> ValueError:
-    return ValueError(f"{path} was altered, or written by another version of tmgan: {why}.")
+    return read_network(path, "Import its file again, or remove it.")[0] if path.exists() else None

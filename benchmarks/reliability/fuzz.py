@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=ENGINES, help="without it both in turn, where atheris is installed")
-    parser.add_argument("--out", type=Path, default=Path("fuzz.json"))
+    parser.add_argument("--out", type=Path, metavar="FILE", help="written after every turn")
     parser.add_argument("--failures", type=Path, help="folder for the files of failures; without it a new one")
     options = parser.parse_args()
     from tests.fuzz.targets import TARGETS
@@ -287,7 +287,8 @@ def main() -> None:
             "cases": sum(row["cases"] for row in rows.values()),
             "rows": list(rows.values()),
         }
-        write_json(options.out, document)
+        if options.out:
+            write_json(options.out, document)
     found = {row["target"]: [each["what"] for each in row["failures"]] for row in rows.values() if row["failures"]}
     print(f"{document['cases']:,} cases in {document['minutes']:.1f} minutes, failures of {len(found)} readers.")
     for name, whats in found.items():

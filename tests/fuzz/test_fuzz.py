@@ -23,7 +23,7 @@ from tmgan.data.decode import open_photo
 from tmgan.data.mask_file import open_mask
 from tmgan.editing.photo_file import read_photo
 
-CASES = 60  # of a reader
+CASES = 40  # of a reader
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.training import steps
@@ -110,7 +111,7 @@ def test_a_second_stage_keeps_the_main_module_that_it_began_with(second, pack, e
     run_gan(dataclasses.replace(second, run=f"{second.run}-whole"), pack, encoders)
     run_gan(second, pack, encoders, StopAfter(1))
     path = Path(second.from_) / bundle.GENERATOR
-    with bundle.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         about = file.metadata()
     save_file({name: x + 1 for name, x in load_file(path).items()}, path, about)
     run_gan(second, pack, encoders)

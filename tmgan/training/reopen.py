@@ -135,7 +135,7 @@ def _other_rates(config: TrainConfig, state: dict[str, Any] | None) -> list[str]
             before = rate if state is None else state["task"][f"adam_{name[-1]}"]["param_groups"][0]["lr"]
             if before != rate:
                 notes.append(
-                    f"optim.{name} was {before:g} at the checkpoint and is {rate:g} now, which this step takes."
+                    f"optim.{name} was {before:g} at the checkpoint and is {rate:g} now, as this step takes it."
                 )
     return notes
 

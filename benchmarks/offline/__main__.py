@@ -15,9 +15,8 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.stand_in import build as stand_in
 from tmgan.config import configfile
-
-from . import stand_ins
 
 
 def main() -> int:  # of the process outside the stand-ins; the one inside leaves
@@ -30,8 +29,8 @@ def main() -> int:  # of the process outside the stand-ins; the one inside leave
     arguments = parser.parse_args()
     if arguments.batch < 2:
         parser.error(f"--batch is {arguments.batch}; batch norm and mismatched pairs need 2 or more")
-    if stand_ins.INSIDE not in os.environ:
-        return stand_ins.run_under("benchmarks.offline", sys.argv[1:])
+    if stand_in.INSIDE not in os.environ:
+        return stand_in.run_under("benchmarks.offline", sys.argv[1:])
     from . import count  # torch must be imported under the stand-ins
 
     report = count.report(arguments.preset, arguments.batch, arguments.only is not None, arguments.thin)
@@ -40,7 +39,7 @@ def main() -> int:  # of the process outside the stand-ins; the one inside leave
     from . import text
 
     print(text.plain(report))
-    stand_ins.leave()
+    stand_in.leave()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 All uses of torch's private parts are here, except for the nodes of a lowered graph, which counting.py reads.
 
-Seen working with torch 2.11 (Triton 3.6) and 2.14 (Triton 3.8). To be used under the C stand-ins only (stand_ins.py).
+Seen working with torch 2.11 (Triton 3.6) and 2.14 (Triton 3.8). To be used under the stand-ins of benchmarks/stand_in
+only.
 """
 
 from __future__ import annotations

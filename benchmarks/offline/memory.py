@@ -20,9 +20,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.stand_in import build as stand_in
 from tmgan.config import configfile
-
-from . import stand_ins
 
 SCHEMA = 1
 SETTINGS = ("normal", "low")
@@ -144,12 +143,12 @@ def main() -> int:
     parser.add_argument("--setting", choices=SETTINGS, help=argparse.SUPPRESS)  # of the process inside the stand-ins
     arguments = parser.parse_args()
     arguments.batch = arguments.batch or configfile.from_preset(arguments.preset).batch
-    if stand_ins.INSIDE in os.environ:
+    if stand_in.INSIDE in os.environ:
         counts = count(
             arguments.preset, arguments.batch, arguments.setting, arguments.precision, arguments.engine, arguments.thin
         )
         arguments.json.write_text(json.dumps(counts))
-        stand_ins.leave()
+        stand_in.leave()
     if arguments.batch < 2:
         parser.error(f"--batch is {arguments.batch}; batch norm and mismatched pairs need 2 or more")
     counts = {}
@@ -157,7 +156,7 @@ def main() -> int:
         for setting in SETTINGS:
             file = Path(folder) / "counts.json"
             options = [*sys.argv[1:], "--setting", setting, "--json", str(file)]
-            if status := stand_ins.run_under("benchmarks.offline.memory", options):
+            if status := stand_in.run_under("benchmarks.offline.memory", options):
                 return status
             counts[setting] = json.loads(file.read_text())
     found = document(arguments.preset, arguments.batch, arguments.precision, arguments.engine, counts)

@@ -1,6 +1,6 @@
 """A small graph, counted by benchmarks/offline under its stand-ins: writes what test_offline.py compares to its file.
 
-python -m tests.benchmarks.offline_tiny FILE   # by stand_ins.run_under
+python -m tests.benchmarks.offline_tiny FILE   # by stand_in.run_under
 """
 
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.offline import counting, described, stand_ins
+from benchmarks.offline import counting, described
+from benchmarks.stand_in import build as stand_in
 
 BATCH, CHANNELS, OUT, SIDE = 4, 16, 32, 64
 
@@ -42,7 +43,7 @@ def main(file: Path) -> None:
         total, _ = block(fake(BATCH, CHANNELS, SIDE, SIDE), fake(OUT, CHANNELS, 3, 3))
         total.backward()
     file.write_text(json.dumps(graphs))
-    stand_ins.leave()
+    stand_in.leave()
 
 
 if __name__ == "__main__":

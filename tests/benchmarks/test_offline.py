@@ -13,8 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
-from benchmarks.offline import counting, memory_tables, outside, predict, rates, stand_ins, text
+from benchmarks.offline import counting, memory_tables, outside, predict, rates, text
 from benchmarks.offline import tables as tables_offline
+from benchmarks.stand_in import build as stand_in
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -72,10 +73,10 @@ def test_launches_of_a_call_over_many_tensors():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> dict[str, dict]:
     """Graphs by name, of offline_tiny.py in a process of its own."""
-    if torch.version.cuda is None:
-        pytest.skip("the report needs a torch built for CUDA: its headers and its code for a GPU's fake tensors")
+    if reason := stand_in.missing():
+        pytest.skip(reason)
     file = tmp_path_factory.mktemp("offline") / "graphs.json"
-    assert stand_ins.run_under("tests.benchmarks.offline_tiny", [str(file)]) == 0
+    assert stand_in.run_under("tests.benchmarks.offline_tiny", [str(file)]) == 0
     return {graph["graph"]: graph for graph in json.loads(file.read_text())}
 
 
@@ -237,9 +238,7 @@ def combined(tmp_path_factory) -> dict:
     if not torch.__version__.startswith(tables_offline.PINNED):
         pytest.skip(f"counts of generated kernels are pinned to torch {tables_offline.PINNED}, not {torch.__version__}")
     file = tmp_path_factory.mktemp("offline") / "report.json"
-    assert (
-        stand_ins.run_under("benchmarks.offline", ["--preset", "combined", "--batch", "40", "--json", str(file)]) == 0
-    )
+    assert stand_in.run_under("benchmarks.offline", ["--preset", "combined", "--batch", "40", "--json", str(file)]) == 0
     return tables_offline.load(file)
 
 

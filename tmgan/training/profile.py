@@ -50,7 +50,10 @@ def report(step: TrainStep, batch: Batch, file: Path) -> Iterator[str]:
     write_atomically(file, lambda opened: _write_trace(profiler, opened, file.name.endswith(".gz")))
     device = batch.images.device.type
     clock = "the GPU's time" if device == "cuda" else "processor time"
-    yield from table(rows(profiler.events(), names, device == "cuda"), names)
+    found = rows(profiler.events(), names, device == "cuda")
+    if not found:
+        yield "The profiler saw no kernel: CUPTI, which reports them, does not work here; its own message is above."
+    yield from table(found, names)
     yield f"{_STEPS} steps, {clock}; slower than without a profiler. Trace for chrome://tracing or Perfetto: {file}"
 
 

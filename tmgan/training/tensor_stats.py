@@ -75,8 +75,13 @@ def measure(x: Tensor) -> Tensor:
 
 def read(measured: list[Tensor], about: list[dict[str, Any]]) -> list[Row]:
     """The rows of tensors that were measured, with what else is known about them: the only wait for the device."""
+    numbers_of: dict[int, list[float]] = {}
+    for device in dict.fromkeys(x.device for x in measured):  # a GPU's step has a few tensors on the host
+        places = [place for place, x in enumerate(measured) if x.device == device]
+        numbers_of |= dict(zip(places, torch.stack([measured[place] for place in places]).tolist(), strict=True))
     rows = []
-    for known, numbers in zip(about, torch.stack(measured).tolist() if measured else [], strict=True):
+    for place, known in enumerate(about):
+        numbers = numbers_of[place]
         nan, inf, minus_inf, finite, low, high, total, norm = numbers
         values: dict[str, Any] = {"nan": int(nan), "inf": int(inf), "minus_inf": int(minus_inf), "norm": norm}
         values |= dict.fromkeys(("min", "max", "mean"))

@@ -1,0 +1,1 @@
+"""One NVIDIA H200 that is not there: CUDA's runtime, driver and libraries in C, which do everything but compute."""

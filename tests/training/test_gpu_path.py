@@ -1,0 +1,43 @@
+"""The way to a GPU's kernels, on a card that is there but computes nothing: benchmarks/stand_in.
+
+What torch, Triton and we do on the host is real, so this finds tensors on the wrong device, waits inside a CUDA graph
+and launches that a card would refuse. No number is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.stand_in import build
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
+
+
+def on_card(*arguments: str, caching: bool = False, limit: int = 300) -> str:
+    """What a module prints on the card; AssertionError with all of it when it fails."""
+    command = [sys.executable, "-m", "benchmarks.stand_in", *(["--caching"] if caching else []), *arguments]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+    return process.stdout + process.stderr
+
+
+def test_the_commands_of_a_run(tmp_path):
+    out = on_card("tests.training.gpu_path", "commands", str(tmp_path))
+    assert "on cuda (NVIDIA H200), bf16, eager" in out
+    assert "Nothing went bad" in out, "replay measures what a step has on the host too"
+    assert "The profiler saw no kernel" in out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == 40
+    assert (tmp_path / "edit.png").stat().st_size > 0
+
+
+def test_a_step_in_a_cuda_graph(tmp_path):
+    out = on_card("tests.training.gpu_path", "graph", str(tmp_path), caching=True)
+    assert "saved beside a graph: True" in out
+    assert "refused: look" in out, "a graph cannot wait for the device"
+    assert "refused: copy" in out, "nor copy from memory that is not page-locked"

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import report
 from benchmarks.offline import counting, memory_tables, outside, predict, rates, stand_ins, text
 from benchmarks.offline import tables as tables_offline
+from tmgan.training.guard import Guard
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -67,6 +68,49 @@ def test_launches_of_a_call_over_many_tensors():
     assert outside.launches([10] * 37, 4) == 2
     assert outside.launches([65536 * 320], 4) == 1
     assert outside.launches([65536 * 320 + 1], 4) == 2
+
+
+def noted(call) -> tuple[int, int]:
+    """(bytes, launches) of what torch is called for."""
+    calls = outside.Calls()
+    with calls.of("it"):
+        call()
+    return sum(each.bytes for each in calls.work["it"]), sum(each.launches for each in calls.work["it"])
+
+
+@pytest.mark.parametrize(
+    ("call", "count", "moved"),
+    [
+        (lambda x: x[0].detach().flatten().view(5, 2), 0, 0),
+        (lambda x: torch.empty(10), 0, 0),
+        (lambda x: torch.cat(x), 2, 2 * 200 * 40),
+        (lambda x: torch.stack(x[:128]), 1, 2 * 128 * 40),
+        (lambda x: x[0].copy_(x[1]), 1, 2 * 40),
+        (lambda x: x[0].add_(x[1]), 1, 3 * 40),
+        (lambda x: x[0].add_(x[0]), 1, 2 * 40),
+        (lambda x: torch._foreach_copy_(x[:100], x[100:]), 2, 2 * 100 * 40),
+        (lambda x: torch._foreach_sub(x[:48], x[48:96]), 1, 3 * 48 * 40),
+        (lambda x: torch._foreach_add_(x[:64], x[64:128]), 1, 3 * 64 * 40),
+        (lambda x: torch._foreach_lerp_(x[:50], x[50:100], [torch.ones(())] * 50), 51, 3 * 50 * 40 + 8),
+        (lambda x: torch._foreach_norm(x), 4, 200 * (40 + 4)),
+    ],
+)
+def test_what_a_call_outside_the_graphs_does(call, count, moved):
+    """On 200 tensors of ten float32."""
+    tensors = [torch.ones(10) for _ in range(200)]
+    assert noted(lambda: call(tensors)) == (moved, count)
+
+
+def test_the_guard_of_a_step_is_counted_by_hand():
+    """One layer and its batch norm: statistics copied, the norm of 4 gradients, and the statistics back."""
+    network = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.BatchNorm1d(4))
+    guard = Guard(torch.optim.Adam(network.parameters(), fused=True), network)
+    statistics, gradients = 2 * 4 * 4, 4 * (8 * 4 + 4 + 4 + 4)
+    network(torch.randn(3, 8)).sum().backward()
+    assert noted(guard.begin) == (2 * (statistics + 8), 2)
+    moved, count = noted(guard.check)
+    assert gradients < moved < gradients + 100 and count == 3 + 2 + 4 + 2, "norm, its sum, isfinite, its opposite"
+    assert noted(guard.settle)[1] == 3 + 2 * 3, "whether it was; then flat, chosen and copied, for each dtype"
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ STEPS = (
     ("offline-combined-batch40-inception.json", "Inception's pooled ReLUs, and 1x1 convolutions of one input as one"),
     ("offline-combined-batch40-layout.json", "no kernel changes the memory layout"),
     ("offline-combined-batch40-recompute.json", "the discriminator's derivatives worked out again"),
+    ("offline-combined-batch40-guard.json", "guard of the gradients and signs of a failing training, both new"),
 )
 OTHERS = (
     ("offline-manigan-batch32.json", "`manigan`, batch 32"),

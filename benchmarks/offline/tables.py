@@ -12,7 +12,6 @@ from pathlib import Path
 from benchmarks.markdown import table
 from benchmarks.offline import rates, text
 from benchmarks.offline.counting import KINDS
-from benchmarks.offline.predict import width_name
 
 STEPS = (
     ("offline-combined-batch40-before.json", "before the changes"),
@@ -113,7 +112,8 @@ def section(results: Path) -> str:
         f"Other presets, counted and predicted in the same way: {_files(others)}.",
         table(*_split(compare([(title, report) for _, title, report in others]))),
     ]
-    return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
+    heading = f"The rates of the predictions, {'those in bold measured' if rates.MEASURED else 'none measured yet'}:"
+    return "\n\n".join([*parts, heading, table(*_split(rate_rows()))])
 
 
 def _files(reports: list[tuple[str, str, dict]]) -> str:
@@ -167,27 +167,20 @@ def rate_rows() -> list[text.Row]:
         )
     ]
     rows += [(f"source of the {name}'s", *[""] * len(rates.CARDS), card.source) for name, card in rates.CARDS.items()]
-    rows += [
-        (
-            width_name(place),
-            *(f"{rates.CONVOLUTION[card][place]:.2f}" for card in rates.CARDS),
-            rates.CONVOLUTION_WHY if place == 0 else "as above",
-        )
-        for place in range(len(rates.WIDTHS))
-    ]
-    for label in (
-        "FUSED",
-        "OURS",
-        "SWEEPS_TWICE",
-        "CONVOLUTION_MEMORY",
-        "PRODUCT_BF16",
-        "PRODUCT_FP32",
-        "ATOMICS_PER_SECOND",
-        "LAUNCH_SECONDS",
-    ):
-        share = getattr(rates, label)
-        rows.append((label.lower().replace("_", " "), *[f"{share.value:g}"] * len(rates.CARDS), share.why))
+    before = ""
+    for name in rates.ASSUMED[next(iter(rates.CARDS))]:
+        assumed = next(iter(rates.ASSUMED.values()))[name].why
+        sources = ["as above" if assumed == before else assumed]
+        sources += [f"{card}: {found[name].why}" for card, found in rates.MEASURED.items() if name in found]
+        rows.append((name, *(_rate(card, name) for card in rates.CARDS), "; ".join(sources)))
+        before = assumed
     return rows
+
+
+def _rate(card: str, name: str) -> str:
+    assumed = f"{rates.ASSUMED[card][name].value:g}"
+    measured = rates.MEASURED.get(card, {}).get(name)
+    return assumed if measured is None else f"**{measured.value:.3g}** (assumed {assumed})"
 
 
 def _split(rows: list[text.Row]) -> tuple[text.Row, list[text.Row]]:

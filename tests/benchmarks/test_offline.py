@@ -208,13 +208,27 @@ def test_atomics_and_changes_of_layout_are_seen(tiny):
 def test_a_prediction_is_the_slower_of_arithmetic_and_memory():
     row = {"kind": counting.CONVOLUTION, "dtype": "bfloat16", "width": 64, "bytes": 0, "flop": 10**12, "launches": 1}
     card = rates.CARDS["H200"]
-    share = rates.CONVOLUTION["H200"][predict.width_class(64)]
+    rate = {name: each.value for name, each in rates.known("H200").items()}
+    share = rate["convolutions, 33 to 64"]
     assert predict.seconds(row, "H200") == pytest.approx(1 / (card.bf16_tflops * share))
     moved = {**row, "flop": 1, "bytes": 10**12}
     assert predict.seconds(moved, "H200") == pytest.approx(
-        1e12 / (card.gigabytes_per_second * 1e9 * rates.CONVOLUTION_MEMORY.value)
+        1e12 / (card.gigabytes_per_second * 1e9 * rate[rates.CONVOLUTION_MEMORY])
     )
-    assert rates.CARDS.keys() == rates.CONVOLUTION.keys()
+    assert rates.CARDS.keys() == rates.ASSUMED.keys()
+
+
+def test_a_measured_rate_stands_beside_the_assumed_one_and_predicts_its_card_only(monkeypatch):
+    row = {"kind": counting.FUSED, "bytes": 10**9, "launches": 1}
+    before = {card: predict.seconds(row, card) for card in rates.CARDS}
+    found = rates.Rate(0.5, "measured, steps-x.json, 2026-12-01")
+    monkeypatch.setattr(rates, "MEASURED", {"H200": {rates.FUSED: found}})
+    after = {card: predict.seconds(row, card) for card in rates.CARDS}
+    assert after == before | {"H200": pytest.approx(1.5 * before["H200"])}
+    assert predict.seconds(row, "H200", rates.assumed) == before["H200"]
+    (line,) = [line for line in tables_offline.rate_rows() if line[0] == rates.FUSED]
+    assert line[1:4] == ("0.75", "0.75", "**0.5** (assumed 0.75)")
+    assert line[4].startswith("assumption: ") and line[4].endswith("; H200: measured, steps-x.json, 2026-12-01")
 
 
 # ----------------------------------------------------------- committed files

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.markdown import table
-from benchmarks.offline import rates, text
+from benchmarks import schema
+from benchmarks.markdown import machine_line, table
+from benchmarks.offline import comparison, rates, text
 from benchmarks.offline.counting import KINDS
 
+RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (
     ("offline-combined-batch40-before.json", "before the changes"),
     ("offline-combined-batch40-doubling.json", "nearest doubling as a gather, the average in three calls"),
@@ -85,6 +87,34 @@ def load(path: Path) -> dict:
     return document
 
 
+def newest(results: Path, document: dict) -> dict:
+    """The last report of the step that a measured document is of. Raises ValueError where there is none."""
+    for name, _ in reversed((*OTHERS, *STEPS)):
+        if (results / name).exists() and comparison.fits(document, report := load(results / name)):
+            return report
+    settings = {name: document["settings"][name] for name in ("preset", "batch", "precision")}
+    raise ValueError(f"no offline report is of {settings}: make one with `python -m benchmarks.offline`")
+
+
+def measured_sections(results: Path) -> list[str]:
+    """Of each document with a profile, newest first: the comparison with what was predicted, and its rates."""
+    documents = [(path.name, json.loads(path.read_text())) for path in results.glob("steps-*.json")]
+    documents = [(name, each) for name, each in documents if each.get("components") and schema.on_gpu(each)]
+    parts = []
+    for name, document in sorted(documents, key=lambda pair: pair[1]["machine"]["date"], reverse=True):
+        comparison.check(document)
+        both = comparison.pairs(document, newest(results, document))
+        parts += [
+            f"**Measured beside the prediction** as it was assumed: {machine_line(document, name)}",
+            table(*_split(comparison.table_rows(document, both))),
+            "The rates that follow, each over the rows that it binds, as a ratio of sums:",
+            table(*_split(comparison.rate_rows(document, comparison.corrected(document, both)))),
+        ]
+        if comparison.one_sided(both):
+            parts += ["Only counted, or only measured:", table(*_split(comparison.one_sided_rows(both)))]
+    return parts
+
+
 def section(results: Path) -> str:
     """What the reports of STEPS counted and predict, each beside the one before, and the last one in full."""
     steps = [(name, title, load(results / name)) for name, title in STEPS if (results / name).exists()]
@@ -100,6 +130,7 @@ def section(results: Path) -> str:
         "**Predicted, not measured**, from these counts and the rates below:",
     ]
     parts += [table(*_split(text.prediction_rows(last, card))) for card in rates.CARDS]
+    parts += measured_sections(results)
     parts += ["The kernels that move most:", table(*_split(text.largest(last)))]
     for heading, rows in (
         ("Kernels with float atomics:", text.atomics(last)),
@@ -180,7 +211,7 @@ def rate_rows() -> list[text.Row]:
 def _rate(card: str, name: str) -> str:
     assumed = f"{rates.ASSUMED[card][name].value:g}"
     measured = rates.MEASURED.get(card, {}).get(name)
-    return assumed if measured is None else f"**{measured.value:.3g}** (assumed {assumed})"
+    return assumed if measured is None else f"**{compare.value:.3g}** (assumed {assumed})"
 
 
 def _split(rows: list[text.Row]) -> tuple[text.Row, list[text.Row]]:

@@ -152,16 +152,17 @@ def plain(report: dict) -> str:
     parts = [
         f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
         f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
-        _align(count_rows(report)),
-        _align(largest(report)),
-        _align(atomics(report)),
-        _align(changes(report)),
+        align(count_rows(report)),
+        align(largest(report)),
+        align(atomics(report)),
+        align(changes(report)),
         "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:",
     ]
-    return "\n\n".join([*parts, *(_align(prediction_rows(report, card)) for card in rates.CARDS)])
+    return "\n\n".join([*parts, *(align(prediction_rows(report, card)) for card in rates.CARDS)])
 
 
-def _align(rows: Iterable[Row]) -> str:
+def align(rows: Iterable[Row]) -> str:
+    """Rows as lines of text: the first column flush left, the others flush right."""
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

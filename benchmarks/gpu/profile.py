@@ -223,9 +223,9 @@ def components(trace: Trace) -> list[dict]:
     component, step, unknown = OUTSIDE, 0, 0.0
     end = trace.kernels[0].start if trace.kernels else 0.0
     for kernel in trace.kernels:
-        if kernel.launched is None:  # it goes with the one before it
+        if kernel.launched is None or not kernel.ops:
             unknown += kernel.end - kernel.start
-        else:
+        if kernel.launched is not None:  # else it goes with the one before it
             component, step = component_of(kernel), component_of.step(kernel)
         gap, busy = max(0.0, kernel.start - end), max(0.0, kernel.end - max(kernel.start, end))
         end = max(end, kernel.end)
@@ -265,7 +265,7 @@ def table(rows: list[dict]) -> list[str]:
 
 
 # --------------------------------------------------------------- the recording
-def profile(synthetic, options: Options, file: Path | None = None) -> dict[str, list[dict]]:
+def profile(synthetic, options: Options, file: Path | None = None) -> dict:
     """Run a few steps under torch's profiler.
 
     Launches take longer under it, so gaps are more than those of a step that is only timed.
@@ -276,7 +276,7 @@ def profile(synthetic, options: Options, file: Path | None = None) -> dict[str, 
 
     Returns:
         "kernels": those that take the most time, largest first; on a CPU, torch's operations. "components": the rows of
-        components(), none on a CPU.
+        components(), none on a CPU, and none where the trace cannot be read: "unread" then says why.
     """
     import torch
     from torch.profiler import ProfilerActivity
@@ -293,7 +293,10 @@ def profile(synthetic, options: Options, file: Path | None = None) -> dict[str, 
         profiler.export_chrome_trace(str(trace))
         if file is not None:
             shutil.copyfile(trace, file)
-        found = components(read(load(trace)))
+        try:
+            found = components(read(load(trace)))
+        except (ValueError, KeyError) as error:  # the kernels by name are worth keeping, and the trace was left
+            return {"kernels": rows, "components": [], "unread": f"{type(error).__name__}: {error}"}
     if found:
         print(*table(found), sep="\n", flush=True)
     return {"kernels": rows, "components": found}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from benchmarks.schema import require, require_fields
 
-from . import counting, predict, rates
+from . import counting, predict, rates, text
 from .counting import CONVOLUTION, OTHER, OURS, PRODUCT
 
 ENGINE = "compiled"  # whose profile the document has
@@ -220,8 +220,7 @@ def table_rows(document: dict, both: list[Pair]) -> list[tuple[str, ...]]:
     rows = [HEAD]
     for component in components:
         inside = [pair for pair in both if pair.component == component]
-        labels = list(dict.fromkeys(pair.label for pair in inside))
-        for label in sorted(labels, key=lambda name: name == predict.LAUNCHES):
+        for label in sorted({pair.label for pair in inside}, key=text.place):
             rows.append(_row(card, component, label, [pair for pair in inside if pair.label == label]))
         rows.append(_row(card, component, "sum", inside))
     return [*rows, _row(card, "step", "sum", both)]
@@ -261,12 +260,23 @@ def rate_rows(document: dict, corrections: dict[str, Correction]) -> list[tuple[
     ]
 
 
+def slower_rows(both: list[Pair], count: int = 12) -> list[tuple[str, ...]]:
+    """Head and the operators of known sizes that take most beyond what was predicted."""
+    late = [pair for pair in both if pair.sizes and pair.predicted and pair.measured > pair.predicted]
+    late.sort(key=lambda pair: pair.predicted - pair.measured)
+    return [
+        ("component", "label", "operator, sizes", "bound by", "predicted ms", "measured ms"),
+        *((p.component, p.label, f"{p.what} {p.sizes}", p.bound, *_milliseconds(p)) for p in late[:count]),
+    ]
+
+
+def _milliseconds(pair: Pair) -> tuple[str, str]:
+    return f"{1e3 * pair.predicted:.3f}", f"{1e3 * pair.measured:.3f}"
+
+
 def one_sided_rows(both: list[Pair]) -> list[tuple[str, ...]]:
     """Head and one row per operator that only one side has."""
     return [
         ("component", "label", "operator, sizes", "predicted ms", "measured ms"),
-        *(
-            (p.component, p.label, f"{p.what} {p.sizes}".strip(), f"{1e3 * p.predicted:.3f}", f"{1e3 * p.measured:.3f}")
-            for p in one_sided(both)
-        ),
+        *((p.component, p.label, f"{p.what} {p.sizes}".strip(), *_milliseconds(p)) for p in one_sided(both)),
     ]

@@ -25,6 +25,7 @@ def lines(document: dict, report: dict, file: str) -> list[str]:
     if (step := comparison.timed_step(document)) is not None:
         images = document["settings"]["batch"] / step
         printed += [f"A step without the profiler: {1e3 * step:.2f} ms, {images:.0f} images/s", ""]
+    printed += ["The operators that take most beyond what was predicted:", text.align(comparison.slower_rows(both)), ""]
     if comparison.one_sided(both):
         printed += ["Only counted, or only measured:", text.align(comparison.one_sided_rows(both)), ""]
     return [

@@ -107,6 +107,8 @@ def measured_sections(results: Path) -> list[str]:
         parts += [
             f"**Measured beside the prediction** as it was assumed: {machine_line(document, name)}",
             table(*_split(comparison.table_rows(document, both))),
+            "The operators that take most beyond what was predicted:",
+            table(*_split(comparison.slower_rows(both))),
             "The rates that follow, each over the rows that it binds, as a ratio of sums:",
             table(*_split(comparison.rate_rows(document, comparison.corrected(document, both)))),
         ]
@@ -211,7 +213,7 @@ def rate_rows() -> list[text.Row]:
 def _rate(card: str, name: str) -> str:
     assumed = f"{rates.ASSUMED[card][name].value:g}"
     measured = rates.MEASURED.get(card, {}).get(name)
-    return assumed if measured is None else f"**{compare.value:.3g}** (assumed {assumed})"
+    return assumed if measured is None else f"**{measured.value:.3g}** (assumed {assumed})"
 
 
 def _split(rows: list[text.Row]) -> tuple[text.Row, list[text.Row]]:

@@ -66,7 +66,7 @@ def _counts(sums: dict) -> Row:
 def prediction_rows(report: dict, card: str) -> list[Row]:
     """Head and one row per kind of work: predicted milliseconds per step in each component."""
     parts = predict(report)[card]
-    labels = sorted({label for times in parts.values() for label in times}, key=_place)
+    labels = sorted({label for times in parts.values() for label in times}, key=place)
     rows = [
         (
             label,
@@ -83,12 +83,13 @@ def prediction_rows(report: dict, card: str) -> list[Row]:
     ]
 
 
-def _place(label: str) -> tuple:
+def place(label: str) -> tuple:
+    """Where a label stands among others, as a key to sort by."""
     return (
         next(
             (
-                place
-                for place, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
+                number
+                for number, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
                 if label.startswith(kind)
             ),
             9,

@@ -283,6 +283,19 @@ def test_a_cpu_has_operations_and_no_kernels(cpu):
     assert found["components"] == [] and found["kernels"][0]["share"] > 0
 
 
+def test_a_trace_that_cannot_be_read_costs_the_components_only(tmp_path, monkeypatch):
+    def components(trace: profile.Trace) -> list[dict]:
+        raise ValueError("it has no part")
+
+    monkeypatch.setattr(profile, "components", components)
+    monkeypatch.setattr(profile, "STEPS", 0)
+    options = Options(tmp_path, 60.0, dry=True, gpu=False)
+    synthetic, _, _ = step.synthetic_step("eager", 2, options, "quickstart")
+    found = profile.profile(synthetic, options, tmp_path / "trace.json.gz")
+    assert found["components"] == [] and found["unread"] == "ValueError: it has no part" and found["kernels"]
+    assert (tmp_path / "trace.json.gz").exists()
+
+
 def test_the_operators_of_a_real_step_are_told_by_their_sizes(cpu):
     """Each outermost convolution and product of the trace is given a kernel of 1 us, as a GPU would launch it."""
     _, document = cpu

@@ -8,7 +8,8 @@ formulas of torch.utils.flop_counter; elementwise arithmetic counts as none, as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -212,7 +213,7 @@ def _extern(node, earlier_origins: set) -> dict | None:
     if origin is not None:
         earlier_origins.add(origin)
     row = {
-        "kind": _kind(space, name),
+        "kind": kind_of(space, name),
         "what": name,
         "of": [],
         "inputs": [_short(each) for each in inputs],
@@ -254,12 +255,37 @@ def _packet(node: torch.fx.Node) -> str:
     return str(node.target._overloadpacket).rpartition(".")[2]
 
 
-def _kind(space: str, name: str) -> str:
+def kind_of(space: str, name: str) -> str:
+    """Kind of a call of the operator space::name."""
     if space == "tmgan_kernels":
         return OURS
     if name.startswith(_CONVOLUTIONS):
         return CONVOLUTION
     return PRODUCT if name in _PRODUCTS else OTHER
+
+
+def sizes_of(row: dict) -> list[tuple[int, ...]]:
+    """Sizes of the tensors that a counted call was given."""
+    return [tuple(map(int, re.findall(r"\d+", each.partition("(")[2].partition(")")[0]))) for each in row["inputs"]]
+
+
+def identity(name: str, sizes: Sequence[tuple[int, ...]]) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """By what a call of an operator is known, counted or profiled: its name, and the sizes that tell its work.
+
+    Convolutions have the weight last: (x, weight), or (gradient, x, weight). Products have their two factors.
+
+    Args:
+        sizes: of its arguments, in order; () where one is no tensor.
+    """
+    tensors = tuple(size for size in sizes if size)
+    if name.startswith("convolution_backward"):
+        return "convolution_backward", tensors[:3]
+    if name.startswith(_CONVOLUTIONS):
+        return "convolution", tensors[:2]
+    if name in _PRODUCTS:
+        first = 1 if name in ("addmm", "baddbmm") else 0
+        return name, tensors[first : first + 2]
+    return name, tensors
 
 
 def _launches(name: str, inputs: list[dict]) -> int:

@@ -86,6 +86,9 @@ def _describe() -> None:
     import torch._subclasses.fake_tensor as fake_tensor
 
     fake_tensor.init_gpu_context = lambda *_: None  # would allocate a byte on the card
+    import torch.utils._foreach_utils as foreach
+
+    foreach._foreach_supported_types.append(fake_tensor.FakeTensor)  # many tensors are one call, as on the card
 
 
 def _quiet() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.markdown import table
-from benchmarks.offline import rates, text
+from benchmarks import schema
+from benchmarks.markdown import machine_line, table
+from benchmarks.offline import comparison, rates, text
 from benchmarks.offline.counting import KINDS
-from benchmarks.offline.predict import width_name
 
+RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (
     ("offline-combined-batch40-before.json", "before the changes"),
     ("offline-combined-batch40-doubling.json", "nearest doubling as a gather, the average in three calls"),
@@ -23,6 +24,7 @@ STEPS = (
     ("offline-combined-batch40-inception.json", "Inception's pooled ReLUs, and 1x1 convolutions of one input as one"),
     ("offline-combined-batch40-layout.json", "no kernel changes the memory layout"),
     ("offline-combined-batch40-recompute.json", "the discriminator's derivatives worked out again"),
+    ("offline-combined-batch40-guard.json", "guard of the gradients and signs of a failing training, both new"),
 )
 OTHERS = (
     ("offline-manigan-batch32.json", "`manigan`, batch 32"),
@@ -85,6 +87,36 @@ def load(path: Path) -> dict:
     return document
 
 
+def newest(results: Path, document: dict) -> dict:
+    """The last report of the step that a measured document is of. Raises ValueError where there is none."""
+    for name, _ in reversed((*OTHERS, *STEPS)):
+        if (results / name).exists() and comparison.fits(document, report := load(results / name)):
+            return report
+    settings = {name: document["settings"][name] for name in ("preset", "batch", "precision")}
+    raise ValueError(f"no offline report is of {settings}: make one with `python -m benchmarks.offline`")
+
+
+def measured_sections(results: Path) -> list[str]:
+    """Of each document with a profile, newest first: the comparison with what was predicted, and its rates."""
+    documents = [(path.name, json.loads(path.read_text())) for path in results.glob("steps-*.json")]
+    documents = [(name, each) for name, each in documents if each.get("components") and schema.on_gpu(each)]
+    parts = []
+    for name, document in sorted(documents, key=lambda pair: pair[1]["machine"]["date"], reverse=True):
+        comparison.check(document)
+        both = comparison.pairs(document, newest(results, document))
+        parts += [
+            f"**Measured beside the prediction** as it was assumed: {machine_line(document, name)}",
+            table(*_split(comparison.table_rows(document, both))),
+            "The operators that take most beyond what was predicted:",
+            table(*_split(comparison.slower_rows(both))),
+            "The rates that follow, each over the rows that it binds, as a ratio of sums:",
+            table(*_split(comparison.rate_rows(document, comparison.corrected(document, both)))),
+        ]
+        if comparison.one_sided(both):
+            parts += ["Only counted, or only measured:", table(*_split(comparison.one_sided_rows(both)))]
+    return parts
+
+
 def section(results: Path) -> str:
     """What the reports of STEPS counted and predict, each beside the one before, and the last one in full."""
     steps = [(name, title, load(results / name)) for name, title in STEPS if (results / name).exists()]
@@ -100,6 +132,7 @@ def section(results: Path) -> str:
         "**Predicted, not measured**, from these counts and the rates below:",
     ]
     parts += [table(*_split(text.prediction_rows(last, card))) for card in rates.CARDS]
+    parts += measured_sections(results)
     parts += ["The kernels that move most:", table(*_split(text.largest(last)))]
     for heading, rows in (
         ("Kernels with float atomics:", text.atomics(last)),
@@ -112,7 +145,8 @@ def section(results: Path) -> str:
         f"Other presets, counted and predicted in the same way: {_files(others)}.",
         table(*_split(compare([(title, report) for _, title, report in others]))),
     ]
-    return "\n\n".join([*parts, "The rates of the predictions:", table(*_split(rate_rows()))])
+    heading = f"The rates of the predictions, {'those in bold measured' if rates.MEASURED else 'none measured yet'}:"
+    return "\n\n".join([*parts, heading, table(*_split(rate_rows()))])
 
 
 def _files(reports: list[tuple[str, str, dict]]) -> str:
@@ -166,27 +200,20 @@ def rate_rows() -> list[text.Row]:
         )
     ]
     rows += [(f"source of the {name}'s", *[""] * len(rates.CARDS), card.source) for name, card in rates.CARDS.items()]
-    rows += [
-        (
-            width_name(place),
-            *(f"{rates.CONVOLUTION[card][place]:.2f}" for card in rates.CARDS),
-            rates.CONVOLUTION_WHY if place == 0 else "as above",
-        )
-        for place in range(len(rates.WIDTHS))
-    ]
-    for label in (
-        "FUSED",
-        "OURS",
-        "SWEEPS_TWICE",
-        "CONVOLUTION_MEMORY",
-        "PRODUCT_BF16",
-        "PRODUCT_FP32",
-        "ATOMICS_PER_SECOND",
-        "LAUNCH_SECONDS",
-    ):
-        share = getattr(rates, label)
-        rows.append((label.lower().replace("_", " "), *[f"{share.value:g}"] * len(rates.CARDS), share.why))
+    before = ""
+    for name in rates.ASSUMED[next(iter(rates.CARDS))]:
+        assumed = next(iter(rates.ASSUMED.values()))[name].why
+        sources = ["as above" if assumed == before else assumed]
+        sources += [f"{card}: {found[name].why}" for card, found in rates.MEASURED.items() if name in found]
+        rows.append((name, *(_rate(card, name) for card in rates.CARDS), "; ".join(sources)))
+        before = assumed
     return rows
+
+
+def _rate(card: str, name: str) -> str:
+    assumed = f"{rates.ASSUMED[card][name].value:g}"
+    measured = rates.MEASURED.get(card, {}).get(name)
+    return assumed if measured is None else f"**{measured.value:.3g}** (assumed {assumed})"
 
 
 def _split(rows: list[text.Row]) -> tuple[text.Row, list[text.Row]]:

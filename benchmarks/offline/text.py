@@ -66,7 +66,7 @@ def _counts(sums: dict) -> Row:
 def prediction_rows(report: dict, card: str) -> list[Row]:
     """Head and one row per kind of work: predicted milliseconds per step in each component."""
     parts = predict(report)[card]
-    labels = sorted({label for times in parts.values() for label in times}, key=_place)
+    labels = sorted({label for times in parts.values() for label in times}, key=place)
     rows = [
         (
             label,
@@ -83,12 +83,13 @@ def prediction_rows(report: dict, card: str) -> list[Row]:
     ]
 
 
-def _place(label: str) -> tuple:
+def place(label: str) -> tuple:
+    """Where a label stands among others, as a key to sort by."""
     return (
         next(
             (
-                place
-                for place, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
+                number
+                for number, kind in enumerate(("convolutions", "products", "fused", "our", "other", "float"))
                 if label.startswith(kind)
             ),
             9,
@@ -152,16 +153,17 @@ def plain(report: dict) -> str:
     parts = [
         f"Counted: preset {report['preset']}, batch {report['batch']}, compiled for {report['compiled_for']} by "
         f"torch {report['torch']}, Triton {report['triton']}, commit {report['commit']}.",
-        _align(count_rows(report)),
-        _align(largest(report)),
-        _align(atomics(report)),
-        _align(changes(report)),
+        align(count_rows(report)),
+        align(largest(report)),
+        align(atomics(report)),
+        align(changes(report)),
         "PREDICTED from these counts and benchmarks/offline/rates.py, nothing was measured:",
     ]
-    return "\n\n".join([*parts, *(_align(prediction_rows(report, card)) for card in rates.CARDS)])
+    return "\n\n".join([*parts, *(align(prediction_rows(report, card)) for card in rates.CARDS)])
 
 
-def _align(rows: Iterable[Row]) -> str:
+def align(rows: Iterable[Row]) -> str:
+    """Rows as lines of text: the first column flush left, the others flush right."""
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

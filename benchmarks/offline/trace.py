@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tmgan.config import configfile
 from tmgan.config.runtime import Runtime
@@ -25,6 +24,8 @@ from tmgan.training.step import TrainStep, frozen_copy
 from . import outside
 from .described import DEVICE, fake, fake_module
 
+GUARD = "guard of the gradients"  # its place in a step is that of TrainStep.parts
+
 
 class Texts:
     """Stands in for CaptionEmbeddings: its two lookups, in its dtypes."""
@@ -35,22 +36,6 @@ class Texts:
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self.words[rows].float(), self.sentences[rows].float()
-
-
-class Calls(TorchDispatchMode):
-    """Notes the operations called: (name, elements of each tensor that it changes, lists of tensors that it takes,
-    whether one of these lists holds 0-dimensional tensors)."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls: list[outside.Call] = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        lists = [part for part in args if isinstance(part, (list, tuple)) and part and isinstance(part[0], Tensor)]
-        first = lists[0] if lists else [part for part in args if isinstance(part, Tensor)][:1]
-        scalars = any(part.dim() == 0 and part.numel() == 1 for each in lists[1:] for part in each[:1])
-        self.calls.append((str(function), [part.numel() for part in first], len(lists), scalars))
-        return function(*args, **(kwargs or {}))
 
 
 def _batch(config, size: int, mode) -> Batch:
@@ -141,7 +126,11 @@ def trace(
             memory=config.memory,
         )
         surroundings.enter_context(around(step, data))
-        functions = step.functions
+        functions, calls = step.functions, outside.Calls()
+        if not only_generate:
+            with calls.of(GUARD):
+                step.guard_g.begin()
+                step.guard_d.begin()
         begin("generate forward")
         edit = functions.generate(data)
         if only_generate:
@@ -155,6 +144,8 @@ def trace(
             begin("discriminator backward")
             total.backward()
             del total
+            with calls.of(GUARD):
+                step.guard_d.check()
             step.adam_d.zero_grad(set_to_none=True)
             discriminator.requires_grad_(False)
             begin("losses of the generator forward")
@@ -163,10 +154,18 @@ def trace(
             begin("losses of the generator backward")
             total.backward()
             del total
+            with calls.of(GUARD):
+                step.guard_g.check()
         discriminator.requires_grad_(True)
         begin("outside the graphs")
-        with Calls() as average:
-            step.average()
-    outside_rows = outside.rows(networks, average.calls)
+        share: Tensor | float = 1.0
+        if not only_generate:
+            with calls.of(GUARD):
+                step.guard_g.settle()
+                step.guard_d.settle(step.guard_g.skipped)
+                share = 1 - step.guard_g.skipped
+        with calls.of("average of the generator"):
+            step.average(share)
+    outside_rows = outside.rows(networks, calls)
     begin("done")
     return outside_rows

@@ -16,6 +16,7 @@ from benchmarks import report
 from benchmarks.offline import counting, memory_tables, outside, predict, rates, text
 from benchmarks.offline import tables as tables_offline
 from benchmarks.stand_in import build as stand_in
+from tmgan.training.guard import Guard
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,6 +69,49 @@ def test_launches_of_a_call_over_many_tensors():
     assert outside.launches([10] * 37, 4) == 2
     assert outside.launches([65536 * 320], 4) == 1
     assert outside.launches([65536 * 320 + 1], 4) == 2
+
+
+def noted(call) -> tuple[int, int]:
+    """(bytes, launches) of what torch is called for."""
+    calls = outside.Calls()
+    with calls.of("it"):
+        call()
+    return sum(each.bytes for each in calls.work["it"]), sum(each.launches for each in calls.work["it"])
+
+
+@pytest.mark.parametrize(
+    ("call", "count", "moved"),
+    [
+        (lambda x: x[0].detach().flatten().view(5, 2), 0, 0),
+        (lambda x: torch.empty(10), 0, 0),
+        (lambda x: torch.cat(x), 2, 2 * 200 * 40),
+        (lambda x: torch.stack(x[:128]), 1, 2 * 128 * 40),
+        (lambda x: x[0].copy_(x[1]), 1, 2 * 40),
+        (lambda x: x[0].add_(x[1]), 1, 3 * 40),
+        (lambda x: x[0].add_(x[0]), 1, 2 * 40),
+        (lambda x: torch._foreach_copy_(x[:100], x[100:]), 2, 2 * 100 * 40),
+        (lambda x: torch._foreach_sub(x[:48], x[48:96]), 1, 3 * 48 * 40),
+        (lambda x: torch._foreach_add_(x[:64], x[64:128]), 1, 3 * 64 * 40),
+        (lambda x: torch._foreach_lerp_(x[:50], x[50:100], [torch.ones(())] * 50), 51, 3 * 50 * 40 + 8),
+        (lambda x: torch._foreach_norm(x), 4, 200 * (40 + 4)),
+    ],
+)
+def test_what_a_call_outside_the_graphs_does(call, count, moved):
+    """On 200 tensors of ten float32."""
+    tensors = [torch.ones(10) for _ in range(200)]
+    assert noted(lambda: call(tensors)) == (moved, count)
+
+
+def test_the_guard_of_a_step_is_counted_by_hand():
+    """One layer and its batch norm: statistics copied, the norm of 4 gradients, and the statistics back."""
+    network = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.BatchNorm1d(4))
+    guard = Guard(torch.optim.Adam(network.parameters(), fused=True), network)
+    statistics, gradients = 2 * 4 * 4, 4 * (8 * 4 + 4 + 4 + 4)
+    network(torch.randn(3, 8)).sum().backward()
+    assert noted(guard.begin) == (2 * (statistics + 8), 2)
+    moved, count = noted(guard.check)
+    assert gradients < moved < gradients + 100 and count == 3 + 2 + 4 + 2, "norm, its sum, isfinite, its opposite"
+    assert noted(guard.settle)[1] == 3 + 2 * 3, "whether it was; then flat, chosen and copied, for each dtype"
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +209,27 @@ def test_atomics_and_changes_of_layout_are_seen(tiny):
 def test_a_prediction_is_the_slower_of_arithmetic_and_memory():
     row = {"kind": counting.CONVOLUTION, "dtype": "bfloat16", "width": 64, "bytes": 0, "flop": 10**12, "launches": 1}
     card = rates.CARDS["H200"]
-    share = rates.CONVOLUTION["H200"][predict.width_class(64)]
+    rate = {name: each.value for name, each in rates.known("H200").items()}
+    share = rate["convolutions, 33 to 64"]
     assert predict.seconds(row, "H200") == pytest.approx(1 / (card.bf16_tflops * share))
     moved = {**row, "flop": 1, "bytes": 10**12}
     assert predict.seconds(moved, "H200") == pytest.approx(
-        1e12 / (card.gigabytes_per_second * 1e9 * rates.CONVOLUTION_MEMORY.value)
+        1e12 / (card.gigabytes_per_second * 1e9 * rate[rates.CONVOLUTION_MEMORY])
     )
-    assert rates.CARDS.keys() == rates.CONVOLUTION.keys()
+    assert rates.CARDS.keys() == rates.ASSUMED.keys()
+
+
+def test_a_measured_rate_stands_beside_the_assumed_one_and_predicts_its_card_only(monkeypatch):
+    row = {"kind": counting.FUSED, "bytes": 10**9, "launches": 1}
+    before = {card: predict.seconds(row, card) for card in rates.CARDS}
+    found = rates.Rate(0.5, "measured, steps-x.json, 2026-12-01")
+    monkeypatch.setattr(rates, "MEASURED", {"H200": {rates.FUSED: found}})
+    after = {card: predict.seconds(row, card) for card in rates.CARDS}
+    assert after == before | {"H200": pytest.approx(1.5 * before["H200"])}
+    assert predict.seconds(row, "H200", rates.assumed) == before["H200"]
+    (line,) = [line for line in tables_offline.rate_rows() if line[0] == rates.FUSED]
+    assert line[1:4] == ("0.75", "0.75", "**0.5** (assumed 0.75)")
+    assert line[4].startswith("assumption: ") and line[4].endswith("; H200: measured, steps-x.json, 2026-12-01")
 
 
 # ----------------------------------------------------------- committed files

@@ -41,3 +41,16 @@ def test_a_step_in_a_cuda_graph(tmp_path):
     assert "saved beside a graph: True" in out
     assert "refused: look" in out, "a graph cannot wait for the device"
     assert "refused: copy" in out, "nor copy from memory that is not page-locked"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["compiled", "graphed"])
+def test_a_run_with_inductor_and_triton(engine, tmp_path):
+    """What they write is compiled for the card by their own compilers, and launched."""
+    run = tmp_path / "run"
+    flags = (
+        f"--images 48 --pretrain.images 32 --drawn-images 60 --output.checkpoint-images 16 --runtime.engine {engine}"
+    )
+    out = on_card("tmgan", "train", "--run", str(run), *flags.split(), caching=engine == "graphed", limit=900)
+    assert f"on cuda (NVIDIA H200), bf16, {engine}" in out
+    assert json.loads((run / "run.json").read_text())["images"] == 48

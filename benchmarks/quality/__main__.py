@@ -71,14 +71,14 @@ def measure(name: str, options: tuple[str, ...], test: ColourTest, results: Path
             seconds, processor_seconds = run_tmgan(["train", *options, "--seed", str(seed), "--run", str(run)])
             editor = load(run)
             if not document["baselines"]:
-                document["baselines"] = {kind: _score(model, test) for kind, model in baselines(editor).items()}
+                document["baselines"] = {kind: score(model, test) for kind, model in baselines(editor).items()}
             own = json.loads((run / "evaluation.json").read_text("utf-8"))["trained"]["measures"]
             document["rows"].append(
                 {
                     "seed": seed,
                     "seconds": round(seconds, 1),
                     "processor_seconds": round(processor_seconds, 1),
-                    **_score(editor, test),
+                    **score(editor, test),
                     "own": {measure: own[measure]["value"] for measure in MEASURES},
                 }
             )
@@ -108,7 +108,7 @@ def _new(options: tuple[str, ...]) -> dict:
     }
 
 
-def _score(editor: Editor, test: ColourTest) -> dict[str, float | None]:
+def score(editor: Editor, test: ColourTest) -> dict[str, float | None]:
     """null for the PSNR of an exact copy."""
     measures = colour_accuracy(test, lambda images, texts: editor.edit_tensors(images, texts).image)
     return {name: value if math.isfinite(value := measures[name].value) else None for name in MEASURES}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What 1 to 3 leave out: rivals, torch.compile, sanitizer, 2^31 values, published step, loaders, starts.
+# What 1 to 3 leave out: published step, torch.compile, sanitizer, 2^31 values, loaders, rivals, starts.
 #
 #   bash benchmarks/gpu/4-rest.sh OUT [SECONDS] [TASK...] [--dry]      (from anywhere; PYTHON=python3 by default)
 #

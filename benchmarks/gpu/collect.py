@@ -1,39 +1,45 @@
-"""Turns what the four scripts left behind into the documents of benchmarks/results.
+"""Turns what the scripts left behind into the documents of benchmarks/results.
 
     python -m benchmarks.gpu.collect OUT... [--results DIR]
 
-OUT: folders with .jsonl files; of a script that is in several, the last counts. Each card has its own documents. Rows
-that failed or are missing are listed too. A dry run is not a measurement: it is refused without --dry.
+OUT: folders with .jsonl files. Of a script that is in several, runs of one commit are put together, the later row
+counting (its tasks may be run in turn); of several commits, the last counts. Each card has its own documents. Rows that
+failed or are missing are listed too. A dry run is not a measurement: it is refused without --dry.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import schema
-from benchmarks.gpu import kernels, rest
-from benchmarks.gpu.journal import Journal, missing, rows
-from benchmarks.gpu.rewrites import BASE
+from benchmarks.gpu import kernels, rest, step
+from benchmarks.gpu.journal import Journal, describe_error, missing, rows
+from benchmarks.gpu.rewrites import BASE, OTHER_BATCHES
 from benchmarks.gpu.supervisor import Options
 from benchmarks.kernels import collector
 from benchmarks.loaders import test_loaders
 from benchmarks.step import measure as measure_steps
 from benchmarks.step import schema as schema_step
+from benchmarks.step import training as schema_training
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
-    """The newest run of each script, by card."""
+    """The newest run of each script with those of the same commit before it, by card."""
     scripts_by_card: dict[str, dict[str, list[dict]]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.jsonl")):
             lines = Journal(path).lines()
             if lines:
-                scripts_by_card.setdefault(lines[0]["gpu"], {})[path.stem] = lines
+                scripts = scripts_by_card.setdefault(lines[0]["gpu"], {})
+                before = scripts.get(path.stem, [])
+                scripts[path.stem] = before + lines if before and before[0]["commit"] == lines[0]["commit"] else lines
     return scripts_by_card
 
 
@@ -48,18 +54,32 @@ def pick(row: dict, *fields: dict) -> dict:
 
 # -------------------------------------------------------------------------- the step
 def steps(scripts: dict[str, list[dict]]) -> dict | None:
-    """Engines and parts, with the published step and the starts of 4-rest.sh."""
-    lines = scripts.get("1-step", []) + scripts.get("4-rest", [])
-    about = settings_of(lines, "peak_gflops")
-    measurements = [row for row in rows(lines).values() if "part" in row]
-    if about is None or not measurements:
+    """Engines and parts, with the published step and the starts of 4-rest.sh; and whole steps at every batch."""
+    lines = scripts.get("1-step", []) + scripts.get("4-rest", []) + scripts.get("2-rewrites", [])
+    abouts = [line for line in lines if line["kind"] == "settings" and "peak_gflops" in line]
+    if not abouts:
         return None
+    about = next((line for line in abouts if line["settings"]["batch"] == step.BATCH), abouts[0])
     batch, peak = about["settings"]["batch"], about["peak_gflops"]
+    measurements = [row for row in rows(lines).values() if "part" in row and row["batch"] == batch]
     engine_rows = [pick(row, schema_step.ROW, {"peak_bytes": int}) for row in measurements]
     for row in engine_rows:
         row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process measured its own peak
     starts = [pick(row, schema_step.START) for row in rows(lines).values() if "state" in row]
-    return _step_document(about, lines, rows=engine_rows, starts=starts)
+    return _step_document(about, lines, rows=engine_rows, starts=starts, batches=at_batches(lines))
+
+
+def at_batches(lines: list[dict]) -> list[dict]:
+    """Whole steps by engine and batch: of 1-step.sh, else of 4-rest.sh, else of 2-rewrites.sh, where nothing but the
+    engine was changed."""
+    found: dict[tuple[str, int], dict] = {}
+    unchanged = {BASE, *step.ENGINES}
+    for row in rows(lines).values():
+        whole = row.get("part") == "step" or (row.get("change") in unchanged and not row["row"].endswith("again"))
+        if whole and "seconds" in row:
+            values = pick(row, schema_step.AT_BATCH, {"peak_bytes": int})
+            found.setdefault((row["engine"], row["batch"]), values)
+    return list(found.values())
 
 
 def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
@@ -72,7 +92,7 @@ def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
         changes = []
         for name in plan:
             change, _, size = name.partition(" batch ")
-            if size.split()[0] != str(batch):
+            if size.split()[0] != str(batch) or (change, batch) in OTHER_BATCHES:
                 continue
             row = rows_by_name.get(name, {"reason": absent.get(name)})
             values = (
@@ -164,6 +184,30 @@ def kernel_document(scripts: dict[str, list[dict]]) -> dict | None:
     }
 
 
+def training(scripts: dict[str, list[dict]]) -> dict | None:
+    """The training of 5-training.sh."""
+    lines = scripts.get("5-training", [])
+    about, rows_by_name = settings_of(lines, "settings"), rows(lines)
+    if about is None:
+        return None
+    absent = missing(lines) | {name: row["error"] for name, row in rows_by_name.items() if "error" in row}
+    measured = {name: row for name, row in rows_by_name.items() if "error" not in row}
+    values = {
+        name: pick(measured[name], fields, {schema_training.PSNR: float})
+        for name, fields in schema_training.MEASURED.items()
+        if name in measured
+    }
+    return {
+        "schema": schema_training.SCHEMA,
+        "kind": "training",
+        "machine": about["machine"],
+        "settings": about["settings"],
+        "measured": values,
+        "not_measured": {name: absent[name] for name in schema_training.MEASURED if name in absent},
+        "seconds": _seconds(lines),
+    }
+
+
 def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
     lines = scripts.get("3-kernels", []) + scripts.get("4-rest", [])
     about = settings_of(lines, "data")
@@ -180,6 +224,28 @@ def loader_document(scripts: dict[str, list[dict]]) -> dict | None:
     }
 
 
+def _one(make: Callable[[dict], dict | None]) -> Callable[[dict], list[dict | None]]:
+    @functools.wraps(make)
+    def documents(scripts: dict[str, list[dict]]) -> list[dict | None]:
+        return [make(scripts)]
+
+    return documents
+
+
+def _write_steps(kind: str) -> Callable[[dict, Path], Path]:
+    return lambda document, results: measure_steps.write(document, results / measure_steps.name(document, kind))
+
+
+# What makes the documents of a kind, and what writes one of them into a folder.
+WRITERS: tuple[tuple[Callable, Callable[[dict, Path], Path]], ...] = (
+    (_one(steps), _write_steps("steps")),
+    (ablations, _write_steps("steps-ablation")),
+    (_one(kernel_document), collector.write),
+    (_one(loader_document), test_loaders.write),
+    (_one(training), schema_training.write),
+)
+
+
 def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:
     """Write every document that can be made.
 
@@ -187,21 +253,25 @@ def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:
         The paths of the documents.
 
     Raises:
-        ValueError: for a dry run that was not asked for.
+        ValueError: for a dry run that was not asked for, and after all else for documents that could not be made.
     """
     results.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
+    failures: list[str] = []
     for scripts in journals(folders).values():
         if any(lines[0]["dry"] for lines in scripts.values()) and not dry:
             raise ValueError("a dry run measures nothing: its rows do not belong in benchmarks/results")
-        documents = [(steps(scripts), "steps"), *((document, "steps-ablation") for document in ablations(scripts))]
-        for document, kind in documents:
-            if document is not None:
-                paths.append(measure_steps.write(document, results / measure_steps.name(document, kind)))
-        if (document := kernel_document(scripts)) is not None:
-            paths.append(collector.write(document, results))
-        if (document := loader_document(scripts)) is not None:
-            paths.append(test_loaders.write(document, results))
+        for make, write in WRITERS:
+            try:
+                paths += [write(document, results) for document in make(scripts) if document is not None]
+            except Exception as error:  # what one cannot be made of must not cost the others
+                failures.append(f"{make.__name__}: {describe_error(error)}")
+        if pictures := [folder / "5-training.png" for folder in folders if (folder / "5-training.png").exists()]:
+            for path in paths:
+                if path.name.startswith("training-"):
+                    shutil.copyfile(pictures[-1], path.with_suffix(".png"))
+    if failures:
+        raise ValueError("\n".join([*map(str, paths), "these could not be made:", *failures]))
     return paths
 
 

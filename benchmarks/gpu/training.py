@@ -36,8 +36,9 @@ ROWS = ("encoders", "first step", "loop", "idle", "picture", "own birds", "other
 
 
 def tasks(options: Options) -> list[Task]:
+    dry = "left out of a dry run" if options.dry else ""
     return [
-        Task("draw", draw, ("drawn", "others drawn"), background=True),
+        Task("draw", draw, ("drawn", "others drawn"), background=True, impossible=dry),
         Task("step", step_alone, ("step alone",)),
         Task("training", training, ROWS),
     ]
@@ -216,9 +217,9 @@ class Watch:
         """The encoders are done, and the editor's first steps too."""
         shown = f"{seconds:.0f} s to the first status line, encoders included"
         self.journal.row("first step", seconds=seconds, shown=shown)
-        rates = _rates(self.run / "encoders" / "stats.jsonl")
-        speed = statistics.median(rates) if rates else None
-        self.journal.row("encoders", images_per_second=speed, shown=f"{speed or 0:.0f} images/s")
+        if rates := _rates(self.run / "encoders" / "stats.jsonl"):
+            speed = statistics.median(rates)
+            self.journal.row("encoders", images_per_second=speed, shown=f"{speed:.0f} images/s")
 
     def _steady(self) -> list[float]:
         """Images per second of the ticks, without the first one, which compiles, and those traced."""
@@ -267,7 +268,7 @@ class Trace:
 
     def __init__(self, journal: Journal, options: Options, batch: int):
         self.journal, self.options, self.batch = journal, options, batch
-        self.first, self.count = (4, 10) if options.dry else (FIRST, TRACED)
+        self.first, self.count = (3, 3) if options.dry else (FIRST, TRACED)
         self.images = (self.first * batch, (self.first + self.count + 1) * batch)
         self._profiler = None
 

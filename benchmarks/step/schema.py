@@ -1,8 +1,9 @@
 """What a file benchmarks/results/steps-*.json holds, and a checker that says which value is wrong.
 
-A document is {"schema", "machine", "settings", "peak_gflops", "rows", "starts", "ablation", "seconds"}. A row is a part
-of a step ("step": all of it) under an engine; "published" is published.py. An ablation row is a whole step with one
-thing changed. What follows from other numbers is checked against them.
+A document is {"schema", "machine", "settings", "peak_gflops", "rows", "starts", "ablation", "seconds"} and, of a GPU,
+"batches". A row is a part of a step ("step": all of it) under an engine, at the batch of the settings; "published" is
+published.py. An ablation row is a whole step with one thing changed. A row of "batches" is a whole step at a batch of
+its own. What follows from other numbers is checked against them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ROW = {
 }
 START = {"engine": str, "state": str, "seconds": float}
 ABLATION = {"change": str, **TIMES, "images_per_second": float}
+AT_BATCH = {"engine": str, "batch": int, **TIMES, "images_per_second": float}
 
 
 def share(row: dict, batch: int, peak_gflops: float) -> float:
@@ -59,20 +61,16 @@ def check(document: dict) -> None:
     require(document["schema"] == SCHEMA, "document", f"schema {document['schema']}, this checker knows {SCHEMA}")
     require_fields(document["machine"], MACHINE, "machine")
     require_fields(document["settings"], SETTINGS, "settings")
-    require(bool(document["rows"]), "rows", "nothing was measured")
+    at_batch = document.get("batches", [])
+    require(bool(document["rows"] or at_batch), "rows", "nothing was measured")
     batch = document["settings"]["batch"]
     for i, row in enumerate(document["rows"]):
         where = f"rows[{i}]"
         require_fields(row, ROW, where)
-        require(row["engine"] in ENGINES, f"{where}.engine", f"{row['engine']!r} is not one of {', '.join(ENGINES)}")
+        _engine(row, where)
         _times(row, batch, where)
         if row["part"] == "step":
-            memory = row.get("peak_bytes", 0)
-            require(
-                (memory is None) == (document["machine"]["gpu"] == "not used") and memory != 0,
-                f"{where}.peak_bytes",
-                "must be the memory on a GPU, and null without one",
-            )
+            _memory(row, document, where)
         require(
             math.isclose(row["share_of_peak"], share(row, batch, document["peak_gflops"]), rel_tol=1e-3, abs_tol=1e-9),
             f"{where}.share_of_peak",
@@ -88,6 +86,27 @@ def check(document: dict) -> None:
         else:
             require_fields(row, ABLATION, where)
             _times(row, batch, where)
+    for i, row in enumerate(at_batch):
+        where = f"batches[{i}]"
+        require_fields(row, AT_BATCH, where)
+        _engine(row, where)
+        _times(row, row["batch"], where)
+        _memory(row, document, where)
+    measured = [(row["engine"], row["batch"]) for row in at_batch]
+    require(len(set(measured)) == len(measured), "batches", "an engine is listed twice at one batch")
+
+
+def _engine(row: dict, where: str) -> None:
+    require(row["engine"] in ENGINES, f"{where}.engine", f"{row['engine']!r} is not one of {', '.join(ENGINES)}")
+
+
+def _memory(row: dict, document: dict, where: str) -> None:
+    memory = row.get("peak_bytes", 0)
+    require(
+        (memory is None) == (document["machine"]["gpu"] == "not used") and memory != 0,
+        f"{where}.peak_bytes",
+        "must be the memory on a GPU, and null without one",
+    )
 
 
 def _times(row: dict, batch: int, where: str) -> None:

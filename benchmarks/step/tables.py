@@ -8,6 +8,10 @@ from pathlib import Path
 
 from benchmarks.markdown import machine_line, table
 from benchmarks.step import schema as schema_step
+from tmgan.config.settings import TrainConfig
+
+CUB = TrainConfig().images  # 100 epochs of CUB's 8,855 training photos, as published
+CUB_SIZE = 256
 
 
 def section(results: Path) -> str:
@@ -46,21 +50,27 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
     )
     steps = [row for row in document["rows"] if row["part"] == "step"]
     baseline = next((row for row in steps if row["engine"] == "published"), None)
-    yield table(
-        ("whole step", "images/s", "ms", "iqr", "GFLOP per image", "of peak", "against published"),
-        [
-            (
-                row["engine"],
-                f"{row['images_per_second']:.1f}",
-                f"{1e3 * row['seconds']:.0f}",
-                f"{1e3 * row['iqr_seconds']:.0f}",
-                f"{row['gflop_per_image']:.1f}",
-                f"{row['share_of_peak']:.0%}",
-                "" if baseline is None else f"{baseline['seconds'] / row['seconds']:.2f}x",
-            )
-            for row in steps
-        ],
-    )
+    cub = not cpu and settings["image_size"] == CUB_SIZE
+    head = ("whole step", "images/s", "ms", "iqr", "GFLOP per image", "of peak", "against published")
+    if steps:
+        yield table(
+            (*head, _CUB_HEAD) if cub else head,
+            [
+                (
+                    row["engine"],
+                    f"{row['images_per_second']:.1f}",
+                    f"{1e3 * row['seconds']:.0f}",
+                    f"{1e3 * row['iqr_seconds']:.0f}",
+                    f"{row['gflop_per_image']:.1f}",
+                    f"{row['share_of_peak']:.0%}",
+                    "" if baseline is None else f"{baseline['seconds'] / row['seconds']:.2f}x",
+                    *([_cub_minutes(row)] if cub else []),
+                )
+                for row in steps
+            ],
+        )
+    if document.get("batches"):
+        yield _batches(document["batches"], cub)
     parts = [row for row in document["rows"] if row["part"] != "step"]
     if parts and not document["ablation"]:
         engines = list(dict.fromkeys(row["engine"] for row in parts))
@@ -68,7 +78,7 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
         names = list(dict.fromkeys(row["part"] for row in parts))
         yield table(
             ("part, timed by itself, ms", *engines),
-            [(name, *(f"{1e3 * by_name[engine, name]['seconds']:.0f}" for engine in engines)) for name in names],
+            [(name, *(_milliseconds(by_name.get((engine, name))) for engine in engines)) for name in names],
         )
     if document["starts"]:
         yield table(
@@ -84,6 +94,40 @@ def _sections(document: dict, cpu: bool) -> Iterator[str]:
             ("change", "images/s", "iqr ms", "speed against no change"),
             [_change(row, base) for row in document["ablation"]],
         )
+
+
+_CUB_HEAD = "minutes for 100 epochs of CUB"
+
+
+def _cub_minutes(row: dict) -> str:
+    """By the step's speed alone: pictures, measures and saves come on top."""
+    return f"{CUB / row['images_per_second'] / 60:.0f}"
+
+
+def _milliseconds(row: dict | None) -> str:
+    """Empty where the script was stopped before this part."""
+    return "" if row is None else f"{1e3 * row['seconds']:.0f}"
+
+
+def _batches(rows: list[dict], cub: bool) -> str:
+    """Whole steps by batch: speed, memory, and the ratio to the published step at the same batch only."""
+    published = {row["batch"]: row for row in rows if row["engine"] == "published"}
+    head = ("batch, engine", "images/s", "ms", "iqr", "GiB at most", "against published at this batch")
+    body = []
+    for row in sorted(rows, key=lambda row: (row["batch"], schema_step.ENGINES.index(row["engine"]))):
+        baseline, memory = published.get(row["batch"]), row["peak_bytes"]
+        body.append(
+            (
+                f"{row['batch']}, {row['engine']}",
+                f"{row['images_per_second']:.1f}",
+                f"{1e3 * row['seconds']:.0f}",
+                f"{1e3 * row['iqr_seconds']:.1f}",
+                "" if memory is None else f"{memory / 2**30:.1f}",
+                "" if baseline is None else f"{baseline['seconds'] / row['seconds']:.2f}x",
+                *([_cub_minutes(row)] if cub else []),
+            )
+        )
+    return table((*head, _CUB_HEAD) if cub else head, body)
 
 
 def _change(row: dict, base: dict) -> tuple[str, str, str, str]:

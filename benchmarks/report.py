@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks import schema
+from benchmarks import goals, schema
 from benchmarks.kernels import readme, tables
 from benchmarks.loaders import tables as loader_tables
 from benchmarks.markdown import machine_line
@@ -91,6 +91,19 @@ def kernel_section(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
+def performance_page() -> str:
+    text = PERFORMANCE.read_text()
+    for marker, section in (
+        ("kernels", kernel_section),
+        ("goals", goals.section),
+        ("step", tables_step.section),
+        ("memory", memory_tables.section),
+        ("offline", tables_offline.section),
+    ):
+        text = fill(text, marker, lambda section=section: section(RESULTS))
+    return text
+
+
 # ---------------------------------------------------------- kernels/README.md
 def kernels_page(results: Path = RESULTS) -> str:
     """The page as it is, its operations' sections written again."""
@@ -132,19 +145,7 @@ def pages() -> dict[Path, str]:
         README: fill(README.read_text(), "quality", lambda: tables_quality.table(RESULTS)),
         TRAINING: fill(TRAINING.read_text(), "photographs", lambda: tables_quality.photographs(RESULTS)),
         KERNELS: kernels_page(),
-        PERFORMANCE: fill(
-            fill(
-                fill(
-                    fill(PERFORMANCE.read_text(), "kernels", kernel_section),
-                    "step",
-                    lambda: tables_step.section(RESULTS),
-                ),
-                "memory",
-                lambda: memory_tables.section(RESULTS),
-            ),
-            "offline",
-            lambda: tables_offline.section(RESULTS),
-        ),
+        PERFORMANCE: performance_page(),
         DATA: fill(DATA.read_text(), "loaders", lambda: loader_tables.section(RESULTS)),
         METRICS: fill(METRICS.read_text(), "fid", fid_table),
         RELIABILITY: reliability_page(),

@@ -1,4 +1,4 @@
-"""The step's section of docs/performance.md, as markdown, from benchmarks/results/steps-*.json."""
+"""The step's section of docs/performance.md, as markdown, from benchmarks/results/steps-*.json and training-*.json."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.markdown import machine_line, table
 from benchmarks.step import schema as schema_step
+from benchmarks.step import training
 from tmgan.config.settings import TrainConfig
 
 CUB = TrainConfig().images  # 100 epochs of CUB's 8,855 training photos, as published
@@ -29,6 +30,7 @@ def section(results: Path) -> str:
         )
         parts.append(machine_line(document, name))
         parts += _sections(document, cpu)
+    parts += [trainings] if (trainings := training.section(results)) else []
     return "\n\n".join(parts)
 
 

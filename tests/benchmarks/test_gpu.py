@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tmgan_kernels
-from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step
+from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step, training
 from benchmarks.gpu.supervisor import Options
 from benchmarks.kernels import cases
 from benchmarks.kernels.prepare import Prepared
@@ -25,8 +25,15 @@ from tmgan.config.settings import RuntimeConfig
 from tmgan.training import bench
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("1-step", "2-rewrites", "3-kernels", "4-rest")
-# What a machine with a GPU may lack, and 1 to 3 must do without.
+# Each with the kinds of documents that are made of it.
+SCRIPTS = {
+    "1-step": {"steps"},
+    "2-rewrites": {"steps", "steps-ablation"},
+    "3-kernels": {"kernels"},
+    "4-rest": {"kernels"},
+    "5-training": {"training"},
+}
+# What a machine with a GPU may lack, and all but 4 must do without.
 ABSENT = (
     "tyro",
     "kornia",
@@ -80,14 +87,11 @@ def test_a_dry_run_measures_what_it_planned(script, tmp_path, environment):
         row["gpu"] == "not used" and row["torch"] and row["triton"] and row["commit"] for row in rows_by_name.values()
     )
     assert "rows measured, 0 failed" in done.stdout
-    assert sorted(path.name for path in out.iterdir()) == [f"{script}.jsonl", f"{script}.log"]
+    picture = ["5-training.png"] if script == "5-training" else []
+    assert sorted(path.name for path in out.iterdir()) == [f"{script}.jsonl", f"{script}.log", *picture]
     written = {path.name.split("-cpu")[0] for path in collect.collect([out], tmp_path / "results", dry=True)}
-    assert (
-        written
-        == {"1-step": {"steps"}, "2-rewrites": {"steps-ablation"}, "3-kernels": {"kernels"}, "4-rest": {"kernels"}}[
-            script
-        ]
-    )
+    assert written == SCRIPTS[script]
+    assert len(list((tmp_path / "results").glob("*.png"))) == len(picture)
     with pytest.raises(ValueError, match="a dry run measures nothing"):
         collect.collect([out], tmp_path / "results", dry=False)
 
@@ -257,7 +261,7 @@ def test_a_line_torn_by_a_kill_costs_only_itself(tmp_path):
 
 
 # ------------------------------------------------------------------------------------- the plans
-@pytest.mark.parametrize("module", [step, rewrites, kernels, rest])
+@pytest.mark.parametrize("module", [step, rewrites, kernels, rest, training])
 @pytest.mark.parametrize("gpu", [True, False])
 def test_every_row_is_planned_once(module, gpu):
     names = [row for task in module.tasks(Options(Path(), 540, not gpu, gpu)) for row in task.rows]
@@ -282,6 +286,57 @@ def test_the_plans_name_everything():
     headline = [(case.operation, case.dtype, case.layout) for case, _, _ in planned]
     expected = ("instance_norm_glu", "bfloat16", "nhwc")
     assert headline[: headline.count(expected)] == [expected] * headline.count(expected) != []
+
+
+def test_what_goals_ask_for_comes_first():
+    """Ours in 3-kernels.sh behind the generator's blocks in bf16, torch.compile in 4-rest.sh."""
+    on_gpu = Options(Path(), 540, False, True)
+    ours = [cases.in_goals(case) for case, _, _ in kernels.plan_rows(on_gpu)]
+    others = [cases.in_goals(case) for case, _, _ in rest.plan_rows(on_gpu, ("compile", "compile-max"))]
+    start = next(i for i, (case, _, _) in enumerate(kernels.plan_rows(on_gpu)) if case.dtype != "bfloat16")
+    assert others == sorted(others, reverse=True) and ours[start:] == sorted(ours[start:], reverse=True)
+    assert 0 < sum(others) < len(others) and 0 < sum(ours) < len(ours)
+
+
+def test_other_batches_are_timed_once_and_among_the_first():
+    names = [task.rows for task in rewrites.tasks(Options(Path(), 540, False, True))]
+    assert names.index(("nothing batch 10",)) < names.index(("eager batch 40",))
+    assert ("nothing batch 64",) in names and ("nothing batch 128", "nothing batch 128 again") in names
+
+
+def test_the_share_of_the_time_in_which_nothing_runs():
+    overlapping = [(0.0, 2.0), (1.0, 3.0), (1.5, 1.7), (4.0, 5.0), (9.0, 10.0)]
+    assert training.idle_share(overlapping, skip=0.0) == (pytest.approx(0.5), 10.0)
+    assert training.idle_share(overlapping, skip=0.45) == (pytest.approx(4 / 5.5), 5.5), "the first spans are left out"
+    assert training.idle_share([(2.0, 4.0)], skip=0.5) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="saw nothing"):
+        training.idle_share([])
+
+
+def test_a_loop_s_speed_is_that_of_its_steady_part(tmp_path):
+    """Without the first status line, which compiles, and those of steps that a profiler ran beside."""
+    options = Options(tmp_path, 540, False, True)
+    file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
+    trace = training.Trace(file, options, batch=16)
+    watch = training.Watch(file, options, tmp_path, trace)
+    ends = [4_000, 8_000, 12_000, 16_000]
+    assert trace.images == (8_000, 8_816), "within the third status line"
+    watch.ticks = [
+        {"images": images, "images_per_second": speed, "after": after}
+        for images, speed, after in zip(ends, (1.0, 100.0, 2.0, 120.0), (5.0, 45.0, 500.0, 600.0), strict=True)
+    ]
+    watch.conclude()
+    row = journal.rows(file.lines())["loop"]
+    assert row["images_per_second"] == 110.0 and row["samples"] == 2
+    assert row["with_pauses_images_per_second"] == pytest.approx(12_000 / 595)
+
+
+def test_the_work_of_a_step_is_counted_once(tmp_path):
+    file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
+    assert step.counted(file, 40) == {}
+    for part in step.PARTS:
+        file.row(f"eager batch 40 {part}", gflop_per_image=2.0)
+    assert step.counted(file, 40) == dict.fromkeys(step.PARTS, 2.0) and step.counted(file, 10) == {}
 
 
 def test_work_is_counted_on_small_batches():

@@ -78,6 +78,60 @@ def test_committed_results_are_valid():
         schema_step.check(json.loads(path.read_text()))
 
 
+@pytest.fixture
+def of_gpu(document) -> dict:
+    """With whole steps at several batches, on a card that does not exist."""
+    sizes = {("published", 10): 1.0, ("compiled", 10): 0.25, ("published", 4): 3.0, ("compiled", 64): 0.5}
+    document["batches"] = [
+        {**row(engine, seconds), "batch": batch, "images_per_second": batch / seconds, "peak_bytes": 3 * 2**30}
+        for (engine, batch), seconds in sizes.items()
+    ]
+    document["settings"]["image_size"] = 256
+    document["machine"]["gpu"] = "Imaginary"
+    for each in document["rows"]:
+        each |= {"peak_bytes": 2**30} if each["part"] == "step" else {}
+    return document
+
+
+def test_a_ratio_compares_equal_batches_only(of_gpu, tmp_path):
+    (tmp_path / "steps-gpu.json").write_text(json.dumps(of_gpu))
+    text = tables_step.section(tmp_path)
+    assert "| 10, compiled | 40.0 | 250 | 1.0 | 3.0 | 4.00x | 369 |" in text
+    assert "| 64, compiled | 128.0 | 500 | 1.0 | 3.0 |  | 115 |" in text, "nobody measured the published step at 64"
+    assert "| eager | 2.7 | 1500 | 1 | 100.0 | 5% | 2.00x | 5534 |" in text, "885,500 photos at 8/3 a second"
+
+
+def test_minutes_for_cub_are_those_of_the_published_size(of_gpu, tmp_path):
+    of_gpu["settings"]["image_size"] = 128
+    (tmp_path / "steps-gpu.json").write_text(json.dumps(of_gpu))
+    assert "CUB" not in tables_step.section(tmp_path)
+
+
+def test_minutes_for_cub_are_those_of_gpus(document, tmp_path):
+    document["settings"]["image_size"] = 256
+    (tmp_path / "steps-cpu.json").write_text(json.dumps(document))
+    assert "CUB" not in tables_step.section(tmp_path)
+
+
+def test_a_part_that_one_engine_lacks_is_left_empty(document, tmp_path):
+    document["rows"].append(row("compiled", 0.4, "average"))
+    document["ablation"] = []
+    (tmp_path / "steps-cpu.json").write_text(json.dumps(document))
+    assert "| average |  | 400 |" in tables_step.section(tmp_path)
+
+
+def test_the_checker_looks_at_every_batch(of_gpu):
+    schema_step.check(of_gpu)
+    for field, value in (("images_per_second", 1.0), ("peak_bytes", None), ("engine", "magic"), ("batch", 10.0)):
+        spoilt = copy.deepcopy(of_gpu)
+        spoilt["batches"][3][field] = value
+        with pytest.raises(schema.SchemaError, match=r"batches\[3\]"):
+            schema_step.check(spoilt)
+    of_gpu["batches"].append(of_gpu["batches"][0])
+    with pytest.raises(schema.SchemaError, match="listed twice"):
+        schema_step.check(of_gpu)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

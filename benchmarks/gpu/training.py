@@ -1,8 +1,9 @@
 """5-training.sh: a real training, as a user's: drawn birds, their encoders, then the editor for a third of the time.
 
 What a user's script calls: `tmgan.configure`, `tmgan.train`, `tmgan.load`; a SIGTERM ends the training with everything
-saved, as it would end a user's. No package is needed that the other scripts do without. The birds, the run and its
-checkpoints are in the script's temporary folder and go with it: OUT keeps the rows, the log and a picture.
+saved, as it would end a user's. Beyond what the other scripts need that takes rich, as tmgan does, and not tyro. The
+birds, the run and its checkpoints are in the script's temporary folder and go with it: OUT keeps the rows, the log and
+a picture.
 
 The share of the time in which the GPU is idle is that in which no kernel, copy or fill runs, by torch's profiler
 (CUPTI's own time stamps) over some steps of the loop: nvidia-smi's utilisation is a mean of coarse samples, and events
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import signal
 import statistics
@@ -24,6 +26,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.gpu import supervisor
 from benchmarks.gpu.journal import Journal
+from benchmarks.gpu.step import PARTS
 from benchmarks.gpu.supervisor import Options, Task, alone, seconds_left
 
 PRESET, SEED = "editor", 1
@@ -40,7 +43,7 @@ def tasks(options: Options) -> list[Task]:
     return [
         Task("draw", draw, ("drawn", "others drawn"), background=True, impossible=dry),
         Task("step", step_alone, ("step alone",)),
-        Task("training", training, ROWS),
+        Task("training", training, ROWS, impossible="" if importlib.util.find_spec("rich") else "needs rich"),
     ]
 
 
@@ -302,16 +305,19 @@ class Trace:
     def _end(self) -> None:
         import torch
 
+        from tmgan.training.parts import LOAD
+
         if self.options.gpu:
             torch.cuda.synchronize()
         profiler, self._profiler = self._profiler, None
         try:
             profiler.__exit__(None, None, None)
             kind = torch.autograd.DeviceType.CUDA if self.options.gpu else torch.autograd.DeviceType.CPU
+            ranges = {*PARTS, LOAD}  # drawn around the kernels of a part, and around what lies between them
             spans = [
                 (event.time_range.start, event.time_range.end)
                 for event in profiler.events()
-                if event.device_type == kind and not getattr(event, "is_user_annotation", False)
+                if event.device_type == kind and event.name not in ranges
             ]
             share, microseconds = idle_share(spans)
         except Exception as error:  # the training goes on without this row

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
 from torch import Tensor, nn
 from torchvision.models import Inception3, inception_v3
 
@@ -106,6 +105,9 @@ def random_fid_state(seed: int = 0) -> dict[str, Tensor]:
 
 
 def _fid_inception() -> Inception3:
+    # Here, so that a machine that only trains does not need it.
+    from pytorch_fid.inception import FIDInceptionA, FIDInceptionC, FIDInceptionE_1, FIDInceptionE_2
+
     network = inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
     # As in pytorch_fid.inception.fid_inception_v3, which would then download the weights itself.
     network.Mixed_5b = FIDInceptionA(192, pool_features=32)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kernels import tables
+from benchmarks.kernels import cases, tables
 from benchmarks.kernels.collector import Results
 from benchmarks.schema import SchemaError
 
@@ -41,7 +41,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --compile-only, keep one pass of each compiled case: it compiles the others too."""
+    """With --compile-only, keep one pass of each compiled case, which compiles the others too; those of the goals
+    first."""
     if not config.getoption("--compile-only"):
         return
     one_pass = {}
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(config, items):
             case, provider, _ = item.callspec.params["row"]
             if provider.startswith("compile"):
                 one_pass.setdefault((case, provider), item)
-    items[:] = one_pass.values()
+    items[:] = sorted(one_pass.values(), key=lambda item: not cases.in_goals(item.callspec.params["row"][0]))
 
 
 def pytest_collection_finish(session):

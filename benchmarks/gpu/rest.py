@@ -25,7 +25,7 @@ CHECKS = ("memcheck", "racecheck")  # initcheck would report torch's own
 LARGE = tuple(
     f"2^31 {path.name}"
     for path in sorted(TESTS.glob("test_*.py"))
-    if path.stem not in ("test_aot", "test_import", "test_library", "test_gather_crop")
+    if path.stem not in ("test_aot", "test_gather_crop", "test_import", "test_library", "test_pieces", "test_verify")
 )  # have no such test
 
 
@@ -46,7 +46,7 @@ def tasks(options: Options) -> list[Task]:
             )
             for batch in PUBLISHED
         ),
-        Task("large", large, LARGE, 60, impossible=no_gpu),
+        Task("large", large, LARGE, 90, impossible=no_gpu),
         Task("compile caches", fill_caches, ("compile caches",), 120, impossible=no_caches),
         Task(
             "compile",

@@ -58,7 +58,7 @@ class Task:
         name: of the task, for the command line.
         work: called with the journal and the options; must write the planned `rows`.
         rows: names of the rows.
-        seconds: limit of the task.
+        seconds: limit of the task, where others wait for it.
         leave: seconds of the script that it leaves to the tasks after it.
         gigabytes: of the GPU's memory that it takes.
         background: runs beside all others, which do not wait for it.
@@ -224,7 +224,8 @@ class Supervisor:
                     command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, process_group=0
                 )
             (self.run / "workers" / str(process.pid)).touch()
-            limit = min(task.seconds, self.end - task.leave - time.time())
+            # Of a task's limit only others have a use: the last one, or one that is run by itself, takes what is left.
+            limit = min(task.seconds if self.pending else 1e9, self.end - task.leave - time.time())
             self.running[process.pid] = task, process, time.time() + limit
             print(f"[{self.spent():3.0f} s] {task.name}", flush=True)
 

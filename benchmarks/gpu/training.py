@@ -190,11 +190,14 @@ class Watch:
         self._read()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            self._read()
-            if self._enough() or seconds_left() < min(RESERVE, self.options.seconds / 5):
+        try:
+            while not self._over.wait(0.2):
+                self._read()
+                if self._enough() or seconds_left() < min(RESERVE, self.options.seconds / 5):
+                    break
+        finally:  # a training that nobody watches would not end in time
+            if not self._over.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)  # as a user would: it saves and stops
-                return
 
     def _enough(self) -> bool:
         if self.options.dry:

@@ -236,6 +236,13 @@ def test_what_fails_takes_nothing_along(fake, tmp_path):
     assert "FAILED: RuntimeError: illegal access" in text and "missing, 1 rows: hang took longer" in text
 
 
+def test_a_task_by_itself_has_all_the_time(fake, tmp_path):
+    with fake("10", "hang") as process:
+        process.communicate()
+    lines = journal.Journal(tmp_path / "out" / "fake.jsonl").lines()
+    assert journal.missing(lines) == {"hang two": "the 10 seconds of the script were over"}
+
+
 def test_stopped_politely_it_says_what_is_missing(fake, tmp_path):
     with fake("60", "hang", "late") as process:
         while not journal.rows(journal.read(tmp_path / "out" / "fake.jsonl")):
@@ -260,6 +267,22 @@ def test_a_line_torn_by_a_kill_costs_only_itself(tmp_path):
     other = journal.Journal(file.path, {"run": "b"})
     other.add("planned", rows=["one"])
     assert journal.missing(journal.Journal(file.path).lines()) == {"one": journal.STOPPED}, "an older run is no result"
+
+
+def test_a_file_s_parity_is_known_with_its_last_test(tmp_path, monkeypatch):
+    """And not only at the end, which a session that takes too long does not reach."""
+    for name, body in (
+        ("one", "def test_good():\n    pass\n\ndef test_bad():\n    assert False\n"),
+        ("two", "import os\n\ndef test_good():\n    pass\n\ndef test_killed():\n    os.kill(os.getpid(), 9)\n"),
+    ):
+        (tmp_path / f"test_{name}.py").write_text(body)
+    file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
+    monkeypatch.setenv("TMGAN_STAMP", '{"run": "a"}')
+    status = kernels.run_pytest(file, "parity", [str(tmp_path)])
+    rows_by_name = journal.rows(file.lines())
+    assert status == -signal.SIGKILL and rows_by_name["parity test_one.py"]["shown"] == "1 failed, 1 passed"
+    assert rows_by_name["parity test_one.py"]["error"] == "1 tests failed"
+    assert "parity test_two.py" not in rows_by_name, "half of a file says nothing"
 
 
 # ------------------------------------------------------------------------------------- the plans

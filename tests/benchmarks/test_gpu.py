@@ -356,6 +356,16 @@ def test_a_loop_s_speed_is_that_of_its_steady_part(tmp_path):
     assert row["with_pauses_images_per_second"] == pytest.approx(12_000 / 595)
 
 
+def test_the_step_by_itself_is_that_of_the_training(pack):
+    """But for what a pack decides: its path and the size of its pictures; and encoders are trained once only."""
+    on_gpu = Options(Path(), 540, False, True)
+    alone, trained = training.settings(on_gpu), training.settings(on_gpu, str(pack.path))
+    differ = {"data", "model.image_size", *(f"pretrain.{field}" for field in ("images", "batch", "lr", "dropout"))}
+    plain = [configfile.to_dict(config) for config in (alone, trained)]
+    assert set(configfile.differences(*plain)) <= differ and alone.preset == "editor"
+    assert alone.model.image_size == 256
+
+
 def test_the_work_of_a_step_is_counted_once(tmp_path):
     file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
     assert step.counted(file, 40) == {}

@@ -4,10 +4,6 @@ What a user's script calls: `tmgan.configure`, `tmgan.train`, `tmgan.load`; a SI
 saved, as it would end a user's. Beyond what the other scripts need that takes rich, as tmgan does, and not tyro. The
 birds, the run and its checkpoints are in the script's temporary folder and go with it: OUT keeps the rows, the log and
 a picture.
-
-The share of the time in which the GPU is idle is that in which no kernel, copy or fill runs, by torch's profiler
-(CUPTI's own time stamps) over some steps of the loop: nvidia-smi's utilisation is a mean of coarse samples, and events
-around a step miss the gaps within it. The speed of the loop leaves those steps out.
 """
 
 from __future__ import annotations
@@ -20,30 +16,29 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.gpu import supervisor
+from benchmarks.gpu.idle import Trace
 from benchmarks.gpu.journal import Journal
-from benchmarks.gpu.step import PARTS
 from benchmarks.gpu.supervisor import Options, Task, alone, seconds_left
 
 PRESET, SEED = "editor", 1
 BIRDS, OTHERS = 600, 2_000  # drawn to train on, and those of benchmarks/quality: 300 of them are held out
 SECONDS = 8.0  # of timing the step by itself
 RESERVE = 75  # seconds kept for measuring the trained editor
-FIRST = 500  # step of the loop from which it is traced: seconds after its start, before its first checkpoint
-TRACED = 50  # steps; the first fifth of their time is left out
 ROWS = ("encoders", "first step", "loop", "idle", "picture", "own birds", "other birds")
 
 
 def tasks(options: Options) -> list[Task]:
+    no_rich = "" if importlib.util.find_spec("rich") else "needs rich"
     dry = "left out of a dry run" if options.dry else ""
     return [
-        Task("draw", draw, ("drawn", "others drawn"), background=True, impossible=dry),
+        Task("draw", draw, ("drawn", "others drawn"), background=True, impossible=dry or no_rich),
         Task("step", step_alone, ("step alone",)),
-        Task("training", training, ROWS, impossible="" if importlib.util.find_spec("rich") else "needs rich"),
+        Task("training", training, ROWS, impossible=no_rich),
     ]
 
 
@@ -263,99 +258,6 @@ def _rates(stats: Path) -> list[float]:
 
     lines = stats.read_text().splitlines() if stats.exists() else []
     return [parse_json(line)["images_per_second"] for line in lines[1:]]
-
-
-class Trace:
-    """While it is entered, the loop's steps are counted, and some of them run under torch's profiler.
-
-    Attributes:
-        images: seen before the first traced step and after the last one.
-    """
-
-    def __init__(self, journal: Journal, options: Options, batch: int):
-        self.journal, self.options, self.batch = journal, options, batch
-        self.first, self.count = (3, 3) if options.dry else (FIRST, TRACED)
-        self.images = (self.first * batch, (self.first + self.count + 1) * batch)
-        self._profiler = None
-
-    def __enter__(self) -> None:
-        from tmgan.training.editor_task import EditorTask
-
-        self._task, self._step = EditorTask, EditorTask.step
-
-        def step(task, number: int):
-            if number == self.first:
-                self._begin()
-            if number == self.first + self.count:
-                self._end()
-            return self._step(task, number)
-
-        EditorTask.step = step
-
-    def __exit__(self, *error: object) -> None:
-        self._task.step = self._step
-        if self._profiler is not None:  # stopped meanwhile: what was traced is no whole window
-            self._profiler.__exit__(None, None, None)
-
-    def _begin(self) -> None:
-        from torch.profiler import ProfilerActivity, profile
-
-        # The GPU's own activities alone: without the host's, a step takes hardly longer than without a profiler.
-        activity = ProfilerActivity.CUDA if self.options.gpu else ProfilerActivity.CPU
-        self._profiler = profile(activities=[activity])
-        self._profiler.__enter__()
-
-    def _end(self) -> None:
-        import torch
-
-        from tmgan.training.parts import LOAD
-
-        if self.options.gpu:
-            torch.cuda.synchronize()
-        profiler, self._profiler = self._profiler, None
-        try:
-            profiler.__exit__(None, None, None)
-            kind = torch.autograd.DeviceType.CUDA if self.options.gpu else torch.autograd.DeviceType.CPU
-            ranges = {*PARTS, LOAD}  # drawn around the kernels of a part, and around what lies between them
-            spans = [
-                (event.time_range.start, event.time_range.end)
-                for event in profiler.events()
-                if event.device_type == kind and event.name not in ranges
-            ]
-            share, microseconds = idle_share(spans)
-        except Exception as error:  # the training goes on without this row
-            self.journal.error("idle", error)
-            return
-        self.journal.row(
-            "idle",
-            share=share,
-            seconds=microseconds / 1e6,
-            steps=self.count,
-            shown=f"{share:.1%} of {self.count} steps",
-        )
-
-
-def idle_share(spans: Iterable[tuple[float, float]], skip: float = 0.2) -> tuple[float, float]:
-    """The share of the time in which none of the spans (start, end) runs, and that time.
-
-    Args:
-        skip: share of the time from the first start to the last end that is left out at its beginning.
-
-    Raises:
-        ValueError: there is no span.
-    """
-    ordered = sorted(spans)
-    if not ordered:
-        raise ValueError("the profiler saw nothing run")
-    last = max(end for _, end in ordered)
-    begin = now = ordered[0][0] + skip * (last - ordered[0][0])
-    idle = 0.0
-    for start, end in ordered:
-        if end <= now:
-            continue
-        idle += max(start - now, 0.0)
-        now = end
-    return idle / (last - begin), last - begin
 
 
 # ------------------------------------------------------------------- what came out

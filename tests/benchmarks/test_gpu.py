@@ -329,43 +329,6 @@ def test_other_batches_are_timed_once_and_among_the_first():
     assert ("nothing batch 64",) in names and ("nothing batch 128", "nothing batch 128 again") in names
 
 
-def test_the_share_of_the_time_in_which_nothing_runs():
-    overlapping = [(0.0, 2.0), (1.0, 3.0), (1.5, 1.7), (4.0, 5.0), (9.0, 10.0)]
-    assert training.idle_share(overlapping, skip=0.0) == (pytest.approx(0.5), 10.0)
-    assert training.idle_share(overlapping, skip=0.45) == (pytest.approx(4 / 5.5), 5.5), "the first spans are left out"
-    assert training.idle_share([(2.0, 4.0)], skip=0.5) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="saw nothing"):
-        training.idle_share([])
-
-
-def test_a_loop_s_speed_is_that_of_its_steady_part(tmp_path):
-    """Without the first status line, which compiles, and those of steps that a profiler ran beside."""
-    options = Options(tmp_path, 540, False, True)
-    file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
-    trace = training.Trace(file, options, batch=16)
-    watch = training.Watch(file, options, tmp_path, trace)
-    ends = [4_000, 8_000, 12_000, 16_000]
-    assert trace.images == (8_000, 8_816), "within the third status line"
-    watch.ticks = [
-        {"images": images, "images_per_second": speed, "after": after}
-        for images, speed, after in zip(ends, (1.0, 100.0, 2.0, 120.0), (5.0, 45.0, 500.0, 600.0), strict=True)
-    ]
-    watch.conclude()
-    row = journal.rows(file.lines())["loop"]
-    assert row["images_per_second"] == 110.0 and row["samples"] == 2
-    assert row["with_pauses_images_per_second"] == pytest.approx(12_000 / 595)
-
-
-def test_the_step_by_itself_is_that_of_the_training(pack):
-    """But for what a pack decides: its path and the size of its pictures; and encoders are trained once only."""
-    on_gpu = Options(Path(), 540, False, True)
-    alone, trained = training.settings(on_gpu), training.settings(on_gpu, str(pack.path))
-    differ = {"data", "model.image_size", *(f"pretrain.{field}" for field in ("images", "batch", "lr", "dropout"))}
-    plain = [configfile.to_dict(config) for config in (alone, trained)]
-    assert set(configfile.differences(*plain)) <= differ and alone.preset == "editor"
-    assert alone.model.image_size == 256
-
-
 def test_the_work_of_a_step_is_counted_once(tmp_path):
     file = journal.Journal(tmp_path / "rows.jsonl", {"run": "a"})
     assert step.counted(file, 40) == {}

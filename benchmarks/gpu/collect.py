@@ -66,7 +66,9 @@ def steps(scripts: dict[str, list[dict]]) -> dict | None:
     for row in engine_rows:
         row["share_of_peak"] = schema_step.share(row, batch, peak)  # each process measured its own peak
     starts = [pick(row, schema_step.START) for row in rows(lines).values() if "state" in row]
-    return _step_document(about, lines, rows=engine_rows, starts=starts, batches=at_batches(lines))
+    components = rows(lines).get(f"compiled batch {batch} profile", {}).get("components", [])
+    parts = {"rows": engine_rows, "starts": starts, "batches": at_batches(lines), "components": components}
+    return _step_document(about, lines, **parts)
 
 
 def at_batches(lines: list[dict]) -> list[dict]:

@@ -315,6 +315,8 @@ def largest(profiler, on_gpu: bool, steps: int) -> list[dict]:
         for event in profiler.key_averages()
         if event.device_type == device and not getattr(event, "is_user_annotation", False)
     ]
+    if not events:
+        raise RuntimeError("the profiler saw no kernel: CUPTI, which reports them, does not work here")
     total = sum(map(microseconds, events))
     rows = [
         {

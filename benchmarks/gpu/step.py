@@ -7,7 +7,7 @@ import math
 import time
 
 from benchmarks import machine
-from benchmarks.gpu import supervisor
+from benchmarks.gpu import profile, supervisor
 from benchmarks.gpu.journal import Journal
 from benchmarks.gpu.supervisor import Options, Task, alone
 
@@ -39,7 +39,6 @@ PARTS = (
     "average",
 )
 BATCH = 40
-LARGEST = 40  # kernels of a profile
 SECONDS = 8.0  # of timing per engine, and as long again for its parts
 SMOKING, EAGER = 150, 120  # seconds at most: what hangs there must leave a compiler its minutes
 
@@ -234,9 +233,10 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
         journal.error(row("parts"), error)
     try:
         with alone():
-            kernels = profile(synthetic, options)
-        summary = f"largest: {kernels[0]['name'][:50]}, {kernels[0]['share']:.0%}"
-        journal.row(row("profile"), kernels=kernels, shown=summary)
+            trace = options.out / f"trace-{engine}.json.gz" if options.gpu else None
+            found = profile.profile(synthetic, options, trace)
+        largest = found["kernels"][0]
+        journal.row(row("profile"), **found, shown=f"largest: {largest['name'][:50]}, {largest['share']:.0%}")
     except Exception as error:
         journal.error(row("profile"), error)
 
@@ -248,48 +248,6 @@ def counted(journal: Journal, batch: int) -> dict[str, float]:
     rows_by_name = rows(journal.lines())
     known = {part: rows_by_name.get(f"eager batch {batch} {part}", {}).get("gflop_per_image") for part in PARTS}
     return {part: work for part, work in known.items() if work is not None} if None not in known.values() else {}
-
-
-def profile(synthetic, options: Options, steps: int = 3) -> list[dict]:
-    """The kernels that take the most time of a step, largest first; on a CPU, torch's operations."""
-    import torch
-    from torch.profiler import ProfilerActivity
-
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if options.gpu else [])]
-    with torch.profiler.profile(activities=activities) as profiler:
-        for i in range(steps):
-            synthetic.step(synthetic.batch, i)
-        if options.gpu:
-            torch.cuda.synchronize()
-
-    def microseconds(event) -> float:
-        return event.self_device_time_total if options.gpu else event.self_cpu_time_total
-
-    device = torch.autograd.DeviceType.CUDA if options.gpu else torch.autograd.DeviceType.CPU
-    events = [
-        event
-        for event in profiler.key_averages()
-        if event.device_type == device and not getattr(event, "is_user_annotation", False)
-    ]
-    total = sum(map(microseconds, events))
-    largest = sorted(events, key=microseconds, reverse=True)[:LARGEST]
-    rows = [
-        {
-            "name": event.key,
-            "calls": event.count / steps,
-            "microseconds": microseconds(event) / steps,
-            "share": microseconds(event) / total,
-        }
-        for event in largest
-    ]
-    print(
-        f"{'us per step':>12}{'calls':>8}{'share':>8}  kernel",
-        *(f"{row['microseconds']:12.1f}{row['calls']:8.1f}{row['share']:8.1%}  {row['name'][:120]}" for row in rows),
-        f"{total / steps:12.1f} us per step in all",
-        sep="\n",
-        flush=True,
-    )
-    return rows
 
 
 if __name__ == "__main__":

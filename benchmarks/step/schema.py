@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from benchmarks.offline import comparison
 from benchmarks.schema import MACHINE, require, require_fields
 
 SCHEMA = 1
@@ -92,6 +93,8 @@ def check(document: dict) -> None:
         _engine(row, where)
         _times(row, row["batch"], where)
         _memory(row, document, where)
+    if document.get("components"):
+        comparison.check(document)
     measured = [(row["engine"], row["batch"]) for row in at_batch]
     require(len(set(measured)) == len(measured), "batches", "an engine is listed twice at one batch")
 

@@ -9,12 +9,20 @@
 
 namespace tmgan::norm_glu {
 
-// Blocks of a cluster that hold `planes` planes of a pair, 0 if none can. Two blocks fit an H100, one an A100.
+// Bytes of planes that a block keeps: two blocks fit an H100, one any other GPU.
+int64_t most_kept(int sm) {
+    constexpr int64_t BESIDE = 2 * 1024;
+    static_assert(sizeof(Memory<CLUSTER>) + 3 * 16 <= BESIDE, "sums, and a vector of each plane more than its share");
+    const int64_t all = most_shared(sm) - BESIDE;
+    return sm >= 90 ? std::min<int64_t>(all, 100 * 1024) : std::min<int64_t>(all, 150 * 1024);
+}
+
+// Blocks of a cluster that hold `planes` planes of a pair, 0 if none can.
 int cluster_for(int64_t pixels, int planes, int item, int sm, int nhwc) {
     if (nhwc || pixels % (16 / item) != 0) return 0;
     const int64_t bytes = pixels * item * planes;
-    if (bytes <= (sm >= 90 ? 100 : 150) * 1024) return 1;
-    return sm >= 90 && bytes <= CLUSTER * 100 * 1024 ? CLUSTER : 0;
+    if (bytes <= most_kept(sm)) return 1;
+    return sm >= 90 && bytes <= CLUSTER * most_kept(sm) ? CLUSTER : 0;
 }
 
 // Values a thread takes at once.

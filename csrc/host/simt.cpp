@@ -88,4 +88,13 @@ void run_cluster(int blocks, int threads, int64_t shared) {
 }  // namespace tmgan::simt
 
 // For measurements of host cost: 1 makes every launch a no-op.
-extern "C" __attribute__((visibility("default"))) void tmgan_host_idle(int idle) { tmgan::simt::machine.idle = idle; }
+extern "C" __attribute__((visibility("default"))) void tmgan_host_idle(int idle) {
+    tmgan::simt::machine.idle = idle;
+    tmgan::simt::machine.shared = 0;
+}
+
+// The most bytes of shared memory that a launch has asked for since: a GPU refuses more than it has, this machine does
+// not.
+extern "C" __attribute__((visibility("default"))) int64_t tmgan_host_shared(void) {
+    return tmgan::simt::machine.shared;
+}

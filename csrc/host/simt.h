@@ -98,6 +98,7 @@ struct Machine {
     int threads = 0;
     uint32_t random = 1;
     bool idle = false;  // launches do nothing: what remains is the cost of the host's code
+    int64_t shared = 0;  // the most bytes that a launch asked for since tmgan_host_idle
 };
 
 extern Machine machine;
@@ -175,6 +176,7 @@ struct Device {
 
 template <auto KERNEL_, class... A>
 int launch(int64_t blocks, int threads, int64_t shared, int cluster, int, void *, A... arguments) {
+    machine.shared = machine.shared < shared ? shared : machine.shared;
     if (machine.idle) return 0;
     machine.task = [=] { KERNEL_(arguments...); };
     machine.blocks_in_grid = blocks;

@@ -61,8 +61,12 @@ class BuildError(RuntimeError):
     """A compiler is missing or failed; the message says what to do."""
 
 
+class MissingCompiler(BuildError):
+    """There is no compiler for this library here."""
+
+
 def find_nvcc() -> Path:
-    """The nvcc to use. Raises BuildError if there is none."""
+    """The nvcc to use. Raises MissingCompiler if there is none."""
     candidates = [Path(os.environ["CUDA_HOME"]) / "bin/nvcc"] if os.environ.get("CUDA_HOME") else []
     if on_path := shutil.which("nvcc"):
         candidates.append(Path(on_path))
@@ -71,9 +75,15 @@ def find_nvcc() -> Path:
     for nvcc in candidates:
         if nvcc.is_file():
             return nvcc
-    raise BuildError(
+    raise MissingCompiler(
         "no nvcc: set CUDA_HOME, put it on the PATH, or pip install 'tmgan[cuda]' (or 'tmgan-kernels[cuda]')"
     )
+
+
+def nvcc_version(nvcc: Path) -> str:
+    """As V13.0.88: what registers depend on, beside the sources."""
+    said = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"V\d[\d.]*\d", said)[-1]
 
 
 def kernel_files() -> list[Path]:
@@ -115,14 +125,14 @@ def build(host: bool = False, table: bool = False) -> Path:
         if host:
             compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
             if compiler is None:
-                raise BuildError("no C++ compiler: install g++, or set CXX")
+                raise MissingCompiler("no C++ compiler: install g++, or set CXX")
             compile_library([compiler, *HOST_OPTIONS, *names, "host/simt.cpp"], library)
         else:
             nvcc = find_nvcc()
             # Wheels keep the runtime library in lib; where the toolkit keeps it elsewhere, nvcc knows.
             printed = compile_library([str(nvcc), *NVCC_OPTIONS, f"-L{nvcc.parents[1] / 'lib'}", *names], library)
             if table:
-                TABLE.write_text(resource_table(printed))
+                TABLE.write_text(resource_table(printed, nvcc_version(nvcc)))
     return library
 
 
@@ -155,14 +165,14 @@ def resources(printed: str) -> list[dict]:
     return sorted(rows, key=lambda row: (row["kernel"], row["sm"]))
 
 
-def resource_table(printed: str) -> str:
+def resource_table(printed: str, version: str) -> str:
     rows = resources(printed)
     lines = [
         "# What the kernels take",
         "",
-        "Written by `python -m tmgan_kernels.build --table` from what ptxas reports, and held against the library by",
-        "`tests/tmgan_kernels/test_library.py`. Shared memory is asked for by each launch, see the sources. Kernels of",
-        "clusters do nothing on sm_80, and take next to nothing there.",
+        f"Written by `python -m tmgan_kernels.build --table` from what ptxas reports, here that of nvcc {version}, and",
+        "held against a library of the same compiler by `tests/tmgan_kernels/test_library.py`. Shared memory is asked",
+        "for by each launch, see the sources. Kernels of clusters do nothing on sm_80, and take next to nothing there.",
         "",
         "| kernel | GPU | registers | spilled bytes | stack bytes |",
         "|---|---|---|---|---|",

@@ -26,7 +26,9 @@ from tmgan.data.prepare import prepare
 from tmgan.editing.editor import Editor
 from tmgan.models.bundle import Encoders, build_encoders, build_generator, save_encoders, save_generator
 from tmgan.models.layers import init_weights
+from tmgan_kernels import _verdict
 
+_verdict.SHIPPED = Path("/nonexistent")  # nor does one that comes with the package
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 

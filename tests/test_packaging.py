@@ -77,10 +77,11 @@ def kernels(checkout: Path) -> tuple[Path, Path]:
 
 
 def sources_of_the_kernels() -> dict[str, Path]:
-    """Name in a wheel -> file in the checkout: modules, the marker of type hints, and csrc/."""
+    """Name in a wheel -> file in the checkout: modules, the marker of type hints, verdicts, and csrc/."""
     modules = {path.name: path for path in (ROOT / "kernels/tmgan_kernels").glob("*.py")}
     cuda = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "csrc").rglob("[!.]*") if path.is_file()}
-    files = modules | cuda | {"py.typed": ROOT / "kernels/tmgan_kernels/py.typed"}
+    verdicts = {f"verdicts/{path.name}": path for path in (ROOT / "kernels/tmgan_kernels/verdicts").iterdir()}
+    files = modules | cuda | verdicts | {"py.typed": ROOT / "kernels/tmgan_kernels/py.typed"}
     return {f"tmgan_kernels/{name}": path for name, path in files.items()}
 
 

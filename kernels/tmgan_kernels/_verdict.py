@@ -3,6 +3,9 @@
 A verdict is one JSON file. It holds for the card, the versions and the kernels' sources that its fingerprint names, and
 for nothing else; CUDA C++ kernels, moreover, for the library that was verified. A file that cannot be read, or is not
 whole, is no verdict.
+
+Verdicts of ours for some cards come with the package, in verdicts/. Where a machine has none of its own they hold for
+the same card, Triton and sources, whatever the driver and the versions of torch and CUDA.
 """
 
 import hashlib
@@ -20,6 +23,8 @@ import torch
 from tmgan_kernels import _native, _triton
 
 FORMAT = 1
+SHIPPED = Path(__file__).with_name("verdicts")
+SHARED = ("card", "capability", "triton", "sources")  # what a shipped verdict has in common with the machine it serves
 COMMAND = "python -m tmgan_kernels.verify"
 IMPLEMENTATIONS = ("triton", "cuda")  # what is verified; "eager" is the definition
 # What another implementation must win by to be taken before Triton: less is noise of the clock.
@@ -110,14 +115,44 @@ def write(verdict: dict) -> Path:
 
 
 def read(key: dict[str, str]) -> dict | None:
-    """The verdict for this fingerprint, None if there is none; a file that is damaged is named and not believed.
+    """The verdict for this fingerprint: the machine's own, else one that comes with the package; None if there is none.
 
-    CUDA C++ kernels of another library than the one here are left out of it.
+    A file that is damaged is named and not believed. CUDA C++ kernels of another library than the one here are left out
+    of it.
     """
-    path = path_of(key)
+    own = _read(path_of(key), key, tuple(key))
+    if own is not None:
+        return own
+    for path in sorted(SHIPPED.glob(f"{_prefix(key)}-*.json")):
+        if _written_for(path, key):
+            return _read(path, key, SHARED)
+    return None
+
+
+def is_shipped(verdict: dict, key: dict[str, str]) -> bool:
+    """Whether what `read` gave for this fingerprint was found on another machine."""
+    return verdict["fingerprint"] != key
+
+
+def _written_for(path: Path, key: dict[str, str]) -> bool:
+    """Whether a shipped file says that it is of this card, Triton and sources: all others are silently no verdict."""
+    try:
+        fingerprint = json.loads(path.read_text())["fingerprint"]
+        return all(fingerprint[name] == key[name] for name in SHARED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _read(path: Path, key: dict[str, str], shared: tuple[str, ...]) -> dict | None:
+    """The verdict in a file, if it is whole and its fingerprint is this one in what is `shared`."""
     try:
         verdict = json.loads(path.read_text())
-        if verdict["fingerprint"] != key or verdict["format"] != FORMAT:
+        fingerprint = verdict["fingerprint"]
+        if (
+            set(fingerprint) != set(key)
+            or any(fingerprint[name] != key[name] for name in shared)
+            or verdict["format"] != FORMAT
+        ):
             raise ValueError("it is of another card, version or source than its name says")
         for found in verdict["parity"].values():
             if not set(found) <= set(IMPLEMENTATIONS) or not all(isinstance(r, str | None) for r in found.values()):

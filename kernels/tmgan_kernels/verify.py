@@ -10,7 +10,7 @@ most).
 `impl="auto"` then takes, operation by operation, the fastest implementation that agreed; what did not agree is replaced
 by the eager definition, with a warning. The verdict holds for this kind of card, these versions and these sources. It
 lies in TMGAN_CACHE, else XDG_CACHE_HOME/tmgan, else ~/.cache/tmgan; rows on the way there, which `auto` does not read,
-in a .rows.jsonl file beside it.
+in a .rows.jsonl file beside it. Verdicts for some cards come with the package: see verdicts/README.md.
 
 Exit status: 0 all agree; 1 something does not, which the table names; 2 nothing can be verified here; 130 interrupted,
 and then there is no new verdict.
@@ -33,6 +33,8 @@ from tmgan_kernels._parity import CHECKS
 
 LIMIT = 300.0  # seconds that the parity, or the race, of one implementation may take before it counts as hung
 REPEATS = 5
+FASTEST = 2.0e9  # cycles a second: a GPU whose clock is slower sleeps longer, which costs time and nothing else
+LONGEST = 0.05  # seconds that it sleeps at most before a turn
 GIBIBYTE = 2**30  # of the GPU's memory, for a child: its context and its tensors
 
 
@@ -42,23 +44,34 @@ class CannotVerify(Exception):
 
 # ---------------------------------------------------------------------- race
 def microseconds(functions: dict[str, Callable]) -> dict[str, float]:
-    """Time of one call of each on the current GPU: medians over interleaved turns of about 3 ms, after a warm-up."""
+    """Time of one call of each on the current GPU: medians over interleaved turns of about 3 ms, after a warm-up.
+
+    The host's time does not count: to launch an operation on a few images takes it longer than the GPU needs, but a
+    step that is compiled, captured or large does not wait for it. So the GPU sleeps until it has a turn's calls in its
+    queue.
+    """
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
-    def timed(function: Callable, calls: int) -> float:
+    def timed(function: Callable, calls: int, head_start: float = 0.0) -> tuple[float, float]:
+        """Microseconds a call on the GPU, and seconds a call on the host, which gets so many seconds' head start."""
+        torch.cuda._sleep(int(head_start * FASTEST))
         start.record()
+        begun = time.perf_counter()
         for _ in range(calls):
             function()
+        taken = time.perf_counter() - begun
         end.record()
         end.synchronize()
-        return start.elapsed_time(end) * 1e3 / calls
+        return start.elapsed_time(end) * 1e3 / calls, taken / calls
 
-    calls = {}
+    turns: dict[str, tuple[int, float]] = {}
     for name, function in functions.items():
         timed(function, 2)
-        calls[name] = max(1, min(50, int(3000 / max(timed(function, 3), 1.0))))
-    turns = [{name: timed(function, calls[name]) for name, function in functions.items()} for _ in range(REPEATS)]
-    return {name: statistics.median(turn[name] for turn in turns) for name in functions}
+        gpu, host = timed(function, 3)
+        calls = max(1, min(50, int(3000 / max(gpu, 1.0))))
+        turns[name] = calls, min(1.5 * host * calls, LONGEST)
+    times = [{name: timed(function, *turns[name])[0] for name, function in functions.items()} for _ in range(REPEATS)]
+    return {name: statistics.median(each[name] for each in times) for name in functions}
 
 
 def race(
@@ -268,10 +281,13 @@ def report(index: int | None = None) -> list[str]:
     taken: dict[str, list[str]] = {}
     for name in verdict["parity"]:
         taken.setdefault(_verdict.ranking(verdict, name)[0], []).append(name)
+    found = verdict["fingerprint"]
     lines = [
-        f"fused kernels: verified on {card}, {verdict['finished']}, torch {key['torch']}, Triton {key['triton']}, "
-        f"driver {key['driver']}"
+        f"fused kernels: verified on {card}, {verdict['finished']}, torch {found['torch']}, Triton {found['triton']}, "
+        f"driver {found['driver']}"
     ]
+    if _verdict.is_shipped(verdict, key):
+        lines.append(f"  by tmgan's authors, on another machine; `{_verdict.COMMAND}` does it on this one")
     lines += [f"  {impl}: {', '.join(sorted(taken[impl]))}" for impl in ("triton", "cuda", "eager") if impl in taken]
     return lines + [f"  failed: {line}" for line in failures(verdict)]
 

@@ -8,6 +8,7 @@ import shutil
 import time
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ CPU = torch.device("cpu")
 ON_GPU = verify.on_gpu
 CARD = types.SimpleNamespace(device=torch.device("cuda", 0), is_cuda=True, dtype=torch.float32)  # a tensor on it
 DOUBLE = types.SimpleNamespace(device=torch.device("cuda", 0), is_cuda=True, dtype=torch.float64)
+PACKAGE = Path(verify.__file__).parent
 TINY = {"instance_norm_glu": (2, 2, 3, 5), "gather_crop": (2, 3, 9, 9)}
 
 
@@ -36,6 +38,7 @@ def card(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=None: said["capability"])
     monkeypatch.setattr(_verdict, "driver", lambda: said["driver"])
     monkeypatch.setattr(_verdict, "library_digest", lambda: "library")
+    monkeypatch.setattr(_verdict, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(_verdict, "_offered", False)
     monkeypatch.setattr(_parity, "implementations", lambda operation: ["triton"])
     _verdict.forget()
@@ -178,6 +181,37 @@ def test_the_kernels_agree_in_the_interpreter(name):
         assert row["problem"] is None and 0 <= row["share"] <= 1
 
 
+def test_the_race_times_the_gpu_and_not_the_host(monkeypatch):
+    """On a GPU of our own: a queue, and two clocks. The call that costs the host more is the faster one."""
+    now = {"host": 0.0, "gpu": 0.0}  # seconds
+
+    def enqueue(host: float, gpu: float) -> None:
+        now["host"] += host
+        now["gpu"] = max(now.values()) + gpu
+
+    class Event:
+        def __init__(self, enable_timing):
+            pass
+
+        def record(self):
+            enqueue(1e-6, 0.0)
+            self.at = now["gpu"]
+
+        def synchronize(self):
+            now["host"] = max(now.values())
+
+        def elapsed_time(self, other):
+            return (other.at - self.at) * 1e3
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: enqueue(1e-6, cycles / 1.7e9))
+    monkeypatch.setattr(verify.time, "perf_counter", lambda: now["host"])
+    times = verify.microseconds(
+        {"eager": lambda: enqueue(30e-6, 25e-6), "triton": lambda: enqueue(80e-6, 10e-6), "slow": lambda: enqueue(0, 5)}
+    )
+    assert times == pytest.approx({"eager": 25, "triton": 10, "slow": 5e6}, rel=0.01)
+
+
 # ------------------------------------------------------- what auto makes of it
 def test_a_wrong_kernel_is_replaced_with_one_warning(card, monkeypatch, tmp_path):
     def raises(*args, impl, **options):
@@ -316,6 +350,72 @@ def test_a_verdict_of_another_card_version_or_source_is_none(card, monkeypatch, 
     shutil.copy(_verdict.path_of(before), _verdict.path_of(after))  # the name alone is not believed
     caplog.clear()
     assert _verdict.read(after) is None and "of another card, version or source" in caplog.text
+
+
+def ship(folder) -> None:
+    """Move the verdict of this machine to those that come with the package."""
+    _verdict.SHIPPED.mkdir(exist_ok=True)
+    (path,) = folder.glob("*.json")
+    shutil.move(path, _verdict.SHIPPED)
+    _verdict.forget()
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "holds"),
+    [
+        ("driver", "590.1", True),
+        ("torch", "9.9", True),
+        ("cuda", "14.0", True),
+        ("triton", "9.9", False),
+        ("sources", "other", False),
+        ("capability", (9, 9), False),
+        ("name", "NVIDIA H100", False),
+    ],
+)
+def test_a_shipped_verdict_serves_the_same_card_triton_and_sources(
+    card, monkeypatch, tmp_path, caplog, what, value, holds
+):
+    stored({"box_blur": GOOD}, {"box_blur": {"eager": 5, "triton": 10, "cuda": 4}})
+    ship(tmp_path)
+    if what in ("name", "capability", "driver"):
+        card[what] = value
+    elif what == "cuda":
+        monkeypatch.setattr(torch.version, "cuda", value)
+    elif what == "sources":
+        monkeypatch.setattr(_verdict, "sources_digest", lambda: value)
+    else:
+        monkeypatch.setattr({"torch": torch, "triton": _triton.triton}[what], "__version__", value)
+    assert choose("box_blur", "auto", CARD) == ("cuda" if holds else "triton")
+    assert ("not been verified" in caplog.text) == (not holds) and "ignored" not in caplog.text
+    said = verify.report(0)
+    assert said[0].startswith("fused kernels: verified" if holds else "fused kernels: not verified")
+    assert not holds or "580.65.06" in said[0] and "on another machine" in said[1]
+
+
+def test_a_verdict_of_ones_own_comes_before_a_shipped_one(card, tmp_path):
+    stored({"box_blur": {"triton": None}}, {"box_blur": {"eager": 5, "triton": 10}})
+    ship(tmp_path)
+    assert choose("box_blur", "auto", CARD) == "eager"
+    stored({"box_blur": {"triton": None}}, {"box_blur": {"eager": 20, "triton": 10}})
+    _verdict.forget()
+    assert choose("box_blur", "auto", CARD) == "triton" and "on another machine" not in verify.report(0)[1]
+
+
+def test_a_shipped_verdict_says_nothing_of_another_library_and_damaged_it_is_none(card, monkeypatch, tmp_path):
+    stored({"box_blur": GOOD}, {"box_blur": {"eager": 20, "triton": 10, "cuda": 4}})
+    ship(tmp_path)
+    monkeypatch.setattr(_verdict, "library_digest", lambda: "of one's own making")
+    assert choose("box_blur", "auto", CARD) == "triton"
+    (path,) = _verdict.SHIPPED.iterdir()
+    for text in ("", "[]", "null", path.read_text()[:-2], path.read_text().replace("20", "-20")):
+        path.write_text(text)
+        assert _verdict.read(_verdict.fingerprint(0)) is None
+
+
+def test_what_is_shipped_can_be_read():
+    for path in (PACKAGE / "verdicts").glob("*.json"):
+        key = json.loads(path.read_text())["fingerprint"]
+        assert path.name == _verdict.path_of(key).name and _verdict._read(path, key, tuple(key)), path
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ template <> struct alignas(2) Packet<2> {
 }  // namespace tmgan::simt
 
 #ifdef __CUDACC__
+#include <algorithm>
 #include <atomic>
+#include <mutex>
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -136,11 +138,15 @@ template <auto KERNEL_, class... A>
 int launch(int64_t blocks, int threads, int64_t shared, int cluster, int device, void *stream, A... arguments) {
     if (shared > 48 * 1024) {
         static std::atomic<int64_t> allowed[64]{};  // asked for once a device and size, as asking costs a microsecond
+        static std::mutex asking;
         if (shared > allowed[device & 63].load(std::memory_order_relaxed)) {
+            const std::lock_guard<std::mutex> alone(asking);
+            // Of two threads the one that wants less may come last, and must not take the other's away.
+            const int64_t most = std::max(shared, allowed[device & 63].load(std::memory_order_relaxed));
             const cudaError_t status =
-                cudaFuncSetAttribute(KERNEL_, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+                cudaFuncSetAttribute(KERNEL_, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most));
             if (status != cudaSuccess) return status;
-            allowed[device & 63].store(shared, std::memory_order_relaxed);
+            allowed[device & 63].store(most, std::memory_order_relaxed);
         }
     }
     cudaLaunchConfig_t config{};

@@ -24,6 +24,7 @@ from benchmarks.offline import memory_tables
 from benchmarks.offline import tables as tables_offline
 from benchmarks.quality import tables as tables_quality
 from benchmarks.reliability import tables as tables_reliability
+from benchmarks.step import host
 from benchmarks.step import tables as tables_step
 from tmgan.paper import pages as paper_pages
 from tmgan.reports.document import Document, slug
@@ -97,6 +98,7 @@ def performance_page() -> str:
         ("kernels", kernel_section),
         ("goals", goals.section),
         ("step", tables_step.section),
+        ("host", host.section),
         ("memory", memory_tables.section),
         ("offline", tables_offline.section),
     ):

@@ -48,10 +48,10 @@ def image_size(options: Options) -> int:
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[Path]:
-    """The script's temporary folder, for one of its processes at a time."""
-    folder = Path(os.environ["TMGAN_RUN"])
-    with open(folder / "birds.lock", "w") as lock:
+def _locked(name: str) -> Iterator[Path]:
+    """A folder of the script's temporary one, for one of its processes at a time."""
+    folder = Path(os.environ["TMGAN_RUN"]) / name
+    with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
 
@@ -60,8 +60,8 @@ def own_birds(options: Options):
     """The pack to train on; whoever comes first draws it."""
     from tmgan.data.drawn.drawn_pack import drawn_pack
 
-    with _locked() as folder:
-        return drawn_pack(folder / "own", 20 if options.dry else BIRDS, SEED, image_size(options), print)
+    with _locked("own") as folder:
+        return drawn_pack(folder, 20 if options.dry else BIRDS, SEED, image_size(options), print)
 
 
 def other_birds(options: Options):
@@ -69,8 +69,8 @@ def other_birds(options: Options):
     from benchmarks.quality.budgets import SET_SEED
     from tmgan.data.drawn.drawn_pack import drawn_pack
 
-    with _locked() as folder:
-        return drawn_pack(folder / "others", 20 if options.dry else OTHERS, SET_SEED, image_size(options), print)
+    with _locked("others") as folder:
+        return drawn_pack(folder, 20 if options.dry else OTHERS, SET_SEED, image_size(options), print)
 
 
 def draw(journal: Journal, options: Options) -> None:

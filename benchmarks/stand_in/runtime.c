@@ -421,10 +421,13 @@ E cudaGetSymbolAddress(void **pointer, const void *symbol) {
 }
 
 // ------------------------------------------------------------------- kernels
+unsigned long long standInLaunches;  // so far; those of a graph are counted when it is captured
+
 // Checks what the card would refuse. Also called by driver.c.
 E standInLaunch(unsigned x, unsigned y, unsigned z, unsigned threads, size_t shared, void *on) {
     Stream *stream = of((cudaStream_t)on);
     touch(stream);
+    standInLaunches++;
     if (!running(stream) && captures_here())
         fprintf(stderr, "stand-in GPU: a kernel on a stream that is not captured, by the thread that captures another\n");
     int fits = x && y && z && threads && x <= 2147483647u && y <= 65535 && z <= 65535 && threads <= 1024 && shared <= 232448;

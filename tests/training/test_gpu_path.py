@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stand_in import build
+from benchmarks.step import host
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(build.missing()), reason=build.missing())
@@ -41,6 +42,15 @@ def test_a_step_in_a_cuda_graph(tmp_path):
     assert "saved beside a graph: True" in out
     assert "refused: look" in out, "a graph cannot wait for the device"
     assert "refused: copy" in out, "nor copy from memory that is not page-locked"
+
+
+@pytest.mark.slow
+def test_what_the_host_takes(tmp_path):
+    on_card("benchmarks.step.host", "--presets", "quickstart:2", "--out", str(tmp_path / host.FILE), limit=900)
+    eager, compiled, graphed = json.loads((tmp_path / host.FILE).read_text())["rows"]
+    assert eager["launches"] > compiled["launches"] > 100 > graphed["launches"], "a graph is one launch"
+    assert eager["seconds"] > 10 * graphed["seconds"]
+    assert "`quickstart`, 2 | graphed |" in host.section(tmp_path)
 
 
 @pytest.mark.slow

@@ -92,6 +92,12 @@ class TrainStep:
         self._average: list[Tensor] = [self.ema.get_parameter(name) for name in names]
         live = [generator.get_parameter(name) for name in names]
         self._live: list[Tensor] = [*live]
+        # The statistics of batch norms and how many batches they are of, by dtype: one launch or two for each.
+        pairs = [*zip(self.ema.buffers(), generator.buffers(), strict=True)]
+        dtypes = dict.fromkeys(theirs.dtype for _, theirs in pairs)
+        self._statistics = [
+            [*zip(*(pair for pair in pairs if pair[1].dtype == dtype), strict=True)] for dtype in dtypes
+        ]
         self._weight = torch.zeros((), device=runtime.device)  # of the generator in the average; the graph reads it
         # A graph needs Adam's arithmetic to read nothing from the host.
         self._adam: _AdamOptions = {
@@ -209,8 +215,8 @@ class TrainStep:
         change = torch._foreach_sub(self._live, self._average)
         torch._foreach_mul_(change, self._weight * share)
         torch._foreach_add_(self._average, change)
-        for mine, theirs in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
-            mine.copy_(theirs)
+        for mine, theirs in self._statistics:
+            torch._foreach_copy_(mine, theirs)
 
     def _state(self) -> dict[str, Tensor]:
         """Every tensor that a step changes."""

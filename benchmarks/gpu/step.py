@@ -40,7 +40,7 @@ PARTS = (
 )
 BATCH = 40
 SECONDS = 8.0  # of timing per engine, and as long again for its parts
-SMOKING, EAGER = 150, 120  # seconds at most: what hangs there must leave a compiler its minutes
+SMOKING, EAGER = 150, 200  # seconds at most: what hangs there must leave a compiler its minutes
 
 
 def smoke_rows() -> dict[str, tuple[str, str]]:
@@ -205,10 +205,14 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
         journal.error(row("three steps"), error)
         raise
     seconds = time.perf_counter() - start
+    memory = measure_steps.peak_bytes(runtime)  # of the later two steps, or of a graph's capture: parts.py, engine.py
     journal.row(row("three steps"), seconds=seconds, shown=f"{seconds:.0f} s with building and compiling")
     with alone():
         peak = bench.peak(runtime.device, runtime.precision, 0.2 if options.dry else 1.0, measure_steps.clock(runtime))
-    work = counted(journal, batch) or measure_steps.step_gflop(config, runtime)
+    work = counted(journal, batch)
+    if engine == "eager":
+        work = bench.gflop(synthetic.step, synthetic.batch)
+    work = work or measure_steps.step_gflop(config, runtime)
     journal.add(
         "settings",
         peak_gflops=peak,
@@ -219,9 +223,9 @@ def measure(journal: Journal, options: Options, engine: str, batch: int) -> None
         torch.cuda.empty_cache()
     timing = 0.5 if options.dry else SECONDS
     with alone():
-        whole = measure_steps.measure_step(synthetic, engine, config, runtime, work, peak, timing)
-    memory = f", {whole['peak_bytes'] / 2**30:.1f} GiB" if whole["peak_bytes"] else ""
-    journal.row(row("step"), batch=batch, **whole, shown=f"{whole['images_per_second']:.1f} images/s{memory}")
+        whole = measure_steps.measure_step(synthetic, engine, config, runtime, work, peak, timing) | memory
+    size = f", {whole['peak_bytes'] / 2**30:.1f} GiB" if whole["peak_bytes"] else ""
+    journal.row(row("step"), batch=batch, **whole, shown=f"{whole['images_per_second']:.1f} images/s{size}")
     if engine == "graphed":
         return
     try:

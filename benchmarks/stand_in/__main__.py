@@ -6,8 +6,9 @@
 Torch's real code for CUDA runs, with its streams, events, page-locked memory and graphs, and Triton's real compiler and
 launcher; only the kernels do nothing. So it finds what is wrong on the way to a kernel: a tensor on the wrong device, a
 wait inside a CUDA graph, a launch that is too large. It says nothing about numbers: new memory is zero, and looking
-whether all of a tensor is finite says yes. It takes no more memory than what is copied, whatever the batch. DALI and
-kernels/csrc bring a CUDA runtime of their own and do not run.
+whether all of a tensor is finite says yes, in this process and not in those that it starts. Shared memory that a kernel
+must ask for and registers that it lacks are not noticed. It takes no more memory than what is copied, whatever the
+batch. DALI and kernels/csrc bring a CUDA runtime of their own and do not run.
 
 --caching: with torch's caching allocator, which CUDA graphs need; memory that is used again then holds other numbers.
 Needs Linux, gcc and a torch built for CUDA 13.

@@ -14,6 +14,7 @@ typedef struct {
 // Of runtime.c, which is preloaded.
 extern E cudaDeviceGetAttribute(int *, int, int);
 extern E standInLaunch(unsigned, unsigned, unsigned, unsigned, size_t, void *);
+extern int standInHas(const void *);
 
 static E launch(unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, void *stream) {
     return x && y && z ? standInLaunch(x, y, z, threads, shared, stream) : 0;  // Triton launches no empty grid
@@ -58,7 +59,10 @@ E cuLaunchKernelEx(const CUlaunchConfig *c, void *f, void **arguments, void **ex
 }
 E cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, void *f, int block, size_t shared) { *count = 2; return 0; }
 E cuOccupancyMaxActiveClusters(int *count, void *f, const void *config) { *count = 66; return 0; }
-E cuPointerGetAttribute(void *value, int which, unsigned long long pointer) { *(unsigned long long *)value = pointer; return 0; }
+E cuPointerGetAttribute(void *value, int which, unsigned long long pointer) {  // Triton asks it of every argument
+    *(unsigned long long *)value = pointer;
+    return standInHas((void *)pointer) ? 0 : 1;  // CUDA_ERROR_INVALID_VALUE
+}
 E cuTensorMapEncodeTiled(void) { return 0; }
 E cuTensorMapEncodeIm2col(void) { return 0; }
 E cuLinkCreate_v2(void) { return 999; }

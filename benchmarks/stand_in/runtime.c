@@ -114,7 +114,7 @@ static int captures_here(void) {
 }
 
 static E complain(Capture *capture, E error, const char *what) {
-    if (!capture->broken) fprintf(stderr, "stand-in GPU: %s: %s while a stream is captured\n", what, cudaGetErrorName(error));
+    if (!capture->broken) fprintf(stderr, "stand-in GPU: %s: error %d while a stream is captured\n", what, error);
     capture->broken = error;
     return fail(error);
 }
@@ -174,7 +174,10 @@ E cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
     capture->mode = mode;
     capture->thread = pthread_self();
     capture->open = 1;
-    if (number_of_captures == MOST_CAPTURES) abort();
+    if (number_of_captures == MOST_CAPTURES) {
+        fprintf(stderr, "stand-in GPU: more than %d captures in one process\n", MOST_CAPTURES);
+        abort();
+    }
     captures[number_of_captures++] = capture;
     origin->capture = capture;
     pthread_mutex_unlock(&lock);
@@ -336,8 +339,13 @@ E cudaHostAlloc(void **pointer, size_t bytes, unsigned flags) {
     E error = unsafe("cudaHostAlloc");
     return error ? error : take(pointer, bytes, cudaMemoryTypeHost);
 }
-E cudaFreeHost(void *pointer) { return give(pointer); }
+E cudaFreeHost(void *pointer) {
+    E error = unsafe("cudaFreeHost");
+    return error ? error : give(pointer);
+}
 E cudaHostRegister(void *pointer, size_t bytes, unsigned flags) {
+    E error = unsafe("cudaHostRegister");
+    if (error) return error;
     pthread_mutex_lock(&lock);
     Block *block = malloc(sizeof *block);
     *block = (Block){pointer, bytes, cudaMemoryTypeHost, blocks};
@@ -373,6 +381,8 @@ static enum cudaMemoryType type_of(const void *pointer) {
     pthread_mutex_unlock(&lock);
     return type;
 }
+// Whether a kernel could read there. Also called by driver.c.
+int standInHas(const void *pointer) { return type_of(pointer) != cudaMemoryTypeUnregistered; }
 E cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *pointer) {
     memset(attributes, 0, sizeof *attributes);
     attributes->type = type_of(pointer);
@@ -412,7 +422,10 @@ E cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pit
 E cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
     return queue((Node){to, NULL, bytes, value}, stream, "cudaMemsetAsync");
 }
-E cudaMemset(void *to, int value, size_t bytes) { return queue((Node){to, NULL, bytes, value}, 0, "cudaMemset"); }
+E cudaMemset(void *to, int value, size_t bytes) {
+    E error = unsafe("cudaMemset");
+    return error ? error : queue((Node){to, NULL, bytes, value}, 0, "cudaMemset");
+}
 E cudaMemcpyToSymbol(const void *symbol, const void *from, size_t bytes, size_t offset, enum cudaMemcpyKind kind) { return 0; }
 E cudaGetSymbolAddress(void **pointer, const void *symbol) {
     static char memory[1 << 20];

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.step.measure import measure_step
 from tmgan.cli import main as tmgan
 from tmgan.config import configfile
 from tmgan.config.runtime import decide
@@ -55,6 +56,9 @@ def graph(folder: Path) -> None:
     copying.start()
     step(synthetic.batch, 8)
     copying.join()
+    config = configfile.from_preset("quickstart")
+    row = measure_step(synthetic, "graphed", config, step.runtime, {}, 1.0, 0.1)
+    print(f"a graph needs what stays, and {row['peak_bytes'] / torch.cuda.memory_allocated() - 1:.0%}")
     saved = [state["generator"][name] for name, _ in step.generator.named_parameters()]
     print(f"saved beside a graph: {all(map(torch.equal, weights, saved))}")
 

@@ -7,6 +7,7 @@ and launches that a card would refuse. No number is checked.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,8 @@ def test_the_commands_of_a_run(tmp_path):
 def test_a_step_in_a_cuda_graph(tmp_path):
     out = on_card("tests.training.gpu_path", "graph", str(tmp_path), caching=True)
     assert "saved beside a graph: True" in out
+    more = int(re.search(r"a graph needs what stays, and (\d+)%", out)[1])
+    assert more > 0, "what it holds between its kernels was taken at its capture"
     assert "refused: look" in out, "a graph cannot wait for the device"
     assert "refused: copy" in out, "nor copy from memory that is not page-locked"
 

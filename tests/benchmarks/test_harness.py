@@ -208,6 +208,12 @@ def test_a_provider_that_computes_something_else_is_refused(monkeypatch):
         Prepared(Case("box_blur", (1, 3, 16, 16), options=(("kernel_size", 5),)), "best-eager", 1)
 
 
+def test_a_rival_that_gives_no_numbers_is_refused(monkeypatch):
+    monkeypatch.setitem(OPERATIONS["box_blur"].rivals, "best-eager", lambda image, kernel_size: image * math.nan)
+    with pytest.raises(ValueError, match="100% of result 0 differ from the definition"):
+        Prepared(Case("box_blur", (1, 3, 16, 16), options=(("kernel_size", 5),)), "best-eager", 1)
+
+
 # ------------------------------------------------------------- the collector
 class Benchmark:
     def __init__(self):

@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu.collect OUT... [--results DIR]
 
-OUT: folders with .jsonl files. Of a script that is in several, runs of one commit are put together, the later row
-counting (its tasks may be run in turn); of several commits, the last counts. Each card has its own documents. Rows that
-failed or are missing are listed too. A dry run is not a measurement: it is refused without --dry.
+OUT: folders with .jsonl files. Of a script that ran several times, runs of one commit are put together, as its tasks
+may be run in turn: of a row that several have, the last that was measured counts. Of several commits, the last counts.
+Each card has its own documents. Rows that failed or are missing are listed too. A dry run is not a measurement: it is
+refused without --dry.
 """
 
 from __future__ import annotations

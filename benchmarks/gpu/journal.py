@@ -79,8 +79,16 @@ def describe_error(error: BaseException) -> str:
 
 
 def rows(lines: Iterable[dict]) -> dict[str, dict]:
-    """The rows by name; of one that was written twice, the later."""
-    return {line["row"]: line for line in lines if line["kind"] == "row"}
+    """The rows by name; of one that was written twice the later, but none that failed in place of a measured one."""
+    found: dict[str, dict] = {}
+    for line in lines:
+        if line["kind"] == "row" and (is_measured(line) or not is_measured(found.get(line["row"], {"reason": ""}))):
+            found[line["row"]] = line
+    return found
+
+
+def is_measured(row: dict) -> bool:
+    return "error" not in row and "reason" not in row
 
 
 def missing(lines: list[dict]) -> dict[str, str]:

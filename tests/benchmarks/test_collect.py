@@ -76,6 +76,17 @@ def test_tasks_that_were_run_in_turn_come_together(tmp_path):
     assert journal.missing(lines).keys() == {"never"}
 
 
+@pytest.mark.parametrize("later", [{"error": "OutOfMemoryError: no", "traceback": ""}, {"reason": "needs DALI"}])
+def test_what_was_measured_is_not_lost_to_a_run_that_failed(later, tmp_path):
+    script(tmp_path / "d", "4-rest").row("one", seconds=1.0)
+    script(tmp_path / "e", "4-rest").row("one", **later)
+    lines = collect.journals([tmp_path / name for name in "de"])["Imaginary"]["4-rest"]
+    assert journal.rows(lines)["one"]["seconds"] == 1.0
+    script(tmp_path / "f", "4-rest").row("one", seconds=2.0)
+    lines = collect.journals([tmp_path / name for name in "def"])["Imaginary"]["4-rest"]
+    assert journal.rows(lines)["one"]["seconds"] == 2.0, "of two measured ones the later"
+
+
 def test_a_document_that_cannot_be_made_costs_no_other(tmp_path, capsys):
     first, fifth = script(tmp_path, "1-step"), script(tmp_path, "5-training")
     about(first, 40)

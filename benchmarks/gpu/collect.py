@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import schema
 from benchmarks.gpu import kernels, rest, step
-from benchmarks.gpu.journal import Journal, describe_error, missing, rows
+from benchmarks.gpu.journal import describe_error, missing, rows, runs
 from benchmarks.gpu.rewrites import BASE, OTHER_BATCHES
 from benchmarks.gpu.supervisor import Options
 from benchmarks.kernels import collector
@@ -36,8 +36,8 @@ def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
     scripts_by_card: dict[str, dict[str, list[dict]]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.jsonl")):
-            lines = Journal(path).lines()
-            if lines:
+            every = runs(path)
+            for lines in [run for run in every if not run[0]["dry"]] or every:  # dry was the rehearsal of what follows
                 scripts = scripts_by_card.setdefault(lines[0]["gpu"], {})
                 before = scripts.get(path.stem, [])
                 scripts[path.stem] = before + lines if before and before[0]["commit"] == lines[0]["commit"] else lines

@@ -70,6 +70,14 @@ def read(path: Path) -> list[dict]:
     return values
 
 
+def runs(path: Path) -> list[list[dict]]:
+    """The lines of each run of a file, the oldest first."""
+    lines_by_run: dict[str | None, list[dict]] = {}
+    for line in read(path):
+        lines_by_run.setdefault(line.get("run"), []).append(line)
+    return list(lines_by_run.values())
+
+
 def describe_error(error: BaseException) -> str:
     """Its first line, and that of the error before it: a capture that fails reports its end, not its cause."""
     lines = [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]]

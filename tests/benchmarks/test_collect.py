@@ -16,9 +16,12 @@ MACHINE = {name: "x" for name in schema.MACHINE} | {"cores": 16, "gpu": "Imagina
 SETTINGS = {"preset": "combined", "image_size": 256, "g_width": 32, "d_width": 64, "precision": "bf16", "threads": 8}
 
 
-def script(folder: Path, name: str, commit: str = "c", planned: tuple[str, ...] = ()) -> journal.Journal:
+def script(
+    folder: Path, name: str, commit: str = "c", planned: tuple[str, ...] = (), **changes: object
+) -> journal.Journal:
+    """A run's journal as it begins; `changes`: of its stamp."""
     folder.mkdir(exist_ok=True)
-    stamp = {"run": f"{folder.name} {name}", "dry": False, "gpu": "Imaginary", "commit": commit}
+    stamp = {"run": f"{folder.name} {name}", "dry": False, "gpu": "Imaginary", "commit": commit, **changes}
     file = journal.Journal(folder / f"{name}.jsonl", stamp)
     file.add("begin", script=name, seconds=540.0)
     file.add("planned", rows=list(planned))
@@ -85,6 +88,21 @@ def test_what_was_measured_is_not_lost_to_a_run_that_failed(later, tmp_path):
     script(tmp_path / "f", "4-rest").row("one", seconds=2.0)
     lines = collect.journals([tmp_path / name for name in "def"])["Imaginary"]["4-rest"]
     assert journal.rows(lines)["one"]["seconds"] == 2.0, "of two measured ones the later"
+
+
+def test_runs_of_one_folder_come_together_too(tmp_path):
+    """As a user runs the tasks that are missing, into the same OUT."""
+    for run, commit in (("1", "old"), ("2", "new"), ("3", "new")):
+        script(tmp_path, "4-rest", commit, (f"row {run}", "never"), run=run).row(f"row {run}")
+    lines = collect.journals([tmp_path])["Imaginary"]["4-rest"]
+    assert journal.rows(lines).keys() == {"row 2", "row 3"} and journal.missing(lines).keys() == {"never"}
+    assert collect._seconds(lines) == 2 * 540.0
+
+
+def test_a_dry_run_before_the_real_one_is_left_out(tmp_path):
+    script(tmp_path, "4-rest", run="1", dry=True, gpu="not used").row("one")
+    script(tmp_path, "4-rest", run="2").row("two")
+    assert collect.journals([tmp_path]).keys() == {"Imaginary"}
 
 
 def test_a_document_that_cannot_be_made_costs_no_other(tmp_path, capsys):

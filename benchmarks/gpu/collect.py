@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu.collect OUT... [--results DIR]
 
-OUT: folders with .jsonl files. Of a script that ran several times, runs of one commit are put together, as its tasks
-may be run in turn: of a row that several have, the last that was measured counts. Of several commits, the last counts.
-Each card has its own documents. Rows that failed or are missing are listed too. A dry run is not a measurement: it is
-refused without --dry.
+OUT: folders with .jsonl files. Of a script that ran several times, runs of one commit and the same kernels' sources are
+put together, as its tasks may be run in turn: of a row that several have, the last that was measured counts. Of several
+commits, or where none is known, the last run counts. Each card has its own documents. Rows that failed or are missing
+are listed too. A dry run is not a measurement: it is refused without --dry.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
-    """The newest run of each script with those of the same commit before it, by card."""
+    """The newest run of each script with those of the same sources right before it, by card."""
     scripts_by_card: dict[str, dict[str, list[dict]]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.jsonl")):
@@ -40,8 +40,14 @@ def journals(folders: list[Path]) -> dict[str, dict[str, list[dict]]]:
             for lines in [run for run in every if not run[0]["dry"]] or every:  # dry was the rehearsal of what follows
                 scripts = scripts_by_card.setdefault(lines[0]["gpu"], {})
                 before = scripts.get(path.stem, [])
-                scripts[path.stem] = before + lines if before and before[0]["commit"] == lines[0]["commit"] else lines
+                scripts[path.stem] = before + lines if before and _same_sources(before[0], lines[0]) else lines
     return scripts_by_card
+
+
+def _same_sources(*stamps: dict) -> bool:
+    """Whether runs measured the same. Older stamps have no "sources"."""
+    first, second = ((stamp["commit"], stamp.get("sources")) for stamp in stamps)
+    return first == second and not first[0].startswith("unknown")
 
 
 def settings_of(lines: list[dict], field: str) -> dict | None:

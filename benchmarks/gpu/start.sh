@@ -4,6 +4,10 @@ set -u
 out=$(mkdir -p "$1" && cd "$1" && pwd) || exit 2
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
+if [ -z "${TMGAN_COMMIT:-}" ] && ! git rev-parse --quiet --verify HEAD >/dev/null 2>&1; then
+  echo "git tells no commit of $PWD: set TMGAN_COMMIT to the one that these sources are of" >&2
+  exit 2
+fi
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD:$PWD/kernels${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 # At fixed places, so that runs one after the other compile once.
@@ -16,7 +20,7 @@ case " $* " in *" --dry "*) export TRITON_INTERPRET=1 CUDA_VISIBLE_DEVICES= ;; e
 "$python" - <<'PYTHON' || exit 2
 import importlib.util, sys
 needed = {"torch": "torch", "triton": "triton", "torchvision": "torchvision", "numpy": "numpy", "scipy": "scipy",
-          "yaml": "pyyaml", "safetensors": "safetensors", "pytest": "pytest"}
+          "yaml": "pyyaml", "safetensors": "safetensors", "PIL": "pillow", "pytest": "pytest"}
 missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
 sys.exit(f"missing packages: {' '.join(missing)}" if missing else 0)
 PYTHON

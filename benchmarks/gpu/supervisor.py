@@ -146,6 +146,7 @@ def stamp(options: Options) -> dict:
         "torch": version("torch"),
         "triton": version("triton"),
         "commit": machine.commit(),
+        "sources": machine.sources(),
     }
 
 

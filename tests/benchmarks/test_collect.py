@@ -99,6 +99,22 @@ def test_runs_of_one_folder_come_together_too(tmp_path):
     assert collect._seconds(lines) == 2 * 540.0
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        ({"commit": "c", "sources": "s"}, {"commit": "c", "sources": "s"}, True),
+        ({"commit": "c"}, {"commit": "c"}, True),  # of journals before sources were in the stamp
+        ({"commit": "c", "sources": "s"}, {"commit": "c", "sources": "t"}, False),
+        ({"commit": "unknown", "sources": "s"}, {"commit": "unknown", "sources": "s"}, False),
+    ],
+)
+def test_runs_of_one_source_alone_come_together(first, second, joined, tmp_path):
+    script(tmp_path, "4-rest", run="1", **first).row("one")
+    script(tmp_path, "4-rest", run="2", **second).row("two")
+    lines = collect.journals([tmp_path])["Imaginary"]["4-rest"]
+    assert journal.rows(lines).keys() == ({"one", "two"} if joined else {"two"})
+
+
 def test_a_dry_run_before_the_real_one_is_left_out(tmp_path):
     script(tmp_path, "4-rest", run="1", dry=True, gpu="not used").row("one")
     script(tmp_path, "4-rest", run="2").row("two")

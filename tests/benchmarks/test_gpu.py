@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def test_a_dry_run_measures_what_it_planned(script, tmp_path, environment):
     assert reasons <= {"needs a GPU", "left out of a dry run"}
     assert sum("reason" not in row for row in rows_by_name.values()) >= 3
     assert all(
-        row["gpu"] == "not used" and row["torch"] and row["triton"] and row["commit"] for row in rows_by_name.values()
+        row["gpu"] == "not used" and row["torch"] and row["triton"] and row["commit"] and row["sources"]
+        for row in rows_by_name.values()
     )
     assert "rows measured, 0 failed" in done.stdout
     picture = ["5-training.png"] if script == "5-training" else []
@@ -123,6 +125,26 @@ def test_killed_while_it_runs_it_keeps_its_rows_and_says_what_is_missing(tmp_pat
     assert f"missing, {len(absent)} rows: {journal.STOPPED}" in text
     time.sleep(1)
     assert file.read_bytes() == before, "a worker outlived the script"
+
+
+@pytest.mark.parametrize(("lacks", "said"), [("commit", "TMGAN_COMMIT"), ("pillow", "missing packages: pillow")])
+def test_what_a_script_needs_is_asked_for_first(lacks, said, tmp_path, environment):
+    """Started from a copy of the sources without their history."""
+    folder = tmp_path / "copy" / "benchmarks" / "gpu"
+    folder.mkdir(parents=True)
+    for name in ("1-step.sh", "start.sh"):
+        shutil.copy(ROOT / "benchmarks" / "gpu" / name, folder)
+    environment["GIT_CEILING_DIRECTORIES"] = str(tmp_path)
+    environment.pop("TMGAN_COMMIT", None)
+    if lacks == "pillow":
+        environment["TMGAN_COMMIT"] = "c"
+        hidden = "import sys\nfrom importlib import util\nfind = util.find_spec\n"
+        hidden += "util.find_spec = lambda name, *more: None if name == 'PIL' else find(name, *more)\n"
+        (tmp_path / "blocked" / "sitecustomize.py").write_text(hidden)
+    done = subprocess.run(
+        ["bash", str(folder / "1-step.sh"), str(tmp_path / "out")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
 # ------------------------------------------------------------- the supervisor, on tasks that need no torch

@@ -94,10 +94,11 @@ def at_batches(lines: list[dict]) -> list[dict]:
 def ablations(scripts: dict[str, list[dict]]) -> Iterator[dict]:
     """One document per batch size. Without a base there is nothing to compare with, and none is made."""
     lines = scripts.get("2-rewrites", [])
-    for about in (line for line in lines if line["kind"] == "settings"):
-        batch = about["settings"]["batch"]
-        rows_by_name, absent = rows(lines), missing(lines)
-        plan = [name for line in lines if line["kind"] == "planned" for name in line["rows"]]
+    rows_by_name, absent = rows(lines), missing(lines)
+    # Each once, of however many runs the lines are.
+    plan = list(dict.fromkeys(name for line in lines if line["kind"] == "planned" for name in line["rows"]))
+    abouts = {line["settings"]["batch"]: line for line in lines if line["kind"] == "settings"}
+    for batch, about in abouts.items():
         changes = []
         for name in plan:
             change, _, size = name.partition(" batch ")

@@ -115,6 +115,19 @@ def test_runs_of_one_source_alone_come_together(first, second, joined, tmp_path)
     assert journal.rows(lines).keys() == ({"one", "two"} if joined else {"two"})
 
 
+def test_two_runs_of_the_rewrites_make_one_document(tmp_path):
+    planned = ("nothing batch 40", "nothing batch 40 again", "NCHW batch 40")
+    for run, seconds in (("1", 0.05), ("2", 0.04)):
+        file = script(tmp_path, "2-rewrites", planned=planned, run=run)
+        file.row("nothing batch 40", **whole(40, seconds, engine="compiled", change="nothing"))
+        about(file, 40, base={"engine": "compiled", "gflop_per_image": 5.0})
+        file.row("NCHW batch 40", **whole(40, 0.1, engine="compiled", change="NCHW"))
+    (document,) = collect.ablations(collect.journals([tmp_path])["Imaginary"])
+    schema_step.check(document)
+    assert [row["change"] for row in document["ablation"]] == ["nothing", "nothing, again at the end", "NCHW"]
+    assert document["rows"][0]["seconds"] == document["ablation"][0]["seconds"] == 0.04
+
+
 def test_a_dry_run_before_the_real_one_is_left_out(tmp_path):
     script(tmp_path, "4-rest", run="1", dry=True, gpu="not used").row("one")
     script(tmp_path, "4-rest", run="2").row("two")

@@ -222,11 +222,11 @@ class Watch:
             speed = statistics.median(rates)
             self.journal.row("encoders", images_per_second=speed, shown=f"{speed:.0f} images/s")
 
-    def _steady(self) -> list[float]:
-        """Images per second of the ticks, without the first one, which compiles, and those traced."""
+    def _steady(self) -> list[tuple[dict, dict]]:
+        """Each tick with the one before it: without the first one, which compiles, and those traced."""
         begin, end = self.trace.images
         return [
-            tick["images_per_second"]
+            (before, tick)
             for before, tick in zip(self.ticks, self.ticks[1:], strict=False)
             if before["images"] >= end or tick["images"] <= begin
         ]
@@ -237,13 +237,15 @@ class Watch:
         if len(steady) < 2:
             return
         first, last = self.ticks[0], self.ticks[-1]
-        low, middle, high = statistics.quantiles(steady, n=4, method="inclusive")
-        seconds = last["after"] - first["after"]
-        whole = (last["images"] - first["images"]) / seconds
+        low, middle, high = statistics.quantiles(
+            (tick["images_per_second"] for _, tick in steady), n=4, method="inclusive"
+        )
+        images, seconds = (sum(tick[what] - before[what] for before, tick in steady) for what in ("images", "after"))
+        whole = images / seconds
         self.journal.row(
             "loop",
             images=last["images"],
-            seconds=seconds,
+            seconds=last["after"] - first["after"],
             images_per_second=middle,
             iqr_images_per_second=high - low,
             samples=len(steady),

@@ -251,7 +251,10 @@ def section(results: Path = RESULTS) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.goals", description=__doc__.partition("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of documents")
-    for line in lines(parser.parse_args().results):
+    results = parser.parse_args().results
+    if not results.is_dir():
+        parser.error(f"{results} is no folder")
+    for line in lines(results):
         print(f"{line.verdict or '-':8}{line.card}: {line.goal}: {line.measured}")
 
 

@@ -286,11 +286,16 @@ def collect(folders: list[Path], results: Path, dry: bool) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.collect", description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--dry", action="store_true", help="accept dry runs too, but not into benchmarks/results")
     arguments = parser.parse_args()
+    for folder in arguments.out:
+        if not folder.is_dir():
+            parser.error(f"{folder} is no folder")
+    if not any(True for folder in arguments.out for _ in folder.glob("*.jsonl")):
+        parser.error(f"{', '.join(map(str, arguments.out))} holds no .jsonl file: no script has run into it")
     try:
         print(*collect(arguments.out, arguments.results, arguments.dry and arguments.results != RESULTS), sep="\n")
     except ValueError as error:

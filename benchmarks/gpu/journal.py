@@ -8,6 +8,7 @@ measured, or "error" with its "traceback", or the "reason" why it cannot exist h
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -133,6 +134,18 @@ def _said(row: dict) -> str:
     return f"not possible: {row['reason']}" if "reason" in row else row.get("shown", "done")
 
 
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu.journal", description="What was measured, what is missing, and why."
+    )
+    parser.add_argument("file", type=Path, nargs="+", help="that a script wrote: OUT/1-step.jsonl")
+    paths = parser.parse_args(arguments).file
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"{path} is no file")
+    for path in paths:
+        print(f"== {path}", *table(Journal(path).lines()), sep="\n")
+
+
 if __name__ == "__main__":
-    for path in sys.argv[1:]:
-        print(f"== {path}", *table(Journal(Path(path)).lines()), sep="\n")
+    main()

@@ -14,6 +14,7 @@ import datetime
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import signal
@@ -282,6 +283,16 @@ class Supervisor:
             process.wait(3)  # giving much memory of a GPU back takes a while
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"SECONDS comes before the tasks: {text!r} is no number") from None
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"SECONDS must be above 0 and finite, not {text}")
+    return seconds
+
+
 def main(
     name: str, module: str, tasks: Callable[[Options], list[Task]], width: int = 1, needs_gpu: bool = True
 ) -> None:
@@ -296,7 +307,7 @@ def main(
     """
     parser = argparse.ArgumentParser(prog=f"{name}.sh")
     parser.add_argument("out", type=Path, help="folder for the rows and the log")
-    parser.add_argument("seconds", type=float, nargs="?", default=540.0, help="limit of the whole script")
+    parser.add_argument("seconds", type=_seconds, nargs="?", default=540.0, help="limit of the whole script")
     parser.add_argument("only", nargs="*", help="tasks to run; all by default")
     parser.add_argument("--dry", action="store_true", help="on a CPU, at toy sizes: shows that the script works")
     parser.add_argument("--task", help=argparse.SUPPRESS)

@@ -180,3 +180,13 @@ def test_the_checker_of_trainings_says_what_is_wrong(tmp_path):
     ):
         with pytest.raises(schema.SchemaError, match=message):
             training.check({**document, **change})
+
+
+@pytest.mark.parametrize(("folder", "said"), [("none", "is no folder"), ("empty", "holds no .jsonl file")])
+def test_folders_without_rows_are_named(folder, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("sys.argv", ["collect", str(tmp_path / folder), "--results", str(tmp_path / "results")])
+    with pytest.raises(SystemExit) as end:
+        collect.main()
+    assert end.value.code == 2 and f"{tmp_path / folder} {said}" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()

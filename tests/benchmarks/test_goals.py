@@ -198,3 +198,10 @@ def test_the_command_and_the_section(gpu, tmp_path, monkeypatch, capsys):
     assert ("met     NVIDIA H200: step, images/s: at least 800: 900 images/s" in text) == gpu
     assert ("no GPU yet: step, images/s: 800 on an H200" in text) != gpu
     assert bool(goals.section(tmp_path)) == gpu
+
+
+def test_results_that_are_no_folder_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["goals", "--results", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as end:
+        goals.main()
+    assert end.value.code == 2 and f"{tmp_path / 'none'} is no folder" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import tmgan_kernels
-from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step, training
+from benchmarks.gpu import changes, collect, journal, kernels, rest, rewrites, step, supervisor, training
 from benchmarks.gpu.supervisor import Options
 from benchmarks.kernels import cases
 from benchmarks.kernels.prepare import Prepared
@@ -256,6 +256,33 @@ def test_what_fails_takes_nothing_along(fake, tmp_path):
     order = [line["row"] for line in lines if line["kind"] == "row"]
     assert order[-1] == "base again", "the base is timed once more at the end"
     assert "FAILED: RuntimeError: illegal access" in text and "missing, 1 rows: hang took longer" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("hang",), "SECONDS comes before the tasks: 'hang' is no number"),
+        (("0",), "SECONDS must be above 0 and finite, not 0"),
+        (("-5",), "SECONDS must be above 0 and finite, not -5"),
+        (("nan",), "SECONDS must be above 0 and finite, not nan"),
+        (("9", "hangs"), "no task hangs; there are base"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fake", str(tmp_path / "out"), *arguments, "--dry"])
+    with pytest.raises(SystemExit) as end:
+        supervisor.main("fake", "fake", lambda _: [supervisor.Task("base", print, ())], needs_gpu=False)
+    assert end.value.code == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_journal_that_is_not_there_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        journal.main([str(tmp_path / "none.jsonl")])
+    assert end.value.code == 2 and f"{tmp_path / 'none.jsonl'} is no file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        journal.main([])
+    assert end.value.code == 2
 
 
 def test_a_task_by_itself_has_all_the_time(fake, tmp_path):

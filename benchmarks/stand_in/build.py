@@ -14,7 +14,11 @@ from typing import NoReturn
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 INSIDE = "TMGAN_STAND_IN"  # set in the process that runs under the stand-ins
-LIBRARIES = {"runtime.c": "runtime.so", "libraries.c": "libraries.so", "driver.c": "libcuda.so.1"}
+LIBRARIES = {
+    "runtime.so": ("card.c", "streams.c", "memory.c", "kernels.c"),
+    "libraries.so": ("libraries.c",),
+    "libcuda.so.1": ("driver.c",),
+}
 
 
 def missing() -> str:
@@ -38,13 +42,13 @@ def build(folder: Path) -> None:
     )
     if not headers:
         raise RuntimeError("cuda_runtime_api.h not found: this needs a torch built for CUDA and its nvidia-* wheels")
-    for source, library in LIBRARIES.items():
+    for library, sources in LIBRARIES.items():
         command = ["gcc", "-O1", "-shared", "-fPIC", "-w", f"-I{headers[0]}", f"-I{HERE}", f"-Wl,-soname,{library}"]
         try:
-            command += ["-o", str(folder / library), str(HERE / source)]
+            command += ["-o", str(folder / library), *(str(HERE / source) for source in sources)]
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise RuntimeError(f"gcc could not build {source}: {getattr(error, 'stderr', '') or error}") from error
+            raise RuntimeError(f"gcc could not build {library}: {getattr(error, 'stderr', '') or error}") from error
     (folder / "libcuda.so").symlink_to("libcuda.so.1")
 
 
@@ -77,7 +81,7 @@ def leave() -> NoReturn:
 
     Not by `return`: torch's threads for the described GPU may still be there when C++ destroys what they belong to,
     and then the process aborts ("terminate called without an active exception") after its work is done: in 6 of 100
-    runs on a busy machine. Where memory of the card was taken, runtime.c sees to it.
+    runs on a busy machine. Where memory of the card was taken, memory.c sees to it.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-// Stands in for libcuda.so.1, beside runtime.c: what torch and Triton's launcher ask of a driver. Launches go there.
+// Stands in for libcuda.so.1, beside card.c: what torch and Triton's launcher ask of a driver. Launches go there.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@ typedef struct {
     unsigned count;
 } CUlaunchConfig;
 
-// Of runtime.c, which is preloaded.
+// Of kernels.c, memory.c and card.c, which are preloaded.
 extern E cudaDeviceGetAttribute(int *, int, int);
 extern E standInLaunch(unsigned, unsigned, unsigned, unsigned, size_t, void *);
 extern int standInHas(const void *);
@@ -37,11 +37,16 @@ E cuCtxGetDevice(int *device) { *device = 0; return 0; }
 E cuCtxGetLimit(size_t *value, int which) { *value = 1 << 20; return 0; }
 E cuCtxSetLimit(int which, size_t value) { return 0; }
 E cuModuleLoadData(void **module, const void *image) { *module = calloc(1, 8); return 0; }
-E cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values) { *module = calloc(1, 8); return 0; }
+E cuModuleLoadDataEx(void **module, const void *image, unsigned n, int *options, void **values) {
+    return cuModuleLoadData(module, image);
+}
 E cuModuleLoad(void **module, const char *path) { *module = calloc(1, 8); return 0; }
 E cuModuleUnload(void *module) { return 0; }
 E cuModuleGetFunction(void **function, void *module, const char *name) { *function = calloc(1, 8); return 0; }
-E cuFuncGetAttribute(int *value, int which, void *function) { *value = which == 0 ? 1024 : which == 4 ? 32 : 0; return 0; }
+E cuFuncGetAttribute(int *value, int which, void *function) {  // threads of a block, registers of a thread
+    *value = which == 0 ? 1024 : which == 4 ? 32 : 0;
+    return 0;
+}
 E cuFuncSetAttribute(void *function, int which, int value) { return 0; }
 E cuFuncSetCacheConfig(void *function, int config) { return 0; }
 E cuFuncGetModule(void **module, void *function) { *module = calloc(1, 8); return 0; }

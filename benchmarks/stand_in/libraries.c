@@ -95,7 +95,8 @@ int cudnnGetRNNTempSpaceSizes(void *handle, void *rnn, int mode, void *x, size_t
 // descriptor of a tensor is the number of its dimensions, and then these.
 typedef struct { int bytes, directions, input, hidden, layers; } RNN;
 int cudnnSetRNNDescriptor_v8(RNN *r, int algo, int cell, int bias, int direction, int mode, int type, int precision,
-                             int math, int input, int hidden, int projection, int layers, void *dropout, unsigned flags) {
+                             int math, int input, int hidden, int projection, int layers, void *dropout,
+                             unsigned flags) {
     *r = (RNN){type == 1 ? 8 : type == 0 ? 4 : 2, direction ? 2 : 1, input, hidden, layers};
     return 0;
 }
@@ -113,8 +114,8 @@ int cudnnGetRNNWeightSpaceSize(void *h, RNN *r, size_t *bytes) {
     *bytes = r->bytes * (matrices(r, last - 1, 8) + (size_t)last * 8 * r->hidden);
     return 0;
 }
-int cudnnGetRNNWeightParams(void *h, RNN *r, int pseudo, size_t bytes, char *space, int id, int *matrix, void **matrix_at,
-                            int *bias, void **bias_at) {
+int cudnnGetRNNWeightParams(void *h, RNN *r, int pseudo, size_t bytes, char *space, int id, int *matrix,
+                            void **matrix_at, int *bias, void **bias_at) {
     int last = r->layers * r->directions;
     if (matrix) {
         matrix[0] = 3; matrix[1] = 1; matrix[2] = r->hidden; matrix[3] = columns(r, pseudo, id);

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmarks.gpu.journal import Journal
-from benchmarks.gpu.step import PARTS
 from benchmarks.gpu.supervisor import Options
 
 FIRST = 500  # step of the loop from which it is traced: seconds after its start, before its first checkpoint
@@ -60,21 +59,13 @@ class Trace:
     def _end(self) -> None:
         import torch
 
-        from tmgan.training.parts import LOAD
-
         if self.options.gpu:
             torch.cuda.synchronize()
         profiler, self._profiler = self._profiler, None
         try:
             profiler.__exit__(None, None, None)
             kind = torch.autograd.DeviceType.CUDA if self.options.gpu else torch.autograd.DeviceType.CPU
-            ranges = {*PARTS, LOAD}  # drawn around the kernels of a part, and around what lies between them
-            spans = [
-                (event.time_range.start, event.time_range.end)
-                for event in profiler.events()
-                if event.device_type == kind and event.name not in ranges
-            ]
-            share, microseconds = idle_share(spans)
+            share, microseconds = idle_share(spans(profiler.events(), kind))
         except Exception as error:  # the training goes on without this row
             self.journal.error("idle", error)
             return
@@ -85,6 +76,18 @@ class Trace:
             steps=self.count,
             shown=f"{share:.1%} of {self.count} steps",
         )
+
+
+def spans(events: Iterable, device_type: object) -> list[tuple[float, float]]:
+    """Start and end, in microseconds, of what ran on a device, of torch.profiler's events.
+
+    Without annotations: they are drawn around kernels, and around what lies between them.
+    """
+    return [
+        (event.time_range.start, event.time_range.end)
+        for event in events
+        if event.device_type == device_type and not event.is_user_annotation
+    ]
 
 
 def idle_share(spans: Iterable[tuple[float, float]], skip: float = 0.2) -> tuple[float, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.gpu import idle, journal, training
 from benchmarks.gpu.supervisor import Options
@@ -18,6 +20,18 @@ def test_the_share_of_the_time_in_which_nothing_runs():
     assert idle.idle_share([(2.0, 4.0)], skip=0.5) == (0.0, 1.0)
     with pytest.raises(ValueError, match="saw nothing"):
         idle.idle_share([])
+
+
+def test_a_range_around_kernels_is_no_work():
+    """Whatever it is called: Inductor and the optimisers of torch draw theirs too."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler, record_function("Optimizer.step#Adam.step"):
+        torch.ones(2).add_(1)
+    cpu = torch.autograd.DeviceType.CPU
+    every = [event for event in profiler.events() if event.device_type == cpu]
+    ranges = [event for event in every if event.name.startswith("Optimizer")]
+    assert len(ranges) == 1 and len(idle.spans(profiler.events(), cpu)) == len(every) - 1
+    assert (ranges[0].time_range.start, ranges[0].time_range.end) not in idle.spans(profiler.events(), cpu)
+    assert not idle.spans(profiler.events(), torch.autograd.DeviceType.CUDA)
 
 
 def test_a_loop_s_speed_is_that_of_its_steady_part(tmp_path):

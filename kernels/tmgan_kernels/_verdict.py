@@ -124,8 +124,8 @@ def read(key: dict[str, str]) -> dict | None:
     if own is not None:
         return own
     for path in sorted(SHIPPED.glob(f"{_prefix(key)}-*.json")):
-        if _written_for(path, key):
-            return _read(path, key, SHARED)
+        if _written_for(path, key) and (shipped := _read(path, key, SHARED)) is not None:
+            return shipped
     return None
 
 

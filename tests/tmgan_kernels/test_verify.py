@@ -412,6 +412,16 @@ def test_a_shipped_verdict_says_nothing_of_another_library_and_damaged_it_is_non
         assert _verdict.read(_verdict.fingerprint(0)) is None
 
 
+def test_a_damaged_shipped_verdict_hides_no_whole_one(card, tmp_path, caplog):
+    stored({"box_blur": GOOD}, {"box_blur": {"eager": 5, "triton": 10}})
+    ship(tmp_path)
+    (whole,) = _verdict.SHIPPED.iterdir()
+    damaged = whole.with_name(f"{_verdict._prefix(_verdict.fingerprint(0))}-0.json")  # is read before it
+    damaged.write_text(whole.read_text().replace('"race"', '"rice"'))
+    assert damaged < whole and choose("box_blur", "auto", CARD) == "eager"
+    assert f"{damaged} is damaged" in caplog.text and str(whole) not in caplog.text
+
+
 def test_what_is_shipped_can_be_read():
     for path in (PACKAGE / "verdicts").glob("*.json"):
         key = json.loads(path.read_text())["fingerprint"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels then run on the CPU
-os.environ["TMGAN_CACHE"] = "/nonexistent"  # no verdict that lies on this machine says what "auto" means in tests
+# What lies in a cache on this machine (verdicts of kernels, statistics for FID) says nothing in tests.
+os.environ["TMGAN_CACHE"] = tempfile.mkdtemp(prefix="tmgan-tests-")
+atexit.register(shutil.rmtree, os.environ["TMGAN_CACHE"], ignore_errors=True)
 # A shell ignores Ctrl-C for what it starts in the background, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,7 +32,7 @@ from tmgan.models.bundle import Encoders, build_encoders, build_generator, save_
 from tmgan.models.layers import init_weights
 from tmgan_kernels import _verdict
 
-_verdict.SHIPPED = Path("/nonexistent")  # nor does one that comes with the package
+_verdict.SHIPPED = Path(os.environ["TMGAN_CACHE"]) / "shipped"  # nor does a verdict that comes with the package
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 

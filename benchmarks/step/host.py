@@ -103,9 +103,20 @@ def _predicted(results: Path, row: dict) -> str:
     return times
 
 
+def _case(text: str) -> str:
+    from tmgan.config import configfile
+
+    preset, _, batch = text.partition(":")
+    if preset not in configfile.presets() or not batch.isdecimal() or int(batch) < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not PRESET:BATCH, such as editor:32; presets are {', '.join(configfile.presets())}"
+        )
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step.host", description=__doc__.partition("\n")[0])
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS), metavar="PRESET:BATCH")
+    parser.add_argument("--presets", nargs="+", type=_case, default=list(PRESETS), metavar="PRESET:BATCH")
     parser.add_argument("--out", type=Path, help=f"write the document there, as benchmarks/results/{FILE}")
     arguments = parser.parse_args()
     if build.INSIDE not in os.environ:

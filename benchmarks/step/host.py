@@ -97,6 +97,8 @@ def _predicted(results: Path, row: dict) -> str:
         return ""
     times = ""
     for name in (*(name for name, _ in tables.STEPS), *(name for name, _ in tables.OTHERS)):
+        if not (results / name).exists():
+            continue
         report = tables.load(results / name)
         if (report["preset"], report["batch"]) == (row["preset"], row["batch"]):
             times = f"{1e3 * text.step_seconds(report)['H200']:.1f}"
